@@ -1,0 +1,40 @@
+"""pipelab: see, predict and run pipeline parallelism.
+
+A Schedule says what each rank does; ``simulate`` predicts its Timeline, ``run`` trains for real and measures one.
+Importing pipelab is light: torch, plotly and the notebook widgets load when a function needs them.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from .catalogue import build
+from .errors import PipelabError
+from .schedule import Action, Kind, Schedule, check, read_csv
+from .simulator import Costs, simulate
+from .timeline import Timeline
+
+if TYPE_CHECKING:
+    from .engine import Run, run, start
+    from .plots import plot
+    from .widgets import lab
+
+__version__ = version("pipelab")
+__all__ = [
+    "Action", "Costs", "Kind", "PipelabError", "Run", "Schedule", "Timeline",
+    "build", "check", "lab", "plot", "read_csv", "run", "simulate", "start",
+]  # fmt: skip
+
+_LATE = {"Run": "engine", "run": "engine", "start": "engine", "plot": "plots", "lab": "widgets"}
+
+
+def __getattr__(name: str):
+    if name not in _LATE:
+        raise AttributeError(f"module 'pipelab' has no attribute {name!r}")
+    value = getattr(import_module(f".{_LATE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,24 @@
+"""Naive model parallelism: one rank computes while the others wait.
+
+    rank 0  F0             B0 F1             B1
+    rank 1     F0       B0       F1       B1
+    rank 2        F0 B0             F1 B1
+"""
+
+import numpy as np
+
+from .entry import Entry, Kind, Order, actions, alternate
+
+
+def order(rank: int, ranks: int, microbatches: int) -> Order:
+    ids = np.arange(microbatches)
+    return actions(np.tile([Kind.F, Kind.B], microbatches), rank, alternate(ids, ids))
+
+
+NAIVE = Entry(
+    name="naive",
+    title="Naive",
+    summary="Each micro-batch goes forward and back through all stages before the next starts.",
+    source="The baseline of GPipe, Huang et al. 2019, arXiv 1811.06965, figure 2b",
+    order=order,
+)

@@ -1,0 +1,38 @@
+"""The registry: every schedule by name."""
+
+from ..errors import UnknownName, UsageError
+from ..schedule import Schedule
+from .entry import Entry
+from .gpipe import GPIPE
+from .naive import NAIVE
+from .one_f_one_b import ONE_F_ONE_B
+
+_ENTRIES = {entry.name: entry for entry in (NAIVE, GPIPE, ONE_F_ONE_B)}
+
+
+def names() -> list[str]:
+    """The names of all schedules, simplest first."""
+    return list(_ENTRIES)
+
+
+def entry(name: str) -> Entry:
+    """The catalogue's entry for a name. Raises UnknownName, which lists the names and the nearest."""
+    if name not in _ENTRIES:
+        raise UnknownName("schedule", name, _ENTRIES)
+    return _ENTRIES[name]
+
+
+def build(name: str, *, ranks: int, microbatches: int, stages_per_rank: int | None = None) -> Schedule:
+    """Builds a schedule by name.
+
+    >>> print(build("1f1b", ranks=2, microbatches=2).grid())
+    rank 0  0F0 0F1 .   0B0 .   0B1
+    rank 1  .   1F0 1B0 1F1 1B1 .
+
+    Raises UnknownName for an unknown name, UsageError for impossible counts; both say what is possible.
+    """
+    found = entry(name)
+    problem = found.problem(ranks, microbatches, stages_per_rank)
+    if problem:
+        raise UsageError(problem)
+    return found.build(ranks, microbatches)

@@ -1,0 +1,14 @@
+"""Schedules as plain data: what each rank does, in what order.
+
+In: action texts, CSV files, or integer columns from the catalogue. Out: a Schedule, or a Refusal that says why not.
+A Schedule holds no times, no idle cells and no communication: sends and receives follow from the placement.
+"""
+
+from .action import Action, Kind, Overlap, parse_cell
+from .check import check, require_legal
+from .csv import read_csv, refusal_of_text
+from .schedule import Schedule
+
+__all__ = [
+    "Action", "Kind", "Overlap", "Schedule", "check", "parse_cell", "read_csv", "refusal_of_text", "require_legal",
+]  # fmt: skip

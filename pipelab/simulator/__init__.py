@@ -1,0 +1,11 @@
+"""From a Schedule and costs to a predicted Timeline.
+
+In: a Schedule, Costs per stage and kind, and whether activations are recomputed. Out: a Timeline.
+It is a longest path over a fixed order, not a queueing model: exact.
+"""
+
+from .costs import Costs
+from .recompute import with_recompute
+from .simulate import simulate
+
+__all__ = ["Costs", "simulate", "with_recompute"]

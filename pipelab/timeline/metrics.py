@@ -1,0 +1,63 @@
+"""The numbers of a timeline. Three bubbles, never mixed, never unlabelled."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..schedule import Kind, Schedule
+
+if TYPE_CHECKING:
+    from .timeline import Timeline
+
+
+def metrics(timeline: "Timeline") -> dict:
+    """Numbers of a timeline; per-rank values as lists.
+
+    makespan: first start to last end over all ranks. spans: the same on each rank. idle: makespan − busy on each rank.
+    bubble_fraction: idle / (ranks × makespan). bubble_overhead: idle / busy, Megatron-LM's (p−1)/m where all is equal
+    (arXiv 2104.04473 §2.2). bubble_rate: 1 − busy/span on the rank with the longest span (zero bubble,
+    arXiv 2401.10241 §5.3). peak_in_flight: most (stage, micro-batch) pairs from the start of F to the end of B or I;
+    peak_in_flight_until_weight_grad: to the end of W where the backward is split.
+    """
+    schedule = timeline.schedule
+    first, last = schedule.offsets[:-1], schedule.offsets[1:] - 1
+    busy = timeline.compute_per_rank
+    spans = timeline.ended[last] - timeline.started[first]
+    makespan = timeline.makespan
+    idle = makespan - busy
+    longest = int(spans.argmax())
+    total_busy = float(busy.sum())
+    return {
+        "schedule": schedule.name,
+        "ranks": schedule.ranks,
+        "stages": schedule.stages,
+        "stages_per_rank": schedule.stages_per_rank,
+        "microbatches": schedule.microbatches,
+        "makespan": makespan,
+        "spans": spans.tolist(),
+        "idle": idle.tolist(),
+        "bubble_fraction": float(idle.sum()) / (schedule.ranks * makespan) if makespan else 0.0,
+        "bubble_overhead": float(idle.sum()) / total_busy if total_busy else 0.0,
+        "bubble_rate": 1 - float(busy[longest] / spans[longest]) if spans[longest] else 0.0,
+        "peak_in_flight": peak_in_flight(schedule, (Kind.B, Kind.I)),
+        "peak_in_flight_until_weight_grad": peak_in_flight(schedule, (Kind.B, Kind.W)),
+    }
+
+
+def peak_in_flight(schedule: Schedule, releases: tuple[Kind, ...]) -> list[int]:
+    """Most micro-batches of all its stages that each rank holds at once.
+
+    Counted along the rank's own order, which is exact: actions of a rank never run side by side, except in an overlapped
+    cell, where the forward holds its activations before the backward lets go of its own.
+    """
+    opens = schedule.kind == Kind.F
+    closes = np.isin(schedule.kind, releases)
+    if schedule.overlaps:  # count the forward of a cell before its backward
+        order = np.lexsort((~opens, schedule.cell, schedule.rank))
+        opens, closes = opens[order], closes[order]
+    level = np.cumsum(opens.astype(np.int64) - closes)
+    peaks = []
+    for low, high in zip(schedule.offsets[:-1], schedule.offsets[1:], strict=True):
+        before = level[low - 1] if low else 0
+        peaks.append(int(level[low:high].max() - before))
+    return peaks

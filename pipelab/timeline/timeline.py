@@ -1,0 +1,131 @@
+"""Timeline: when each action of a schedule ran, and what each rank's memory held."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..schedule import Schedule
+from . import export, metrics
+from .idle import Idle, critical_path, idle_intervals
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """What happened when. One entry per atom in every array, in the order of ``schedule``'s columns.
+
+    Times count from the start of the step, in ``unit`` ("s" for a real or paced run, "" for abstract units):
+
+        asked ──waiting── sent ──transfer── arrived = started ──compute── ended
+
+    ``asked``: the rank became free and asked for the input. ``sent``: the other rank handed it over. ``arrived``: it was
+    here. ``waiting`` = max(0, sent − asked), ``transfer`` = arrived − max(asked, sent), ``compute`` = ended − started.
+    A rank's first action asks when it starts: the time before is its warm-up. Of an overlapped pair, the first atom
+    carries waiting, transfer and compute. ``worked``: seconds of real computing inside ``compute`` (less in paced mode).
+    ``bytes_held`` while the action runs and ``bytes_after`` it count the rank's saved activations in ``memory_unit``
+    ("bytes", or "activations" of one stage for one micro-batch); ``bytes_sent`` is what it sent on.
+    """
+
+    schedule: Schedule
+    asked: np.ndarray
+    sent: np.ndarray
+    arrived: np.ndarray
+    started: np.ndarray
+    ended: np.ndarray
+    compute: np.ndarray
+    worked: np.ndarray
+    bytes_held: np.ndarray
+    bytes_after: np.ndarray
+    bytes_sent: np.ndarray
+    source: str = "predicted"
+    unit: str = ""
+    memory_unit: str = "activations"
+
+    @property
+    def rank(self) -> np.ndarray:
+        return self.schedule.rank
+
+    @property
+    def kind(self) -> np.ndarray:
+        return self.schedule.kind
+
+    @property
+    def stage(self) -> np.ndarray:
+        return self.schedule.stage
+
+    @property
+    def microbatch(self) -> np.ndarray:
+        return self.schedule.microbatch
+
+    @property
+    def replica(self) -> np.ndarray:
+        return self.schedule.replica
+
+    @property
+    def cell(self) -> np.ndarray:
+        return self.schedule.cell
+
+    @cached_property
+    def waiting(self) -> np.ndarray:
+        """Time spent before the other rank sent, per atom."""
+        return np.maximum(0, self.sent - self.asked)
+
+    @cached_property
+    def transfer(self) -> np.ndarray:
+        """Time spent while data was under way, per atom."""
+        return self.arrived - np.maximum(self.asked, self.sent)
+
+    @cached_property
+    def makespan(self) -> float:
+        """First start to last end over all ranks; the clock starts at the step's start."""
+        return float(self.ended.max() - self.started.min())
+
+    @cached_property
+    def compute_per_rank(self) -> np.ndarray:
+        return self._per_rank(self.compute)
+
+    @cached_property
+    def transfer_per_rank(self) -> np.ndarray:
+        return self._per_rank(self.transfer)
+
+    @cached_property
+    def wait_per_rank(self) -> np.ndarray:
+        """Idle time that is no transfer, before the first and after the last action included: the rest of the makespan."""
+        return self.makespan - self.compute_per_rank - self.transfer_per_rank
+
+    @cached_property
+    def metrics(self) -> dict:
+        """Makespan, the three bubble numbers and the peaks: the keys of ``pipelab simulate --json``."""
+        return metrics.metrics(self)
+
+    @cached_property
+    def idle(self) -> list[Idle]:
+        """Every idle interval of every rank inside the makespan, with its cause and the action that ended it."""
+        return idle_intervals(self)
+
+    @cached_property
+    def critical_path(self) -> list[int]:
+        """Indices of the actions that decided the makespan, first to last."""
+        return critical_path(self)
+
+    def memory_steps(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
+        """When the memory of a rank changed, and to what: (times, values), each of shape (2 × actions,)."""
+        low, high = self.schedule.offsets[rank], self.schedule.offsets[rank + 1]
+        times = np.stack([self.started[low:high], self.ended[low:high]], axis=1).ravel()
+        values = np.stack([self.bytes_held[low:high], self.bytes_after[low:high]], axis=1).ravel()
+        return times, values
+
+    def to_chrome(self) -> dict:
+        """Trace events for chrome://tracing and Perfetto: ``json.dump`` it. One row per rank, times in microseconds."""
+        return export.to_chrome(self)
+
+    def to_json(self) -> dict:
+        """All of it as lists and numbers: ``json.dump`` it."""
+        return export.to_json(self)
+
+    def _per_rank(self, values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values, self.schedule.offsets[:-1])
+
+    def __repr__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        return f"<Timeline {self.source}: {self.schedule.name}, makespan {self.makespan:.6g}{unit}>"

@@ -1,0 +1,54 @@
+"""Numbers from the papers and from other people's simulators: tests/data/golden.csv (origin in tests/data/README.md)."""
+
+import csv
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+import pipelab
+from pipelab.catalogue import names
+
+ROWS = list(csv.DictReader((Path(__file__).parent / "data" / "golden.csv").read_text().splitlines()))
+
+
+def _catalogue_name(row: dict) -> tuple[str, str | None]:
+    name = row["schedule"]
+    for suffix, mode in (("_recompute_in_backward", "in-backward"), ("_recompute_early", "early")):
+        if name.endswith(suffix):
+            return name.removesuffix(suffix).replace("_", "-"), mode
+    return name.replace("_", "-"), None
+
+
+def _known(row: dict) -> bool:
+    return _catalogue_name(row)[0] in names()
+
+
+def _number(text: str) -> float | None:
+    return float(Fraction(text)) if text else None
+
+
+@pytest.mark.parametrize("row", filter(_known, ROWS), ids=lambda row: f"{row['id']}-{row['schedule']}")
+def test_golden(row):
+    name, recompute = _catalogue_name(row)
+    backward = _number(row["T_B_full"])
+    if recompute == "in-backward":
+        backward -= 1  # the file counts the recomputed forward inside B
+    costs = pipelab.Costs(
+        forward=_number(row["T_F"]),
+        backward=backward,
+        latency=_number(row["T_comm"]),
+        recompute=1 if recompute else 0,
+    )
+    schedule = pipelab.build(name, ranks=int(row["devices"]), microbatches=int(row["microbatches"]))
+    metrics = pipelab.simulate(schedule, costs, recompute=recompute).metrics
+    assert metrics["makespan"] == pytest.approx(_number(row["makespan"]), rel=1e-9)
+    assert max(metrics["spans"]) == pytest.approx(_number(row["max_device_span"]), rel=1e-9)
+    assert metrics["bubble_fraction"] == pytest.approx(float(row["idle_fraction"]), abs=1e-6)
+    assert metrics["peak_in_flight"] == [int(n) for n in row["peak_inflight"].split()]
+    if row["sim_bubble_rate"]:
+        assert metrics["bubble_rate"] == pytest.approx(float(row["sim_bubble_rate"]), abs=5e-5)
+
+
+def test_the_rows_of_this_catalogue_are_all_there():
+    assert sum(map(_known, ROWS)) >= 26
