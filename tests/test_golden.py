@@ -28,7 +28,7 @@ def _number(text: str) -> float | None:
     return float(Fraction(text)) if text else None
 
 
-@pytest.mark.parametrize("row", filter(_known, ROWS), ids=lambda row: f"{row['id']}-{row['schedule']}")
+@pytest.mark.parametrize("row", list(filter(_known, ROWS)), ids=lambda row: f"{row['id']}-{row['schedule']}")
 def test_golden(row):
     name, recompute = _catalogue_name(row)
     backward = _number(row["T_B_full"])

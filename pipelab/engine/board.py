@@ -1,0 +1,86 @@
+"""The shared memory of one run: where every rank stands, its trace, the losses, and the data between ranks.
+
+    status   per rank      step, action, phase, since
+    trace    per step      per atom: asked … bytes_sent
+    losses   per step      per micro-batch
+    slots    per message   sequence, consumed, offset, bytes, dtype, shape, planned, sent
+    arenas   per rank      the tensors it sends
+
+One sparse file that only the run's processes hold: pages appear when they are touched, and all of it is gone when the
+last process ends. Nothing to clean up, and no limit of /dev/shm to meet.
+"""
+
+import mmap
+import os
+import tempfile
+
+import numpy as np
+
+TRACE = ("asked", "sent", "arrived", "started", "ended", "worked", "bytes_held", "bytes_after", "bytes_sent")
+STATUS = ("step", "action", "phase", "since", "done")
+COMPUTING, WAITING, BETWEEN = 1.0, 2.0, 0.0
+SLOT_BYTES = 128
+ARENA_BYTES = 4 << 30
+_PAGE = 1 << 16
+
+
+def create_file(size: int) -> int:
+    """A file descriptor of a sparse, nameless file: memfd where there is one, else an unlinked temporary file."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("pipelab")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+class Board:
+    """Views of the shared file; every process of the run makes its own from the same five sizes.
+
+    messages: how many different tensors cross between ranks in one step.
+    """
+
+    def __init__(self, descriptor: int | None, *, ranks: int, steps: int, atoms: int, microbatches: int, messages: int):
+        shapes = {
+            "status": (ranks, len(STATUS)),
+            "trace": (steps, atoms, len(TRACE)),
+            "losses": (steps, microbatches),
+        }
+        offsets, end = {}, 0
+        for name, shape in shapes.items():
+            offsets[name] = end
+            end += _round_up(8 * int(np.prod(shape)))
+        self._slots = end
+        self._arenas = end + _round_up(SLOT_BYTES * messages)
+        self.size = self._arenas + ranks * ARENA_BYTES
+        self.descriptor = create_file(self.size) if descriptor is None else descriptor
+        self.memory = mmap.mmap(self.descriptor, self.size)
+        for name, shape in shapes.items():
+            count = int(np.prod(shape))
+            array = np.frombuffer(self.memory, np.float64, count, offsets[name]).reshape(shape)
+            setattr(self, name, array)
+        self.status: np.ndarray
+        self.trace: np.ndarray
+        self.losses: np.ndarray
+
+    def slot(self, message: int) -> int:
+        """Offset of a message's header."""
+        return self._slots + SLOT_BYTES * message
+
+    def arena(self, rank: int) -> int:
+        """Offset of the memory in which a rank puts what it sends."""
+        return self._arenas + rank * ARENA_BYTES
+
+    def close(self) -> None:
+        """Lets go of the file. Views taken before must not be used any more."""
+        self.status = self.trace = self.losses = None
+        try:
+            self.memory.close()
+        except BufferError:  # somebody still holds a view: the memory goes with it
+            pass
+        os.close(self.descriptor)
+
+
+def _round_up(size: int) -> int:
+    return -(-max(size, 1) // _PAGE) * _PAGE

@@ -1,0 +1,229 @@
+"""The pool: workers on request, from a server that has already imported torch.
+
+    kernel ──starts once──▶ server (torch imported) ──forks, 10 ms each──▶ workers, one per rank, for one run
+
+Workers are new for every run, so no run sees what another left behind, and ending them is the answer to any trouble.
+The server is started by the first run or by ``warm``, never by importing pipelab.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+from ..errors import RunError, UsageError
+from .server import BACKWARD, MAX_DESCRIPTORS, OPTIMIZER
+
+START_TIMEOUT = 60.0
+MAX_RANKS = MAX_DESCRIPTORS - 1
+_BOOT = """\
+import sys, json
+sys.path += [p for p in json.loads(sys.argv[1]) if p not in sys.path]
+from pipelab.engine.{module} import {function}
+{function}(*json.loads(sys.argv[2]))
+"""
+
+
+@dataclass
+class Crew:
+    """The workers of one run. controls[rank] is the line to that rank's worker."""
+
+    controls: list[Connection]
+    pids: list[int]
+    _end: object = field(repr=False)
+
+    def end(self) -> dict[int, int]:
+        """Ends what still runs. Returns the exit code of each rank, negative for a signal. Safe to call twice."""
+        for control in self.controls:
+            control.close()
+        pids, self.pids = self.pids, []
+        codes = self._end(pids) if pids else {}
+        return {rank: codes.get(pid, 0) for rank, pid in enumerate(pids)}
+
+
+class ForkServer:
+    """The server process and the socket to it; one request at a time."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen | None = None
+        self._socket: socket.socket | None = None
+        self._owner = os.getpid()
+
+    def start(self) -> None:
+        """Starts the server unless it runs; returns at once, while it imports torch."""
+        with self._lock:
+            self._start()
+
+    def launch(self, board: int, count: int, optimizer: bool = False) -> Crew:
+        """Forks ``count`` workers that share the file ``board``; with ``optimizer``, ready for torch's optimizers."""
+        modules = [BACKWARD] + [OPTIMIZER] * optimizer
+        pairs = [socket.socketpair() for _ in range(count)]
+        theirs = [their.fileno() for _, their in pairs]
+        try:
+            pids = self._request(("fork", (count, modules)), [board, *theirs])
+        except BaseException:
+            for mine, _ in pairs:
+                mine.close()
+            raise
+        finally:
+            for _, their in pairs:
+                their.close()
+        return Crew([Connection(mine.detach()) for mine, _ in pairs], pids, self._end)
+
+    def stop(self) -> None:
+        """Ends the server and every worker it has forked."""
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+            if self._process is not None and self._owner == os.getpid():
+                try:
+                    self._process.wait(5)
+                except subprocess.TimeoutExpired:
+                    self._process.kill()
+                    self._process.wait()
+            self._process = self._socket = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def _end(self, pids: list[int]) -> dict[int, int]:
+        return self._request(("end", pids), [])
+
+    def _start(self) -> None:
+        alive = self._process is not None and self._owner == os.getpid() and self._process.poll() is None
+        if alive:
+            return
+        if self._socket is not None:
+            self._socket.close()
+        mine, theirs = socket.socketpair()
+        self._process = spawn_process("server", "main", [theirs.fileno()], [theirs.fileno()])
+        theirs.close()
+        mine.settimeout(START_TIMEOUT)
+        self._socket, self._owner = mine, os.getpid()
+
+    def _request(self, request: tuple, descriptors: list[int]):
+        """Asks the server. A server that is gone is started again, once."""
+        with self._lock:
+            for attempt in (1, 2):
+                self._start()
+                try:
+                    socket.send_fds(self._socket, [pickle.dumps(request)], descriptors)
+                    answer = self._socket.recv(1 << 20)
+                    if answer:
+                        return pickle.loads(answer)
+                except TimeoutError:
+                    self._process.kill()
+                    raise RunError(f"The worker server did not answer within {START_TIMEOUT:g} s.") from None
+                except OSError:
+                    pass
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(5)
+                if request[0] == "end":
+                    return {}  # its workers ended with it
+                if attempt == 2:
+                    raise RunError(
+                        f"The worker server ended with exit code {self._process.poll()}; its error is on standard error."
+                    )
+
+
+class Spawner:
+    """Starts each worker as a process of its own, where forking is not safe (macOS). Slower: each imports torch."""
+
+    pid = None
+
+    def start(self) -> None:
+        """Nothing to prepare."""
+
+    stop = start
+
+    def launch(self, board: int, count: int, optimizer: bool = False) -> Crew:
+        pairs = [socket.socketpair() for _ in range(count)]
+        pipes = [os.pipe() for _ in range(count)]
+        for _, write in pipes:
+            os.set_blocking(write, False)
+        wake = [write for _, write in pipes]
+        processes = []
+        for rank, (_, theirs) in enumerate(pairs):
+            arguments = [theirs.fileno(), board, wake, pipes[rank][0]]
+            processes.append(
+                spawn_process("worker", "main_spawned", arguments, [theirs.fileno(), board, *wake, pipes[rank][0]])
+            )
+        for _, theirs in pairs:
+            theirs.close()
+        for pipe in pipes:
+            for descriptor in pipe:
+                os.close(descriptor)
+
+        def end(pids: list[int]) -> dict[int, int]:
+            for process in processes:
+                process.kill()
+            return {process.pid: process.wait() for process in processes}
+
+        return Crew([Connection(mine.detach()) for mine, _ in pairs], [p.pid for p in processes], end)
+
+
+def spawn_process(module: str, function: str, arguments: list, descriptors: list[int]) -> subprocess.Popen:
+    """Runs ``pipelab.engine.<module>.<function>(*arguments)`` in a new interpreter with one thread per process.
+
+    In its own session, so that Ctrl-C in a terminal reaches only the driver. Without the caller's ``__main__``.
+    """
+    code = _BOOT.format(module=module, function=function)
+    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code, json.dumps([p or os.getcwd() for p in sys.path]), json.dumps(arguments)],
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | threads,
+        start_new_session=True,
+    )
+
+
+_hosts: dict[str, ForkServer | Spawner] = {}
+
+
+def host() -> ForkServer | Spawner:
+    """Where workers come from on this machine. PIPELAB_START=spawn or fork overrides the choice.
+
+    Raises UsageError where neither way works.
+    """
+    default = "spawn" if sys.platform == "darwin" else "fork"
+    method = os.environ.get("PIPELAB_START", default)
+    if sys.platform == "win32":
+        raise UsageError("Real runs need Linux, macOS or WSL: this system cannot hand descriptors to a worker.")
+    if method not in ("fork", "spawn"):
+        raise UsageError(f"PIPELAB_START is {method!r}; it is 'fork' or 'spawn'.")
+    if method not in _hosts:
+        _hosts[method] = ForkServer() if method == "fork" else Spawner()
+        if method == "fork":
+            atexit.register(_hosts[method].stop)
+    return _hosts[method]
+
+
+def warm() -> None:
+    """Starts the server in the background, so that the first run need not wait for it."""
+    host().start()
+
+
+def shutdown() -> None:
+    """Ends the server and all workers. The next run starts a new one."""
+    for each in _hosts.values():
+        each.stop()
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    name = signal.Signals(-code).name
+    hint = " (often: out of memory)" if -code == signal.SIGKILL else ""
+    return f"its process was killed by {name}{hint}"

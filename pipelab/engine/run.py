@@ -1,0 +1,267 @@
+"""``run`` and ``start``: train a model through a pipeline, for real."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..schedule import Kind, Schedule
+from ..simulator import Costs, simulate
+from ..timeline import Timeline
+from . import trace
+from .driver import Driver, call_in_worker
+from .plan import Plan, make_plan
+from .reference import gradient_error, unsplit_gradients
+from .ship import unpack
+from .stage import Seeds
+
+
+class Event(NamedTuple):
+    """An action that a rank has just finished. started, ended: seconds on the machine's monotonic clock."""
+
+    step: int
+    rank: int
+    stage: int
+    microbatch: int
+    kind: Kind
+    started: float
+    ended: float
+
+
+class Run:
+    """A training run, while it goes on and afterwards.
+
+    losses: one per finished step, the mean over its batch. device, workers, transport, executor: what it runs on.
+    The rest is there once the run has finished; before, it waits for that (``wait``).
+    """
+
+    device = "cpu"
+    executor = "pipelab"
+    transport = "shared memory"
+
+    def __init__(self, plan: Plan, on_event: Callable[[Event], None] | None):
+        self._plan = plan
+        self.schedule = plan.schedule
+        self.seed = plan.seed
+        self.losses: list[float] = []
+        self.error: BaseException | None = None
+        self._on_event = on_event
+        self._finished = threading.Event()
+        self._driver = Driver(plan, self._progress)
+        self._lock = threading.Lock()
+        self._timelines: dict[int, Timeline] = {}
+        self._thread = threading.Thread(target=self._work, name="pipelab run", daemon=True)
+
+    @property
+    def workers(self) -> str:
+        return "processes"
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, well or not."""
+        return self._finished.is_set()
+
+    def cancel(self) -> None:
+        """Stops the run: its workers are ended and ``wait`` raises RunCancelled. A finished run stays as it is."""
+        self._driver.cancel()
+
+    def wait(self, timeout: float | None = None) -> "Run":
+        """Waits for the end and returns the run. Raises what the run raised; TimeoutError after ``timeout`` seconds."""
+        if not self._finished.wait(timeout):
+            raise TimeoutError(f"the run is still going on after {timeout} s")
+        if self.error is not None:
+            raise self.error
+        return self
+
+    @property
+    def timeline(self) -> Timeline:
+        """What happened in the last step, in seconds."""
+        return self._timeline(self._plan.steps - 1)
+
+    @property
+    def timelines(self) -> list[Timeline]:
+        """What happened in each step."""
+        return [self._timeline(step) for step in range(self._plan.steps)]
+
+    @property
+    def metrics(self) -> dict:
+        """The numbers of the last step: the keys of ``pipelab simulate --json``, in seconds."""
+        return self.timeline.metrics
+
+    @cached_property
+    def costs(self) -> Costs:
+        """Measured medians per stage and kind, in seconds; the latency is that of a transfer somebody waited for."""
+        return trace.measured_costs(self.schedule, self.timelines)
+
+    @cached_property
+    def predicted(self) -> Timeline:
+        """What the simulator expects: from the pace if the run is paced (known at once), else from the measured costs."""
+        costs = replace(self._plan.pace, latency=self._plan.latency) if self._plan.pace else self.costs
+        return replace(simulate(self.schedule, costs), unit="s")
+
+    @cached_property
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """Gradients of the last step by parameter name; parameters without one are left out."""
+        self.wait()
+        return unpack({name: packed for result in self._driver.results for name, packed in result.gradients.items()})
+
+    @property
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers after the last step, under the names of the unsplit model."""
+        self.wait()
+        trained = unpack({name: packed for result in self._driver.results for name, packed in result.state.items()})
+        initial = {f"{name}.{k}": v for _, name, module in self._plan.layers for k, v in module.state_dict().items()}
+        return {name: trained[name] if name in trained else value.detach().clone() for name, value in initial.items()}
+
+    @property
+    def peak_activation_bytes(self) -> list[int]:
+        """The most bytes of saved activations on each rank in the last step."""
+        held, offsets = self.timeline.bytes_held, self.schedule.offsets
+        return [int(held[low:high].max()) for low, high in zip(offsets[:-1], offsets[1:], strict=True)]
+
+    @property
+    def gradient_error(self) -> float:
+        """The largest relative error of a parameter's gradient against the unsplit model (see ``gradient_note``).
+
+        Computed once, when first asked for, in a worker: max over p of ‖Δ‖₂ / max(‖g_p‖₂, 10⁻³ ‖g‖₂).
+        """
+        return self._checked_gradients[0]
+
+    @property
+    def gradient_note(self) -> str | None:
+        """What the gradients were compared with when it is not one pass of the unsplit model over the full batch."""
+        return self._checked_gradients[1]
+
+    def snapshot(self) -> dict:
+        """Where the run stands, for drawing while it goes on.
+
+        Keys: step, steps, losses, and columns: arrays of the finished actions of that step (rank, stage, microbatch, kind,
+        started, ended, bytes_held, bytes_after; seconds from the step's first action).
+        """
+        step = min(len(self.losses), self._plan.steps - 1)
+        atoms, rows = self._driver.finished_rows(step)
+        columns = {name: getattr(self.schedule, name)[atoms] for name in ("rank", "stage", "microbatch", "kind")}
+        values = trace.columns(rows)
+        origin = values["started"].min() if len(rows) else 0.0
+        columns |= {name: values[name] - origin for name in ("started", "ended")}
+        columns |= {name: values[name] for name in ("bytes_held", "bytes_after")}
+        return {"step": step, "steps": self._plan.steps, "losses": list(self.losses), "columns": columns}
+
+    def __repr__(self) -> str:
+        state = "running" if not self.done else "failed" if self.error else "done"
+        return f"<Run {self.schedule.name}: {self.schedule.ranks} ranks, {len(self.losses)}/{self._plan.steps} steps, {state}>"
+
+    def _timeline(self, step: int) -> Timeline:
+        self.wait()
+        with self._lock:
+            if step not in self._timelines:
+                self._timelines[step] = trace.timeline(self.schedule, self._driver.traces[step])
+            return self._timelines[step]
+
+    @cached_property
+    def _checked_gradients(self) -> tuple[float, str | None]:
+        plan, gradients = self._plan, self.gradients
+        last = self._driver.last_batch
+        before = {name: packed for result in self._driver.results for name, packed in result.before.items()}
+        reference, note = call_in_worker(
+            unsplit_gradients, plan.layers, before, plan.loss, last.inputs, last.targets, last.weights,
+            Seeds(plan.seed, plan.steps - 1), timeout=plan.timeout,
+        )  # fmt: skip
+        return gradient_error(gradients, unpack(reference)), note
+
+    def _work(self) -> None:
+        try:
+            self._driver.run()
+        except BaseException as error:  # also KeyboardInterrupt from a user's callable
+            self.error = error
+        finally:
+            self._finished.set()
+
+    def _progress(self, step: int, losses: list[float], atoms: np.ndarray, rows: np.ndarray) -> None:
+        """Called by the driver, about 30 times a second, with the actions that were finished since."""
+        self.losses[len(self.losses) :] = losses[len(self.losses) :]
+        if self._on_event is None:
+            return
+        values, schedule = trace.columns(rows), self.schedule
+        for i in np.argsort(values["ended"], kind="stable").tolist():
+            atom = int(atoms[i])
+            action = schedule.atom(atom)
+            self._on_event(
+                Event(
+                    step, int(schedule.rank[atom]), action.stage, action.microbatch, action.kind,
+                    float(values["started"][i]), float(values["ended"][i]),
+                )
+            )  # fmt: skip
+
+
+def start(
+    model: nn.Sequential | Sequence[nn.Module],
+    inputs: Any,
+    targets: Any,
+    loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    schedule: str | Schedule,
+    ranks: int | None = None,
+    microbatches: int | None = None,
+    stages_per_rank: int | None = None,
+    steps: int = 1,
+    optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    device: str = "auto",
+    workers: str = "auto",
+    pace: Costs | tuple[float, ...] | None = None,
+    latency: float = 0,
+    partition: Sequence[int] | None = None,
+    seed: int | None = None,
+    timeout: float | None = None,
+    weight: Callable[[torch.Tensor], float] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Run:
+    """``run`` in the background: returns at once with a Run that is going on (``wait``, ``cancel``, ``snapshot``)."""
+    plan = make_plan(
+        model, inputs, targets, loss_fn, schedule=schedule, ranks=ranks, microbatches=microbatches,
+        stages_per_rank=stages_per_rank, steps=steps, optimizer=optimizer, device=device, workers=workers, pace=pace,
+        latency=latency, partition=partition, seed=seed, timeout=timeout, weight=weight,
+    )  # fmt: skip
+    run = Run(plan, on_event)
+    run._thread.start()
+    return run
+
+
+def run(model: nn.Sequential | Sequence[nn.Module], inputs: Any, targets: Any, loss_fn: Callable, **options) -> Run:
+    """Trains a model through a pipeline of real workers, and measures what happens.
+
+    model: an ``nn.Sequential`` or a list of modules, each taking the one tensor that the one before returns; it is never
+    changed. inputs, targets: one batch (first dimension: samples) for every step, or a callable step -> (inputs, targets)
+    with ``targets=None``. loss_fn(output, target) returns a mean; micro-batch i counts as its share of the samples, or of
+    ``weight(target_i)`` where that is given (tokens).
+
+    schedule: a name or a Schedule; ranks, microbatches, stages_per_rank: as for ``build``. steps: how many. optimizer: a
+    factory parameters -> Optimizer; without one only gradients are computed. device: "auto" or "cpu". workers: "auto" or
+    "processes". pace: None to run at full speed, or (forward, backward) in seconds, or Costs in seconds: every action
+    really computes, then sleeps to its duration. latency: seconds added to every transfer between ranks. partition: the
+    number of layers of each stage. seed: of the layers that draw random numbers. timeout: seconds that any wait may last
+    (default: 30, or 20 times the longest action). on_event: called with each finished action, from another thread.
+
+    Returns a finished Run. Raises UsageError and ScheduleError before anything starts; WorkerError, WorkerDied,
+    WorkerStalled or RunCancelled when it does not finish. Interrupting it ends the workers.
+
+    >>> import torch
+    >>> layers = [torch.nn.Linear(8, 8) for _ in range(4)]
+    >>> x = torch.randn(8, 8)
+    >>> done = run(layers, x, x, torch.nn.functional.mse_loss, schedule="1f1b", ranks=2, microbatches=4)
+    >>> done.gradient_error < 1e-5
+    True
+    """
+    going = start(model, inputs, targets, loss_fn, **options)
+    try:
+        return going.wait()
+    except KeyboardInterrupt:
+        going.cancel()
+        going._finished.wait()
+        raise
+

@@ -1,0 +1,111 @@
+"""The server: a process that has imported torch and forks workers on request.
+
+It runs nothing else. A kernel must never be forked itself: after OpenMP or a backward the child hangs. Started with
+``python -c``, so the caller's ``__main__`` is not involved. It ends, with all its workers, when its socket closes.
+"""
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+
+MAX_DESCRIPTORS = 200
+BACKWARD = "torch.fx.experimental.symbolic_shapes"
+OPTIMIZER = "torch._dynamo"
+"""What torch imports at the first backward (0.6 s) and at the first optimizer (1.4 s): here once, not in each worker."""
+
+
+def main(descriptor: int) -> None:
+    """Serves requests ("fork", (n, modules)) with the board and n control sockets, and ("end", pids)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
+    import numpy  # noqa: F401
+    import torch
+
+    from . import worker  # noqa: F401
+
+    torch.set_num_threads(1)
+    server = socket.socket(fileno=descriptor)
+    children: set[int] = set()
+    idle_imports = [BACKWARD, OPTIMIZER]
+    try:
+        while True:
+            while idle_imports and not select.select([server], [], [], 0)[0]:
+                _preload(idle_imports.pop(0))
+            data, descriptors, _, _ = socket.recv_fds(server, 1 << 16, MAX_DESCRIPTORS)
+            if not data:
+                return
+            verb, argument = pickle.loads(data)
+            if verb == "fork":
+                count, modules = argument
+                for module in modules:
+                    _preload(module)
+                answer = _fork(server, count, descriptors)
+                children.update(answer)
+            else:
+                answer = {pid: _end(pid) for pid in argument if pid in children}
+                children.difference_update(argument)
+            for fd in descriptors:
+                os.close(fd)
+            server.sendall(pickle.dumps(answer))
+    finally:
+        for pid in children:
+            _end(pid)
+
+
+def _preload(module: str) -> None:
+    if module not in sys.modules:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # workers share these pages for good
+
+
+def _fork(server: socket.socket, count: int, descriptors: list[int]) -> list[int]:
+    """Forks ``count`` workers. Returns their process ids."""
+    board, controls = descriptors[0], descriptors[1:]
+    pipes = [os.pipe() for _ in range(count)]
+    for _, write in pipes:
+        os.set_blocking(write, False)
+    pids = []
+    for rank in range(count):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                die_with_parent()
+                server.close()
+                for other in range(count):
+                    if other != rank:
+                        os.close(controls[other])
+                        os.close(pipes[other][0])
+                from .worker import main as work
+
+                work(controls[rank], board, [write for _, write in pipes], pipes[rank][0])
+                code = 0
+            os._exit(code)
+        pids.append(pid)
+    for pipe in pipes:
+        for fd in pipe:
+            os.close(fd)
+    return pids
+
+
+def _end(pid: int) -> int:
+    """Ends a worker if it still runs. Returns its exit code, negative for a signal."""
+    done, status = os.waitpid(pid, os.WNOHANG)
+    if not done:
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to end this process when its parent ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,0 +1,131 @@
+"""Tensors between ranks: two verbs, send and receive with a deadline.
+
+A message is one tensor under a number that both sides derive from the schedule. Its slot in shared memory says where the
+data lies, its dtype and shape; so there is no agreement on shapes beforehand, and uneven micro-batches just work. The
+sender copies once, into its arena; the receiver reads in place and says when it is done, after which the block is reused.
+
+    sender    copy into a block ▸ fill the slot ▸ set its sequence ▸ one byte into the receiver's pipe
+    receiver  sequence there? ▸ view of the block ▸ … ▸ consumed
+
+Slots have one writer each, so nothing is locked, and there is no queue that could fill up and block both sides.
+"""
+
+import os
+import select
+import struct
+import time
+from collections import defaultdict, deque
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from .board import ARENA_BYTES, Board
+
+DTYPES = (
+    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool, torch.complex64, torch.complex128,
+)  # fmt: skip
+_CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
+_MAX_DIMS = 8
+_HEADER = struct.Struct(f"<qqi i {_MAX_DIMS}q dd")  # offset, elements, dtype, dims, shape, planned, sent
+_SEQUENCE = struct.Struct("<q")
+_CONSUMED_AT, _HEADER_AT = 8, 16
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A received tensor. sent: the sender's clock when it handed it over; planned: when it meant to (paced mode)."""
+
+    tensor: torch.Tensor
+    sent: float
+    planned: float
+
+
+class Transport(Protocol):
+    """What the interpreter needs; ``message`` counts the tensors that cross between ranks in one step."""
+
+    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float) -> None: ...
+
+    def receive(self, message: int, sequence: int, deadline: float) -> Arrival: ...
+
+    def consumed(self, message: int, sequence: int) -> None: ...
+
+
+class SharedMemoryTransport:
+    """Between processes of one host. wake: the write end of every rank's pipe; inbox: the read end of this rank's."""
+
+    name = "shared memory"
+
+    def __init__(self, board: Board, rank: int, wake: list[int], inbox: int):
+        self._board, self._memory, self._wake, self._inbox = board, board.memory, wake, inbox
+        self._top, self._limit = board.arena(rank), board.arena(rank) + ARENA_BYTES
+        self._free: dict[int, list[int]] = defaultdict(list)  # size -> offsets
+        self._lent: deque[tuple[int, int, int, int]] = deque()  # slot, sequence, offset, size
+        self._poll = select.poll()
+        self._poll.register(inbox, select.POLLIN)
+
+    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float) -> None:
+        """Hands a tensor to rank ``to`` and returns at once. Raises TypeError for what cannot be sent."""
+        tensor = tensor.detach()
+        if tensor.dtype not in _CODES or tensor.dim() > _MAX_DIMS:
+            raise TypeError(f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between ranks")
+        size = -(-max(tensor.nbytes, 1) // 64) * 64
+        offset = self._block(size)
+        count = tensor.numel()
+        if count:
+            torch.frombuffer(self._memory, dtype=tensor.dtype, count=count, offset=offset).view(tensor.shape).copy_(tensor)
+        slot = self._board.slot(message)
+        shape = tuple(tensor.shape) + (0,) * (_MAX_DIMS - tensor.dim())
+        _HEADER.pack_into(
+            self._memory, slot + _HEADER_AT, offset, count, _CODES[tensor.dtype], tensor.dim(), *shape, planned,
+            time.perf_counter(),
+        )  # fmt: skip
+        _SEQUENCE.pack_into(self._memory, slot, sequence)
+        self._lent.append((slot, sequence, offset, size))
+        try:
+            os.write(self._wake[to], b"\0")
+        except BlockingIOError:
+            pass  # its pipe is full of wake-ups already
+
+    def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
+        """Waits for a message and returns a view of it, valid until ``consumed``.
+
+        Raises TimeoutError at ``deadline`` (on the clock of ``time.perf_counter``).
+        """
+        slot = self._board.slot(message)
+        while _SEQUENCE.unpack_from(self._memory, slot)[0] != sequence:
+            left = deadline - time.perf_counter()
+            if left <= 0:
+                raise TimeoutError
+            if self._poll.poll(min(left, 60) * 1000):
+                os.read(self._inbox, 4096)
+        offset, count, code, dims, *rest = _HEADER.unpack_from(self._memory, slot + _HEADER_AT)
+        shape, (planned, sent) = rest[:dims], rest[_MAX_DIMS:]
+        dtype = DTYPES[code]
+        if count:
+            tensor = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset).view(shape)
+        else:
+            tensor = torch.empty(shape, dtype=dtype)
+        return Arrival(tensor, sent, planned)
+
+    def consumed(self, message: int, sequence: int) -> None:
+        """The received tensor is no longer needed: the sender may reuse its memory."""
+        _SEQUENCE.pack_into(self._memory, self._board.slot(message) + _CONSUMED_AT, sequence)
+
+    def _block(self, size: int) -> int:
+        """An offset with ``size`` free bytes: a block that came back, or the next new one."""
+        for _ in range(len(self._lent)):
+            slot, sequence, offset, lent = self._lent.popleft()
+            if _SEQUENCE.unpack_from(self._memory, slot + _CONSUMED_AT)[0] >= sequence:
+                self._free[lent].append(offset)
+                if lent == size:
+                    break
+            else:
+                self._lent.append((slot, sequence, offset, lent))
+        if self._free[size]:
+            return self._free[size].pop()
+        offset, self._top = self._top, self._top + size
+        if self._top > self._limit:
+            raise MemoryError(f"more than {ARENA_BYTES >> 30} GiB of tensors are under way from one rank")
+        return offset

@@ -1,0 +1,124 @@
+"""What a run measures: times that add up, memory to the byte, the paced law."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import pipelab
+
+from .conftest import batch
+
+
+def train(model, data, **options):
+    options = {"schedule": "1f1b", "ranks": 4, "microbatches": 4} | options
+    return pipelab.run(model, *data, functional.cross_entropy, **options)
+
+
+def test_waiting_transfer_and_compute_add_up_to_the_makespan(model, data):
+    run = train(model, data, steps=2)
+    assert len(run.timelines) == 2
+    for timeline in run.timelines:
+        assert timeline.source == "measured" and timeline.unit == "s"
+        for rank in range(4):
+            mine = timeline.rank == rank
+            before = timeline.started[mine].min()
+            after = timeline.makespan - timeline.ended[mine].max()
+            parts = timeline.compute[mine].sum() + timeline.waiting[mine].sum() + timeline.transfer[mine].sum()
+            assert parts + before + after == pytest.approx(timeline.makespan, rel=1e-9)
+        assert (timeline.waiting >= 0).all() and (timeline.transfer >= 0).all()
+        idle = sum(i.end - i.start for i in timeline.idle)
+        assert idle == pytest.approx(sum(timeline.metrics["idle"]), rel=1e-9)
+    assert run.metrics == run.timeline.metrics
+
+
+def test_nothing_starts_before_what_it_needs_was_sent(model, data):
+    timeline = train(model, data).timeline
+    ended = {(int(k), int(s), int(m)): e for k, s, m, e in zip(timeline.kind, timeline.stage, timeline.microbatch, timeline.ended)}
+    for kind, stage, microbatch, started in zip(timeline.kind, timeline.stage, timeline.microbatch, timeline.started):
+        source = (int(kind), int(stage) + (-1 if kind == pipelab.Kind.F else 1), int(microbatch))
+        if source in ended:
+            assert started >= ended[source]
+
+
+def test_saved_bytes_are_exact():
+    """Linear saves its input, ReLU its output: 8 samples × 16 floats each; the loss saves log-probabilities and targets."""
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU())
+    x, y = batch(size=8)
+    run = pipelab.run(model, x, x, functional.mse_loss, schedule="gpipe", ranks=2, microbatches=2)
+    activation = 4 * 16 * 4  # samples of a micro-batch × width × bytes
+    assert run.peak_activation_bytes[0] == 2 * (2 * activation)  # both micro-batches: Linear's input, ReLU's output
+    held = run.timeline.bytes_held[run.timeline.rank == 0]
+    assert held.tolist() == [2 * activation, 4 * activation, 4 * activation, 2 * activation]
+    assert run.timeline.bytes_after[run.timeline.rank == 0][-1] == 0
+    assert run.timeline.bytes_sent[0] == activation
+
+
+def test_1f1b_keeps_less_than_gpipe(model, data):
+    gpipe, one = (train(model, data, schedule=s, microbatches=8).peak_activation_bytes for s in ("gpipe", "1f1b"))
+    assert one[0] == gpipe[0] // 2
+    assert one[2] < gpipe[2] / 2
+
+
+def test_costs_per_stage_feed_the_prediction(model, data):
+    run = train(model, data, steps=3)
+    assert len(run.costs.forward) == len(run.costs.backward) == 4
+    assert min(run.costs.forward) > 0
+    assert run.predicted.unit == "s" and run.predicted.source == "predicted"
+    assert run.predicted.makespan == pytest.approx(pipelab.simulate(run.schedule, run.costs).makespan)
+
+
+def test_a_paced_run_follows_the_law(model, data):
+    run = train(model, data, microbatches=6, pace=(0.02, 0.04), steps=2)
+    assert run.predicted.makespan == pytest.approx((6 + 4 - 1) * 0.06)
+    assert run.metrics["makespan"] == pytest.approx(run.predicted.makespan, rel=0.1)
+    assert run.metrics["bubble_fraction"] == pytest.approx(run.predicted.metrics["bubble_fraction"], abs=0.05)
+    assert (run.timeline.worked < run.timeline.compute).all()
+    assert run.gradient_error <= 1e-5
+
+
+def test_latency_is_a_planned_delay(model, data):
+    run = train(model, data, ranks=2, microbatches=4, pace=(0.01, 0.02), latency=0.03)
+    assert run.predicted.metrics["makespan"] == pytest.approx(pipelab.simulate(
+        run.schedule, pipelab.Costs(0.01, backward=0.02, latency=0.03)).makespan)
+    assert run.metrics["makespan"] == pytest.approx(run.predicted.makespan, rel=0.1)
+    raw = train(model, data, ranks=2, microbatches=1, latency=0.1)
+    assert 0.2 < raw.metrics["makespan"] < 0.4
+
+
+def test_pace_by_stage_and_kind(model, data):
+    pace = pipelab.Costs(forward=[0.01, 0.03], backward=[0.02, 0.06])
+    run = train(model, data, ranks=2, microbatches=3, pace=pace)
+    slow = run.timeline.compute[(run.timeline.stage == 1) & (run.timeline.kind == pipelab.Kind.F)]
+    assert np.median(slow) == pytest.approx(0.03, rel=0.1)
+
+
+def test_a_pace_the_machine_cannot_keep_is_refused_with_one_it_can():
+    model = nn.Sequential(*(nn.Linear(1024, 1024) for _ in range(2)))
+    x = torch.randn(512, 1024)
+    with pytest.raises(pipelab.PipelabError, match=r"cannot keep that pace.*It can keep forward .* ms.*pace=\("):
+        pipelab.run(model, x, x, functional.mse_loss, schedule="gpipe", ranks=2, microbatches=2, pace=(0.001, 0.002))
+
+
+def test_events_stream_while_it_runs(model, data):
+    events = []
+    run = train(model, data, steps=2, on_event=events.append)
+    assert len(events) == 2 * len(run.schedule.kind)
+    assert {e.step for e in events} == {0, 1}
+    assert all(e.ended >= e.started for e in events)
+
+
+def test_snapshot_of_a_run_in_progress(model, data):
+    run = pipelab.start(
+        model, *data, functional.cross_entropy, schedule="gpipe", ranks=2, microbatches=4, pace=(0.1, 0.2)
+    )
+    assert run.predicted.makespan == pytest.approx(1.5)
+    seen = set()
+    while not run.done:
+        seen.add(len(run.snapshot()["columns"]["rank"]))
+    run.wait()
+    assert len(seen) > 3 and max(seen) <= 16
+    final = run.snapshot()
+    assert len(final["columns"]["started"]) == 16 and final["columns"]["started"].min() == 0
+    assert final["losses"] == run.losses
