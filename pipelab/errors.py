@@ -34,7 +34,7 @@ class UnknownName(UsageError):
 
     def __init__(self, what: str, name: object, valid: Iterable[str]):
         self.name, self.valid = name, list(valid)
-        near = difflib.get_close_matches(str(name).lower().replace("_", "-"), self.valid, 1, 0.5)
+        near = difflib.get_close_matches(str(name).lower().replace("_", "-"), self.valid, 1, 0.6)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(f"There is no {what} {name!r}.{hint} Valid names: {', '.join(self.valid)}.")
 

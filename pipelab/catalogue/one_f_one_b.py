@@ -22,7 +22,7 @@ def order(rank: int, ranks: int, microbatches: int) -> Order:
 ONE_F_ONE_B = Entry(
     name="1f1b",
     title="1F1B",
-    summary="One forward, one backward in turn: GPipe's bubble with at most `ranks` micro-batches in flight.",
+    summary="One forward, one backward in turn: GPipe's bubble, with at most as many micro-batches in flight as ranks.",
     source="PipeDream-Flush, Narayanan et al. 2021, arXiv 2006.09503, section 2.2; Megatron-LM, arXiv 2104.04473, figure 4",
     order=order,
 )

@@ -146,7 +146,7 @@ class Driver:
                 if plan.pace is not None:
                     require_keepable_pace(plan, measured)
                 for control in crew.controls:
-                    _tell(control, pickle.dumps("go"))
+                    _tell(control, pickle.dumps(("go", None)))
                 self._going = True
             self._look()
             self._check_stalled([rank_of[control] for control in running])
@@ -159,7 +159,7 @@ class Driver:
         batch = self._plan.batches(step)
         self.last_batch = batch
         for rank, control in enumerate(self._crew.controls):
-            _tell(control, pickle.dumps(self._part(batch, rank)))
+            _tell(control, pickle.dumps(("batch", self._part(batch, rank))))
         return step + 1
 
     def _hear(self, control: connection.Connection, rank: int) -> tuple[str, Any]:

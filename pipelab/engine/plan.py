@@ -82,7 +82,7 @@ def make_plan(
     order = _schedule(schedule, ranks, microbatches, stages_per_rank)
     stages, index = [], 0
     for stage in split(model, order.stages, partition):
-        stages.append([(index + i, name, module) for i, (name, module) in enumerate(stage.named_children())])
+        stages.append([(index + i, name, module) for i, (name, module) in enumerate(stage._modules.items())])
         index += len(stages[-1])
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "little")
@@ -176,6 +176,11 @@ def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable 
     if not total > 0 or min(shares) < 0:
         raise UsageError(f"The weights of the micro-batches are {shares}; they must be 0 or more and not all 0.")
     return Batch(xs, ys, tuple(share / total for share in shares))
+
+
+def gpu_names() -> list[str]:
+    """The GPUs of this machine, by name. Runs use the processor for now."""
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
 def require_keepable_pace(plan: Plan, measured: dict[tuple[int, int], float]) -> None:

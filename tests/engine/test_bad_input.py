@@ -1,0 +1,99 @@
+"""Everything that cannot work is refused before a worker starts, with what would."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import pipelab
+from pipelab.engine import pool
+
+from .conftest import batch, mlp
+
+
+@pytest.fixture(autouse=True)
+def no_workers(monkeypatch):
+    def launch(*_):
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr(pool.ForkServer, "launch", launch)
+
+
+def train(model=None, data=None, loss=functional.cross_entropy, **options):
+    options = {"schedule": "1f1b", "ranks": 2, "microbatches": 2} | options
+    return pipelab.run(model or mlp(4), *(data or batch()), loss, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "1f1v"}, "There is no schedule '1f1v'. Did you mean '1f1b'? Valid names: naive, gpipe, 1f1b."),
+        ({"ranks": 5}, "5 stages are more than the 4 layers"),
+        ({"microbatches": 25}, "A batch of 24 cannot be split into 25 micro-batches: use at most 24"),
+        ({"ranks": 0}, "0 ranks are impossible"),
+        ({"stages_per_rank": 2}, "1f1b has one stage per rank, not 2"),
+        ({"steps": 0}, "steps is 0"),
+        ({"device": "cuda"}, "There is no device 'cuda'. Valid names: auto, cpu."),
+        ({"workers": "threads"}, "There is no kind of workers 'threads'. Valid names: auto, processes."),
+        ({"partition": [3, 3]}, "adds up to 6 layers, but the model has 4"),
+        ({"timeout": 0}, "timeout is 0"),
+        ({"latency": -1}, "latency is -1"),
+        ({"latency": float("nan")}, "latency is nan"),
+        ({"pace": 3}, "pace is 3"),
+        ({"pace": (0, 1)}, "pace of 0 seconds"),
+        ({"optimizer": "sgd"}, "optimizer is not callable"),
+        ({"loss": None}, "loss_fn is not callable"),
+        ({"ranks": None}, "needs ranks=… and microbatches=…"),
+        ({"data": (torch.zeros(3, 16), torch.zeros(4))}, "3 inputs but 4 targets"),
+        ({"data": ([1, 2], torch.zeros(2))}, "inputs must be a tensor"),
+        ({"data": (torch.zeros(3, 16), None)}, "targets is missing"),
+        ({"weight": lambda target: 0}, "weights of the micro-batches are"),
+    ],
+)
+def test_refused_before_anything_starts(options, message):
+    with pytest.raises(pipelab.PipelabError) as caught:
+        train(**options)
+    assert message in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        (["0F0 0I0 0W0", "1F0 1I0 1W0"], "I (input gradient), W (weight gradient)"),
+        (["0F0 0R0 0B0", "1F0 1B0"], "R (recompute)"),
+        (["0F0 0B0 0STEP0", "1F0 1B0 1STEP0"], "STEP (optimizer step)"),
+        (["0F0 0F1 0B0 0B1", "1F0 (1F1;1B0)OVERLAP_F_B 1B1"], "OVERLAP_F_B"),
+    ],
+)
+def test_kinds_that_come_later_are_simulated_but_not_trained(rows, what):
+    schedule = pipelab.Schedule.from_rows([row.split() for row in rows], name="later")
+    assert pipelab.simulate(schedule).makespan > 0
+    with pytest.raises(pipelab.PipelabError) as caught:
+        train(schedule=schedule, ranks=None, microbatches=None)
+    assert f"Training cannot run {what} yet" in str(caught.value)
+
+
+def test_an_illegal_schedule_never_reaches_a_worker():
+    schedule = pipelab.Schedule.from_rows(["0F0 0B0 0F1 0B1".split(), "1F1 1F0 1B0 1B1".split()])
+    with pytest.raises(pipelab.PipelabError, match="ranks wait for one another"):
+        train(schedule=schedule, ranks=None, microbatches=None)
+    schedule = pipelab.build("gpipe", ranks=2, microbatches=2)
+    with pytest.raises(pipelab.PipelabError, match="gpipe has ranks = 2, not 3"):
+        train(schedule=schedule, ranks=3)
+
+
+def test_parameters_shared_between_stages_are_refused():
+    model = mlp(4)
+    model[2][0].weight = model[0][0].weight
+    with pytest.raises(pipelab.PipelabError, match="share a parameter"):
+        train(model)
+
+
+def test_a_module_that_is_no_list_of_layers_is_refused():
+    class Whole(nn.Module):
+        def forward(self, x):
+            return x
+
+    with pytest.raises(pipelab.PipelabError, match="Whole cannot be cut into stages"):
+        train(Whole())
