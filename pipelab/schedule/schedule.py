@@ -204,7 +204,7 @@ class _Rows(Sequence):
         return _Row(self._schedule, range(len(self))[rank])
 
     def __repr__(self) -> str:
-        return repr([list(row) for row in self])
+        return "[" + ", ".join(map(repr, self)) + "]"
 
 
 class _Row(Sequence):
