@@ -1,5 +1,6 @@
 """``run`` and ``start``: train a model through a pipeline, for real."""
 
+import inspect
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -232,7 +233,7 @@ def start(
     return run
 
 
-def run(model: nn.Sequential | Sequence[nn.Module], inputs: Any, targets: Any, loss_fn: Callable, **options) -> Run:
+def run(*arguments, **options) -> Run:
     """Trains a model through a pipeline of real workers, and measures what happens.
 
     model: an ``nn.Sequential`` or a list of modules, each taking the one tensor that the one before returns; it is never
@@ -257,7 +258,7 @@ def run(model: nn.Sequential | Sequence[nn.Module], inputs: Any, targets: Any, l
     >>> done.gradient_error < 1e-5
     True
     """
-    going = start(model, inputs, targets, loss_fn, **options)
+    going = start(*arguments, **options)
     try:
         return going.wait()
     except KeyboardInterrupt:
@@ -265,3 +266,5 @@ def run(model: nn.Sequential | Sequence[nn.Module], inputs: Any, targets: Any, l
         going._finished.wait()
         raise
 
+
+run.__signature__ = inspect.signature(start)  # one list of parameters for both
