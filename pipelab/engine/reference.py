@@ -14,9 +14,15 @@ FLOOR = 1e-3
 
 
 def unsplit_gradients(
-    place: Place, layers: list[tuple[int, str, nn.Module]], before: dict, loss: Callable, inputs: tuple, targets: tuple,
-    weights: tuple, seeds: Seeds,
-) -> tuple[dict, str | None]:  # fmt: skip
+    place: Place,
+    layers: list[tuple[int, str, nn.Module]],
+    before: dict,
+    loss: Callable,
+    inputs: tuple,
+    targets: tuple,
+    weights: tuple,
+    seeds: Seeds,
+) -> tuple[dict, str | None]:
     """Packed gradients by name, and why they are not those of one pass over the full batch (None when they are).
 
     Micro-batches one after the other, with the run's random numbers, are the reference where the full batch gives

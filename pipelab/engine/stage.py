@@ -26,9 +26,9 @@ class Stage:
 
     def __init__(self, index: int, layers: list[tuple[int, nn.Module]], loss: Callable | None):
         self.index, self.layers, self.loss = index, layers, loss
-        self.modules = [module for _, module in layers]
         self._in_flight: dict[int, InFlight] = {}
-        self._own = {t.untyped_storage().data_ptr() for module in self.modules for t in module.state_dict(keep_vars=True).values()}
+        state = [t for _, module in layers for t in (*module.parameters(), *module.buffers())]
+        self._own = {t.untyped_storage().data_ptr() for t in state}
         self._known_bytes: dict[int, int] = {}
 
     def forward(

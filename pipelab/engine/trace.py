@@ -49,9 +49,12 @@ def measured_costs(schedule: Schedule, timelines: list[Timeline]) -> Costs:
     steps = timelines[1:] or timelines
     worked = np.concatenate([t.worked for t in steps])
     kind, stage = np.tile(schedule.kind, len(steps)), np.tile(schedule.stage, len(steps))
-    medians = {k: [float(np.median(worked[(kind == k) & (stage == s)])) for s in range(schedule.stages)] for k in (Kind.F, Kind.B)}
+
+    def medians(which: Kind) -> list[float]:
+        return [float(np.median(worked[(kind == which) & (stage == s)])) for s in range(schedule.stages)]
+
     producer = producers(schedule)
     remote = (producer >= 0) & (schedule.rank[producer] != schedule.rank)
     waited = np.concatenate([t.transfer[remote & (t.sent > t.asked)] for t in steps])
     latency = float(np.median(waited)) if len(waited) else 0.0
-    return Costs(forward=medians[Kind.F], backward=medians[Kind.B], latency=latency)
+    return Costs(forward=medians(Kind.F), backward=medians(Kind.B), latency=latency)

@@ -30,10 +30,10 @@ def test_happens_before_and_lower_bounds(name, f, b, latency, ranks, microbatche
     timeline = pipelab.simulate(
         build(name, ranks=ranks, microbatches=microbatches), pipelab.Costs(f, backward=b, latency=latency)
     )
-    end = {(int(k), int(s), int(m)): e for k, s, m, e in zip(timeline.kind, timeline.stage, timeline.microbatch, timeline.ended)}
-    for kind, stage, microbatch, start in zip(timeline.kind, timeline.stage, timeline.microbatch, timeline.started):
-        before = stage - 1 if kind == Kind.F else stage + 1
-        needed = end.get((int(kind), int(before), int(microbatch)))
+    actions = list(zip(*(getattr(timeline, name).tolist() for name in ("kind", "stage", "microbatch"))))
+    end = dict(zip(actions, timeline.ended.tolist()))
+    for (kind, stage, microbatch), start in zip(actions, timeline.started.tolist()):
+        needed = end.get((kind, stage - 1 if kind == Kind.F else stage + 1, microbatch))
         assert needed is None or start >= needed + latency - 1e-9
     one_microbatch = ranks * (f + b) + 2 * (ranks - 1) * latency
     assert timeline.makespan >= max(one_microbatch, microbatches * (f + b)) * (1 - 1e-9)

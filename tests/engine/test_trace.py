@@ -40,9 +40,10 @@ def test_waiting_transfer_and_compute_add_up_to_the_makespan(model, data):
 
 def test_nothing_starts_before_what_it_needs_was_sent(model, data):
     timeline = train(model, data).timeline
-    ended = {(int(k), int(s), int(m)): e for k, s, m, e in zip(timeline.kind, timeline.stage, timeline.microbatch, timeline.ended)}
-    for kind, stage, microbatch, started in zip(timeline.kind, timeline.stage, timeline.microbatch, timeline.started):
-        source = (int(kind), int(stage) + (-1 if kind == pipelab.Kind.F else 1), int(microbatch))
+    actions = list(zip(*(getattr(timeline, name).tolist() for name in ("kind", "stage", "microbatch"))))
+    ended = dict(zip(actions, timeline.ended.tolist()))
+    for (kind, stage, microbatch), started in zip(actions, timeline.started.tolist()):
+        source = (kind, stage + (-1 if kind == pipelab.Kind.F else 1), microbatch)
         if source in ended:
             assert started >= ended[source]
 
