@@ -54,7 +54,7 @@ class Driver:
         self._board = Board(None, **sizes)
         crew = None
         try:
-            crew = host().launch(self._board.descriptor, schedule.ranks, plan.optimizer is not None)
+            crew = host().launch(self._board.descriptor, schedule.ranks, plan.optimizer is not None, self._cancelled)
             self._crew, self._launched = crew, time.perf_counter()
             for control, job in zip(crew.controls, jobs, strict=True):
                 _tell(control, job)

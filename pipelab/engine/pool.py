@@ -11,15 +11,17 @@ import contextlib
 import json
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
-from ..errors import RunError, UsageError
+from ..errors import RunCancelled, RunError, UsageError
 from .server import BACKWARD, MAX_DESCRIPTORS, OPTIMIZER
 
 START_TIMEOUT = 60.0
@@ -57,19 +59,25 @@ class ForkServer:
         self._process: subprocess.Popen | None = None
         self._socket: socket.socket | None = None
         self._owner = os.getpid()
+        self._ready = self._stopping = False
 
     def start(self) -> None:
         """Starts the server unless it runs; returns at once, while it imports torch."""
         with self._lock:
             self._start()
 
-    def launch(self, board: int, count: int, optimizer: bool = False) -> Crew:
-        """Forks ``count`` workers that share the file ``board``; with ``optimizer``, ready for torch's optimizers."""
+    def launch(
+        self, board: int, count: int, optimizer: bool = False, cancelled: threading.Event | None = None
+    ) -> Crew:
+        """Forks ``count`` workers that share the file ``board``; with ``optimizer``, ready for torch's optimizers.
+
+        Raises RunCancelled when ``cancelled`` is set while the server is still importing torch.
+        """
         modules = [BACKWARD] + [OPTIMIZER] * optimizer
         pairs = [socket.socketpair() for _ in range(count)]
         theirs = [their.fileno() for _, their in pairs]
         try:
-            pids = self._request(("fork", (count, modules)), [board, *theirs])
+            pids = self._request(("fork", (count, modules)), [board, *theirs], cancelled)
         except BaseException:
             for mine, _ in pairs:
                 mine.close()
@@ -80,17 +88,18 @@ class ForkServer:
         return Crew([Connection(mine.detach()) for mine, _ in pairs], pids, self._end)
 
     def stop(self) -> None:
-        """Ends the server and every worker it has forked."""
+        """Ends the server, which keeps no state, and with it every worker it has forked."""
+        self._stopping = True
+        process = self._process
+        if process is not None and self._owner == os.getpid():
+            process.kill()  # before the lock: somebody may be waiting for its answer
         with self._lock:
+            if process is not None and self._owner == os.getpid():
+                process.wait()
             if self._socket is not None:
                 self._socket.close()
-            if self._process is not None and self._owner == os.getpid():
-                try:
-                    self._process.wait(5)
-                except subprocess.TimeoutExpired:
-                    self._process.kill()
-                    self._process.wait()
             self._process = self._socket = None
+            self._stopping = False
 
     @property
     def pid(self) -> int | None:
@@ -100,40 +109,50 @@ class ForkServer:
         return self._request(("end", pids), [])
 
     def _start(self) -> None:
-        alive = self._process is not None and self._owner == os.getpid() and self._process.poll() is None
-        if alive:
+        if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return
         if self._socket is not None:
             self._socket.close()
         mine, theirs = socket.socketpair()
         self._process = spawn_process("server", "main", [theirs.fileno()], [theirs.fileno()])
         theirs.close()
-        mine.settimeout(START_TIMEOUT)
-        self._socket, self._owner = mine, os.getpid()
+        self._socket, self._owner, self._ready = mine, os.getpid(), False
 
-    def _request(self, request: tuple, descriptors: list[int]):
+    def _request(self, request: tuple, descriptors: list[int], cancelled: threading.Event | None = None):
         """Asks the server. A server that is gone is started again, once."""
         with self._lock:
             for attempt in (1, 2):
-                self._start()
-                try:
-                    socket.send_fds(self._socket, [pickle.dumps(request)], descriptors)
-                    answer = self._socket.recv(1 << 20)
-                    if answer:
-                        return pickle.loads(answer)
-                except TimeoutError:
-                    self._process.kill()
-                    raise RunError(f"The worker server did not answer within {START_TIMEOUT:g} s.") from None
-                except OSError:
-                    pass
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(5)
-                if request[0] == "end":
+                if request[0] == "end" and (self._process is None or self._process.poll() is not None):
                     return {}  # its workers ended with it
-                if attempt == 2:
+                self._start()
+                with contextlib.suppress(OSError):
+                    if not self._ready:
+                        self._listen(cancelled)  # it says when it has imported torch
+                        self._ready = True
+                    socket.send_fds(self._socket, [pickle.dumps(request)], descriptors)
+                    return pickle.loads(self._listen(None))
+                self._process.wait()
+                if self._stopping or attempt == 2:
+                    code = self._process.returncode
                     raise RunError(
-                        f"The worker server ended with exit code {self._process.poll()}; its error is on standard error."
+                        "The pool was shut down."
+                        if self._stopping
+                        else f"The worker server ended with exit code {code}; its error is on standard error."
                     )
+
+    def _listen(self, cancelled: threading.Event | None) -> bytes:
+        """The server's next message. Raises ConnectionError when it is gone."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while not select.select([self._socket], [], [], 0.05)[0]:
+            if cancelled and cancelled.is_set():
+                raise RunCancelled("The run was stopped.")
+            if time.monotonic() > deadline:
+                self._process.kill()
+                raise RunError(f"The worker server did not answer within {START_TIMEOUT:g} s.")
+        message = self._socket.recv(1 << 20)
+        if not message:
+            raise ConnectionError
+        return message
 
 
 class Spawner:
@@ -146,7 +165,10 @@ class Spawner:
 
     stop = start
 
-    def launch(self, board: int, count: int, optimizer: bool = False) -> Crew:
+    def launch(
+        self, board: int, count: int, optimizer: bool = False, cancelled: threading.Event | None = None
+    ) -> Crew:
+        """As the server's ``launch``; there is nothing to wait for, and torch's optimizers import what they need."""
         pairs = [socket.socketpair() for _ in range(count)]
         pipes = [os.pipe() for _ in range(count)]
         for _, write in pipes:
@@ -154,7 +176,7 @@ class Spawner:
         wake = [write for _, write in pipes]
         processes = []
         for rank, (_, theirs) in enumerate(pairs):
-            arguments = [theirs.fileno(), board, wake, pipes[rank][0]]
+            arguments = [os.getpid(), theirs.fileno(), board, wake, pipes[rank][0]]
             processes.append(
                 spawn_process("worker", "main_spawned", arguments, [theirs.fileno(), board, *wake, pipes[rank][0]])
             )

@@ -6,6 +6,7 @@ It runs nothing else. A kernel must never be forked itself: after OpenMP or a ba
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib
 import os
@@ -14,6 +15,8 @@ import select
 import signal
 import socket
 import sys
+import threading
+import time
 
 MAX_DESCRIPTORS = 200
 BACKWARD = "torch.fx.experimental.symbolic_shapes"
@@ -25,38 +28,54 @@ def main(descriptor: int) -> None:
     """Serves requests ("fork", (n, modules)) with the board and n control sockets, and ("end", pids)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
-    import numpy  # noqa: F401
+    server = socket.socket(fileno=descriptor)
+    _end_with(server)
     import torch
 
     from . import worker  # noqa: F401
 
     torch.set_num_threads(1)
-    server = socket.socket(fileno=descriptor)
+    server.sendall(b"ready")
     children: set[int] = set()
     idle_imports = [BACKWARD, OPTIMIZER]
-    try:
-        while True:
-            while idle_imports and not select.select([server], [], [], 0)[0]:
-                _preload(idle_imports.pop(0))
-            data, descriptors, _, _ = socket.recv_fds(server, 1 << 16, MAX_DESCRIPTORS)
-            if not data:
-                return
-            verb, argument = pickle.loads(data)
-            if verb == "fork":
-                count, modules = argument
-                for module in modules:
-                    _preload(module)
-                answer = _fork(server, count, descriptors)
-                children.update(answer)
-            else:
-                answer = {pid: _end(pid) for pid in argument if pid in children}
-                children.difference_update(argument)
-            for fd in descriptors:
-                os.close(fd)
-            server.sendall(pickle.dumps(answer))
-    finally:
-        for pid in children:
-            _end(pid)
+    while True:
+        while idle_imports and not select.select([server], [], [], 0)[0]:
+            _preload(idle_imports.pop(0))
+        data, descriptors, _, _ = socket.recv_fds(server, 1 << 16, MAX_DESCRIPTORS)
+        if not data:
+            return
+        verb, argument = pickle.loads(data)
+        if verb == "fork":
+            count, modules = argument
+            for module in modules:
+                _preload(module)
+            answer = _fork(server, count, descriptors)
+            children.update(answer)
+        else:
+            answer = {pid: _end(pid) for pid in argument if pid in children}
+            children.difference_update(argument)
+        for fd in descriptors:
+            os.close(fd)
+        server.sendall(pickle.dumps(answer))
+
+
+def _end_with(server: socket.socket) -> None:
+    """Ends this process when the socket's other side is gone, also in the middle of an import; its workers follow."""
+
+    def look(*_):
+        try:
+            gone = not server.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            gone = False
+        except OSError:
+            gone = True
+        if gone:
+            os._exit(0)
+
+    signal.signal(signal.SIGIO, look)
+    fcntl.fcntl(server, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(server, fcntl.F_SETFL, fcntl.fcntl(server, fcntl.F_GETFL) | os.O_ASYNC)
+    look()
 
 
 def _preload(module: str) -> None:
@@ -73,12 +92,13 @@ def _fork(server: socket.socket, count: int, descriptors: list[int]) -> list[int
     for _, write in pipes:
         os.set_blocking(write, False)
     pids = []
+    parent = os.getpid()
     for rank in range(count):
         pid = os.fork()
         if pid == 0:
             code = 1
             with contextlib.suppress(BaseException):
-                die_with_parent()
+                die_with_parent(parent)
                 server.close()
                 for other in range(count):
                     if other != rank:
@@ -105,7 +125,17 @@ def _end(pid: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def die_with_parent() -> None:
-    """Asks the kernel to end this process when its parent ends (Linux)."""
+def die_with_parent(parent: int) -> None:
+    """Ends this process when its parent ends: the kernel does it on Linux; elsewhere a thread looks."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+        return
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -4,7 +4,6 @@ import os
 import pickle
 import signal
 import statistics
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import torch
 from .board import TRACE, Board
 from .interpreter import Batch, Interpreter, Step
 from .pace import Pace
+from .server import die_with_parent
 from .ship import pack
 from .stage import Seeds, Stage
 from .transport import SharedMemoryTransport
@@ -63,17 +63,10 @@ def main(control: int, board: int, wake: list[int], inbox: int) -> None:
         place.tell("error", (type(error).__name__, str(error), traceback.format_exc()))
 
 
-def main_spawned(control: int, board: int, wake: list[int], inbox: int) -> None:
-    """``main`` in a process of its own, where nothing ends it when the parent goes: so it looks."""
-    parent = os.getppid()
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    os.dup2(2, 1)
+def main_spawned(parent: int, control: int, board: int, wake: list[int], inbox: int) -> None:
+    """``main`` in a process of its own rather than a fork of the server."""
+    die_with_parent(parent)
+    os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
     main(control, board, wake, inbox)
     os._exit(0)
 

@@ -289,3 +289,18 @@ def test_workers_without_fork(monkeypatch):
     monkeypatch.setenv("PIPELAB_START", "teleport")
     with pytest.raises(errors.UsageError, match="'fork' or 'spawn'"):
         engine.warm()
+
+
+def test_cancelling_does_not_wait_for_a_server_that_is_still_importing():
+    engine.shutdown()
+    run = pipelab.start(mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4)
+    run.cancel()
+    with pytest.raises(errors.RunCancelled):
+        run.wait(1)
+    run = pipelab.start(mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4)
+    while host().pid is None:
+        time.sleep(0.01)
+    engine.shutdown()
+    with pytest.raises(errors.RunError):
+        run.wait(5)
+    works_again()
