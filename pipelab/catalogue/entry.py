@@ -1,7 +1,8 @@
-"""What the registry knows about a schedule."""
+"""What the registry knows about a schedule, and the tools that its builders share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,32 +12,77 @@ Order = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Kinds, stages and micro-batches of one rank's actions, in order."""
 
 
+class Size(NamedTuple):
+    """What a schedule is built for."""
+
+    ranks: int
+    microbatches: int
+    stages_per_rank: int
+
+
 @dataclass(frozen=True)
 class Entry:
     """A schedule of the catalogue.
 
-    order: (rank, ranks, microbatches) -> the rank's actions as integer columns. One stage per rank, stage = rank.
+    make: Size -> Schedule. stages_per_rank: the number it is built with when none is given. fixed: whether it is the only
+    one, and why, as a sentence. constraint: Size -> why it is impossible, with what is possible, or None.
     """
 
     name: str
     title: str
     summary: str
     source: str
-    order: Callable[[int, int, int], Order]
+    make: Callable[[Size], Schedule]
+    stages_per_rank: int = 1
+    fixed: str | None = "has one stage per rank"
+    constraint: Callable[[Size], str | None] = lambda size: None
 
     def problem(self, ranks: int, microbatches: int, stages_per_rank: int | None = None) -> str | None:
         """Why these counts are impossible, with what is possible; None when they are fine."""
         for what, count in (("ranks", ranks), ("micro-batches", microbatches), ("stages per rank", stages_per_rank)):
             if count is not None and (isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1):
                 return f"{count!r} {what} are impossible; the number of {what} is a whole number, 1 or more."
-        if stages_per_rank not in (None, 1):
-            return f"{self.name} has one stage per rank, not {stages_per_rank}."
-        return None
+        if self.fixed and stages_per_rank not in (None, self.stages_per_rank):
+            return f"{self.name} {self.fixed}, not {stages_per_rank}."
+        return self.constraint(self._size(ranks, microbatches, stages_per_rank))
 
-    def build(self, ranks: int, microbatches: int) -> Schedule:
-        rows = [self.order(rank, ranks, microbatches) for rank in range(ranks)]
-        placement = {(0, stage): stage for stage in range(ranks)}
-        return Schedule.from_columns(self.name, rows, placement=placement, microbatches=microbatches)
+    def build(self, ranks: int, microbatches: int, stages_per_rank: int | None = None) -> Schedule:
+        return self.make(self._size(ranks, microbatches, stages_per_rank))
+
+    def _size(self, ranks: int, microbatches: int, stages_per_rank: int | None) -> Size:
+        return Size(int(ranks), int(microbatches), int(stages_per_rank or self.stages_per_rank))
+
+
+def loop(size: Size) -> dict[tuple[int, int], int]:
+    """Looped placement: stage s on rank s mod p (Megatron-LM's interleaving; one stage per rank is the simplest case)."""
+    return {(0, stage): stage % size.ranks for stage in range(size.ranks * size.stages_per_rank)}
+
+
+def wave(size: Size) -> dict[tuple[int, int], int]:
+    """Placement in waves: there and back again, so that stages next to each other at a turn share a rank (V for two)."""
+    p = size.ranks
+    there_and_back = [*range(p), *reversed(range(p))]
+    return {(0, stage): there_and_back[stage % (2 * p)] for stage in range(p * size.stages_per_rank)}
+
+
+def one_stage(name: str, order: Callable[[int, int, int], Order], weights: str = "one") -> Callable[[Size], Schedule]:
+    """A maker of schedules with stage = rank; order: (rank, ranks, microbatches) -> the columns of one rank."""
+
+    def make(size: Size) -> Schedule:
+        rows = [order(rank, size.ranks, size.microbatches) for rank in range(size.ranks)]
+        return Schedule.from_columns(
+            name, rows, placement=loop(size), microbatches=size.microbatches, weights=weights
+        )
+
+    return make
+
+
+def from_lists(
+    name: str, rows: Sequence[Iterable[tuple[Kind, int, int]]], size: Size, placement: dict[tuple[int, int], int]
+) -> Schedule:
+    """A schedule from one list of (kind, stage, microbatch) per rank."""
+    columns = [tuple(np.array(row, dtype=np.int64).reshape(-1, 3).T) for row in rows]
+    return Schedule.from_columns(name, columns, placement=placement, microbatches=size.microbatches)
 
 
 def actions(kinds: np.ndarray | list, rank: int, microbatches: np.ndarray) -> Order:
@@ -44,9 +90,7 @@ def actions(kinds: np.ndarray | list, rank: int, microbatches: np.ndarray) -> Or
     return np.asarray(kinds), np.full(len(kinds), rank), np.asarray(microbatches)
 
 
-def alternate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """first[0], second[0], first[1], second[1], …"""
-    return np.stack([first, second], axis=1).ravel()
+def alternate(*columns: np.ndarray) -> np.ndarray:
+    """a[0], b[0], …, a[1], b[1], …"""
+    return np.stack(columns, axis=1).ravel()
 
-
-__all__ = ["Entry", "Kind", "Order", "actions", "alternate"]

@@ -10,7 +10,8 @@ The makespan is the same.
 
 import numpy as np
 
-from .entry import Entry, Kind, Order, actions
+from ..schedule import Kind
+from .entry import Entry, Order, actions, one_stage
 
 
 def order(rank: int, ranks: int, microbatches: int) -> Order:
@@ -23,5 +24,5 @@ GPIPE = Entry(
     title="GPipe",
     summary="All forwards, then all backwards. Every micro-batch is in flight at once.",
     source="Huang et al. 2019, arXiv 1811.06965, section 2.3; order as torch's ScheduleGPipe",
-    order=order,
+    make=one_stage("gpipe", order),
 )

@@ -7,7 +7,8 @@
 
 import numpy as np
 
-from .entry import Entry, Kind, Order, actions, alternate
+from ..schedule import Kind
+from .entry import Entry, Order, actions, alternate, one_stage
 
 
 def order(rank: int, ranks: int, microbatches: int) -> Order:
@@ -20,5 +21,5 @@ NAIVE = Entry(
     title="Naive",
     summary="Each micro-batch goes forward and back through all stages before the next starts.",
     source="The baseline of GPipe, Huang et al. 2019, arXiv 1811.06965, figure 2b",
-    order=order,
+    make=one_stage("naive", order),
 )

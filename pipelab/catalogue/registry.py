@@ -2,12 +2,26 @@
 
 from ..errors import UnknownName, UsageError
 from ..schedule import Schedule
+from .asynchronous import PIPEDREAM, PIPEDREAM_2BW
+from .chimera import CHIMERA
+from .controllable_memory import V_HALF, V_MIN
+from .dual_pipe import DUALPIPE, DUALPIPE_V
 from .entry import Entry
 from .gpipe import GPIPE
+from .hanayo import HANAYO
+from .interleaved import INTERLEAVED_1F1B, INTERLEAVED_ZB, LOOPED_BFS
 from .naive import NAIVE
-from .one_f_one_b import ONE_F_ONE_B
+from .one_f_one_b import EAGER_1F1B, ONE_F_ONE_B
+from .zb_v import ZB_V
+from .zero_bubble import ZB_H1, ZB_H2
 
-_ENTRIES = {entry.name: entry for entry in (NAIVE, GPIPE, ONE_F_ONE_B)}
+_ENTRIES = {
+    entry.name: entry
+    for entry in (
+        NAIVE, GPIPE, ONE_F_ONE_B, EAGER_1F1B, INTERLEAVED_1F1B, LOOPED_BFS, INTERLEAVED_ZB, ZB_H1, ZB_H2, ZB_V, V_HALF,
+        V_MIN, DUALPIPE, DUALPIPE_V, CHIMERA, HANAYO, PIPEDREAM, PIPEDREAM_2BW,
+    )
+}  # fmt: skip
 
 
 def names() -> list[str]:
@@ -35,4 +49,4 @@ def build(name: str, *, ranks: int, microbatches: int, stages_per_rank: int | No
     problem = found.problem(ranks, microbatches, stages_per_rank)
     if problem:
         raise UsageError(problem)
-    return found.build(ranks, microbatches)
+    return found.build(ranks, microbatches, stages_per_rank)

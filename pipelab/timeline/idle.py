@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from ..schedule import Kind
 from ..schedule.longest_path import producers
 
@@ -54,20 +56,19 @@ def critical_path(timeline: "Timeline") -> list[int]:
     the action before it on its rank.
     """
     schedule = timeline.schedule
-    producer = producers(schedule)
+    producer = producers(schedule).tolist()
+    ends = timeline.ended.tolist()
     first = set(schedule.offsets[:-1].tolist())
+    joined = set((np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0)) + 1).tolist())
     atom = int(timeline.ended.argmax())
     path = [atom]
     while True:
-        source = int(producer[atom])
-        waited = source >= 0 and (atom in first or timeline.sent[atom] > timeline.asked[atom])
-        waited = waited or (source >= 0 and timeline.arrived[atom] > timeline.asked[atom])
-        if waited:
-            atom = source
-        elif atom in first:
-            break
+        head = atom - 1 if atom in joined else atom  # an overlapped pair waits as one
+        sources = [producer[i] for i in (head, head + 1) if (i == head or i in joined) and producer[i] >= 0]
+        if sources and (head in first or timeline.arrived[head] > timeline.asked[head]):
+            atom = max(sources, key=ends.__getitem__)
+        elif head in first:
+            return path[::-1]
         else:
-            atom -= 1
+            atom = head - 1
         path.append(atom)
-    return path[::-1]
-

@@ -27,7 +27,7 @@ def train(model=None, data=None, loss=functional.cross_entropy, **options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"schedule": "1f1v"}, "There is no schedule '1f1v'. Did you mean '1f1b'? Valid names: naive, gpipe, 1f1b."),
+        ({"schedule": "1f1v"}, "There is no schedule '1f1v'. Did you mean '1f1b'? Valid names: naive, gpipe, 1f1b, "),
         ({"ranks": 5}, "5 stages are more than the 4 layers"),
         ({"microbatches": 25}, "A batch of 24 cannot be split into 25 micro-batches: use at most 24"),
         ({"ranks": 0}, "0 ranks are impossible"),

