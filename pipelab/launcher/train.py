@@ -1,0 +1,141 @@
+"""`pipelab train`: one of the course's models, a schedule, a few real steps.
+
+In: a Schedule and the sizes. Out: what was measured beside what was predicted, as data and as text.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..errors import RunError
+from ..schedule import Schedule
+from ..timeline import Timeline
+
+if TYPE_CHECKING:
+    from ..engine import Run
+
+BATCH = 32
+"""Samples in a batch, rounded up until every micro-batch has as many."""
+
+POLL_S = 0.05
+CANCEL_S = 5
+"""Seconds that a cancelled run gets to end its workers."""
+
+
+def train(
+    plan: Schedule,
+    *,
+    model: str,
+    layers: int,
+    width: int,
+    steps: int,
+    seed: int,
+    pace: tuple[float, ...] | None,
+    timeout: float | None,
+    device: str,
+    workers: str,
+    say: Callable[[str], None],
+) -> "Run":
+    """Train and wait for the end; each finished step is said as it comes.
+
+    Args:
+        pace: seconds per F, B and perhaps W; None runs at full speed.
+        timeout: seconds any wait may last; None leaves it to the engine.
+        say: takes one line of progress.
+
+    Raises:
+        UsageError: sizes that cannot work, before a worker starts.
+        RunError: the run failed. KeyboardInterrupt cancels it and leaves no worker behind.
+    """
+    from ..engine import start
+    from ..model import workload
+
+    batch = plan.microbatches * math.ceil(BATCH / plan.microbatches)
+    job = workload(model, layers=layers, width=width, batch=batch, seed=seed)
+    run = start(
+        job.model, job.batches, None, job.loss_fn,
+        schedule=plan, ranks=plan.ranks, microbatches=plan.microbatches, steps=steps, optimizer=job.optimizer,
+        device=device, workers=workers, pace=pace, seed=seed, timeout=timeout,
+    )  # fmt: skip
+    try:
+        _follow(run, steps, say)
+    except KeyboardInterrupt:
+        run.cancel()
+        with suppress(RunError, TimeoutError):
+            run.wait(CANCEL_S)
+        raise
+    return run
+
+
+def _follow(run: "Run", steps: int, say: Callable[[str], None]) -> None:
+    """Say each step as it ends, until the run has ended; raises what it raised."""
+    said, done = 0, False
+    while not done:
+        done = run.done  # asked before the losses are read, so that the last ones are not missed
+        for loss in run.losses[said:]:
+            said += 1
+            say(f"step {said}/{steps}  loss {loss:.4f}")
+        time.sleep(0 if done else POLL_S)
+    run.wait()
+
+
+def as_data(plan: Schedule, run: "Run") -> dict:
+    """A finished run as `pipelab train --json` prints it."""
+    return {
+        "schedule": plan.name,
+        "ranks": plan.ranks,
+        "stages": plan.stages,
+        "microbatches": plan.microbatches,
+        "device": run.device,
+        "workers": run.workers,
+        "transport": run.transport,
+        "executor": run.executor,
+        "losses": list(run.losses),
+        "measured": [in_ms(timeline) for timeline in run.timelines],
+        "predicted": in_ms(run.predicted),
+        "gradient_error": run.gradient_error,
+        "peak_in_flight": run.metrics["peak_in_flight"],
+        "peak_activation_bytes": run.peak_activation_bytes,
+    }
+
+
+def in_ms(timeline: Timeline) -> dict:
+    """One step: where each rank's time went. Compute, transfer and wait of a rank add up to the makespan."""
+    return {
+        "makespan_ms": 1000 * timeline.makespan,
+        "bubble_fraction": timeline.metrics["bubble_fraction"],
+        "compute_ms": (1000 * timeline.compute_per_rank).tolist(),
+        "transfer_ms": (1000 * timeline.transfer_per_rank).tolist(),
+        "wait_ms": (1000 * timeline.wait_per_rank).tolist(),
+    }
+
+
+def as_text(data: dict, note: str | None) -> str:
+    """The same for a person: the last step beside the prediction.
+
+    Args:
+        data: what `as_data` returned.
+        note: what the gradients were compared with, where it is not the unsplit model.
+    """
+    last, predicted = data["measured"][-1], data["predicted"]
+    rows = [("rank", "compute", "transfer", "wait", "in flight", "activations")]
+    per_rank = zip(
+        last["compute_ms"], last["transfer_ms"], last["wait_ms"], data["peak_in_flight"], data["peak_activation_bytes"]
+    )
+    for rank, (compute, transfer, wait, in_flight, size) in enumerate(per_rank):
+        times = (f"{duration:.1f} ms" for duration in (compute, transfer, wait))
+        rows.append((str(rank), *times, str(in_flight), f"{size / 2**20:.2f} MiB"))
+    return "\n".join(
+        [
+            f"{data['schedule']}: {data['ranks']} ranks, {data['stages']} stages, {data['microbatches']} micro-batches; "
+            f"{data['device']}, {data['workers']}, {data['transport']}",
+            f"loss             {data['losses'][0]:.4f} → {data['losses'][-1]:.4f} in {len(data['losses'])} steps",
+            f"makespan         measured {last['makespan_ms']:.1f} ms, predicted {predicted['makespan_ms']:.1f} ms (last step)",
+            f"bubble_fraction  measured {last['bubble_fraction']:.1%}, predicted {predicted['bubble_fraction']:.1%} "
+            "(idle / (ranks × makespan))",
+            f"gradient error   {data['gradient_error']:.1e} {note or 'against the unsplit model'}",
+            *("  ".join(f"{cell:>11}" for cell in row) for row in rows),
+        ]
+    )

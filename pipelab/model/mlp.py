@@ -1,0 +1,48 @@
+"""A multilayer perceptron, and the little task it learns: which arm of a spiral is this point on?
+
+    layer 0        Linear(2, width) and ReLU      (batch, 2)      -> (batch, width)
+    layer 1..L-2   Linear(width, width) and ReLU  (batch, width)  -> (batch, width)
+    layer L-1      Linear(width, ARMS)            (batch, width)  -> (batch, ARMS)
+
+Equal layers in the middle make it the model of choice for looking at time: every
+stage costs the same.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+ARMS = 3
+"""Arms of the spiral, which are the classes."""
+
+
+def mlp(*, layers: int, width: int) -> nn.Sequential:
+    """`layers` linear layers with a ReLU after each but the last.
+
+    Args:
+        layers: how many pieces a pipeline can cut it into; 1 is a linear classifier.
+        width: size of the vectors between the layers.
+
+    Source: He et al. 2015, "Delving Deep into Rectifiers", section 2.2 (the initial weights).
+    """
+    sizes = [2, *[width] * (layers - 1), ARMS]
+    linears = [nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:])]
+    for linear in linears:
+        # torch's own initialisation shrinks the signal layer by layer: sixteen layers would not learn at all.
+        nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
+        nn.init.zeros_(linear.bias)
+    return nn.Sequential(*(nn.Sequential(linear, nn.ReLU()) for linear in linears[:-1]), linears[-1])
+
+
+def spirals(points: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points on `ARMS` spiral arms round the origin, and on which arm each lies.
+
+    Returns:
+        Inputs (points, 2) of float32 within about ±1, and targets (points,) of int64.
+    """
+    arm = torch.randint(ARMS, (points,), generator=generator)
+    radius = torch.rand(points, generator=generator).sqrt()  # as many points near the rim as area there
+    noise = 0.1 * torch.randn(points, generator=generator)
+    angle = 2 * math.pi * arm / ARMS + math.pi * radius + noise  # half a turn from the centre to the rim
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1), arm

@@ -1,0 +1,116 @@
+"""Cutting a model into the stages of a pipeline.
+
+In: layers in order. Out: one `nn.Sequential` per stage, holding the very same layers under
+the names they have in the whole model, so that `2.weight` is the same parameter in both.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import accumulate
+
+from torch import nn
+
+from ..errors import UsageError
+
+
+def split(
+    model: nn.Sequential | Sequence[nn.Module], stages: int, partition: Sequence[int] | None = None
+) -> list[nn.Sequential]:
+    """Cut a model into consecutive stages.
+
+    Args:
+        model: an `nn.Sequential` or a list of modules, each taking what the one before returns.
+        stages: how many pieces.
+        partition: number of layers of each stage; without it as equal as possible, the
+            larger ones first (as `torch.tensor_split` does).
+
+    Returns:
+        One `nn.Sequential` per stage. The layers are the model's own, not copies.
+
+    Raises:
+        UsageError: not a list of layers; more stages than layers; a partition that does not
+            add up; a parameter that layers of two stages share.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(5)))
+    >>> [len(stage) for stage in split(model, 2)]
+    [3, 2]
+    >>> [list(stage.state_dict()) for stage in split(model, 2, [4, 1])][1]
+    ['4.weight', '4.bias']
+    """
+    layers = _layers(model)
+    counts = _equal(len(layers), stages) if partition is None else [int(count) for count in partition]
+    _check_counts(counts, stages, len(layers), given=partition is not None)
+    ends = list(accumulate(counts))
+    stage_of_layer = [stage for stage, count in enumerate(counts) for _ in range(count)]
+    _check_shared(layers, stage_of_layer)
+    return [nn.Sequential(OrderedDict(layers[end - count : end])) for count, end in zip(counts, ends)]
+
+
+def _layers(model: nn.Sequential | Sequence[nn.Module]) -> list[tuple[str, nn.Module]]:
+    """The layers and their names in the whole model."""
+    if isinstance(model, nn.Module):
+        # A subclass with a forward of its own may do anything between its layers.
+        if type(model).forward is not nn.Sequential.forward:
+            raise UsageError(
+                f"a model of type {type(model).__name__} cannot be cut into stages: pass an nn.Sequential, "
+                "or a list of modules in which each takes what the one before returns"
+            )
+        return [(name, layer) for name, layer in model._modules.items()]
+    layers = list(model)
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, nn.Module):
+            raise UsageError(f"layer {index} of the model is a {type(layer).__name__}, not an nn.Module")
+    return [(str(index), layer) for index, layer in enumerate(layers)]
+
+
+def _equal(layers: int, stages: int) -> list[int]:
+    """`layers` over `stages`, the first ones one larger where it does not divide: 5 over 2 is [3, 2]."""
+    return [layers // stages + (stage < layers % stages) for stage in range(stages)]
+
+
+def _check_counts(counts: list[int], stages: int, layers: int, given: bool) -> None:
+    if stages > layers:
+        raise UsageError(
+            f"{stages} stages are more than the {layers} {_plural(layers, 'layer')} of the model, and every stage "
+            f"needs at least one: use at most {layers} {_plural(layers, 'stage')} "
+            "(stages = ranks × stages per rank), or a model with more layers"
+        )
+    if not given:
+        return
+    if len(counts) != stages:
+        raise UsageError(
+            f"the partition {counts} names {len(counts)} stages, but there are {stages}: "
+            "give the number of layers of every stage"
+        )
+    if min(counts) < 1:
+        raise UsageError(
+            f"the partition {counts} leaves stage {counts.index(min(counts))} with {min(counts)} layers, "
+            "and every stage needs at least one"
+        )
+    if sum(counts) != layers:
+        raise UsageError(
+            f"the partition {counts} adds up to {sum(counts)} layers, but the model has {layers}. "
+            f"An equal one is {_equal(layers, stages)}"
+        )
+
+
+def _plural(count: int, noun: str) -> str:
+    return noun if count == 1 else noun + "s"
+
+
+def _check_shared(layers: list[tuple[str, nn.Module]], stage_of_layer: list[int]) -> None:
+    """Refuse a parameter that two stages would each train a copy of."""
+    first: dict[int, tuple[int, str]] = {}  # where the memory is -> the layer and name met first
+    for index, (layer_name, layer) in enumerate(layers):
+        for name, parameter in layer.named_parameters(prefix=layer_name, remove_duplicate=False):
+            # Two Parameter objects over one memory are tied as well; "meta" tensors have none.
+            key = parameter.untyped_storage().data_ptr() or id(parameter)
+            earlier, earlier_name = first.setdefault(key, (index, name))
+            if stage_of_layer[earlier] != stage_of_layer[index]:
+                raise UsageError(
+                    f"layer {earlier} and layer {index} share a parameter ({earlier_name} is {name}), but they are "
+                    f"on stages {stage_of_layer[earlier]} and {stage_of_layer[index]}: each stage would train a copy "
+                    "of its own. Tied weights are not supported between stages: put both layers on one stage "
+                    f"(partition=[...]), or give layer {index} a parameter of its own"
+                )

@@ -1,0 +1,100 @@
+"""A model with its data, its loss and its optimizer: all that `pipelab train` needs.
+
+In: a name and a size. Out: a `Workload`, whose parts go straight into `pipelab.run`.
+The same arguments give the same numbers, on every machine with the same Python and torch.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..errors import UnknownName, UsageError
+from .gpt import gpt, next_character_loss
+from .mlp import mlp, spirals
+from .text import VOCABULARY, standard_library_text
+
+NAMES = ["gpt", "mlp"]
+SEQUENCE = 64
+"""Characters the gpt reads at once."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What to train, on what, towards what.
+
+    `batches(step)` gives the same `(inputs, targets)` for the same step; `loss_fn(output,
+    target)` returns a mean; `optimizer(parameters)` makes an optimizer.
+
+    >>> from pipelab.model import workload
+    >>> job = workload("mlp", layers=4, width=16, batch=8)
+    >>> inputs, targets = job.batches(0)
+    >>> tuple(job.model(inputs).shape), tuple(targets.shape)
+    ((8, 3), (8,))
+    """
+
+    name: str
+    model: nn.Sequential
+    batches: Callable[[int], tuple[torch.Tensor, torch.Tensor]]
+    loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+def workload(name: str = "gpt", *, layers: int = 8, width: int = 64, batch: int = 32, seed: int = 0) -> Workload:
+    """Build one of the models that come with the course.
+
+    Args:
+        name: "gpt" learns the next character of Python's own sources, "mlp" learns spirals.
+        layers: pieces the model can be cut into, everything counted: the first and last layer too.
+        width: size of the vectors between the layers.
+        batch: samples in a batch.
+        seed: of the weights and of the batches.
+
+    Raises:
+        UnknownName: no such model.
+        UsageError: an impossible size; or for "gpt" a Python without sources.
+    """
+    if name not in NAMES:
+        raise UnknownName("model", name, NAMES)
+    for what, count in {"layers": layers, "width": width, "batch": batch}.items():
+        if count < 1:
+            raise UsageError(f"{what} must be at least 1, not {count}")
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed must be from 0 to {2**32 - 1}, not {seed}")
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay the caller's
+        torch.manual_seed(seed)
+        if name == "mlp":
+            model = mlp(layers=layers, width=width)
+        else:
+            model = gpt(layers=layers, width=width, vocabulary=len(VOCABULARY), sequence=SEQUENCE)
+    draw, loss_fn = (spirals, functional.cross_entropy) if name == "mlp" else (excerpts, next_character_loss)
+    if name == "gpt":
+        standard_library_text()  # a Python without sources is told here, not in the first step
+    return Workload(
+        name=name,
+        model=model,
+        batches=partial(batch_of_step, draw, batch, seed),
+        loss_fn=loss_fn,
+        # Adam makes the loss of both fall visibly within ten steps; plain SGD needs hundreds.
+        optimizer=partial(torch.optim.Adam, lr=0.003),
+    )
+
+
+def batch_of_step(draw: Callable, batch: int, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The batch of one step: another one for every step, the same one for the same step."""
+    return draw(batch, torch.Generator().manual_seed(1_000_003 * seed + step))
+
+
+def excerpts(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places in the text chosen at random, and the same shifted by one: the next characters.
+
+    Returns:
+        Inputs and targets, both (count, SEQUENCE) of int64.
+    """
+    text = standard_library_text()
+    starts = torch.randint(len(text) - SEQUENCE, (count, 1), generator=generator)
+    places = starts + torch.arange(SEQUENCE)
+    return text[places], text[places + 1]

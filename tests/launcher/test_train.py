@@ -1,0 +1,133 @@
+"""`pipelab train`: real workers, the keys of the contract, and an end that leaves nothing behind."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from pipelab.cli import main
+from pipelab.launcher.child import descendants
+
+KEYS = [
+    "schedule", "ranks", "stages", "microbatches", "device", "workers", "transport", "executor", "losses", "measured",
+    "predicted", "gradient_error", "peak_in_flight", "peak_activation_bytes",
+]  # fmt: skip
+SMALL = ["--model", "mlp", "--layers", "4", "--width", "8"]
+
+
+@pytest.fixture
+def train(capsys):
+    """Runs `pipelab train --json` in this process -> (exit code, the object, standard error)."""
+
+    def train(*flags):
+        code = main(["train", *flags, "--json"])
+        out, err = capsys.readouterr()
+        return code, json.loads(out), err
+
+    return train
+
+
+def test_the_defaults_train_a_gpt_and_its_loss_falls(train):
+    code, data, err = train()
+    assert code == 0
+    assert list(data) == KEYS
+    assert (data["schedule"], data["ranks"], data["stages"], data["microbatches"]) == ("1f1b", 2, 2, 4)
+    assert (data["device"], data["workers"], data["executor"]) == ("cpu", "processes", "pipelab")
+    assert len(data["losses"]) == len(data["measured"]) == 5
+    assert data["losses"][-1] < 0.9 * data["losses"][0]
+    assert data["gradient_error"] <= 1e-5
+    assert data["peak_in_flight"] == [2, 1]
+    assert all(size > 0 for size in data["peak_activation_bytes"])
+    progress = [line for line in err.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in progress] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
+    for step in [*data["measured"], data["predicted"]]:
+        for parts in zip(step["compute_ms"], step["transfer_ms"], step["wait_ms"], strict=True):
+            assert sum(parts) == pytest.approx(step["makespan_ms"])
+
+
+def test_the_seed_decides_the_losses(train):
+    (_, first, _), (_, again, _), (_, other, _) = (train(*SMALL, "--steps", "1", "--seed", s) for s in "112")
+    assert first["losses"] == again["losses"] != other["losses"]
+
+
+def test_a_paced_run_is_predicted_by_its_pace(train):
+    flags = ["--schedule", "gpipe", "--microbatches", "2", "--pace", "20,40", "--steps", "2", "--stages-per-rank", "1"]
+    _, data, _ = train(*SMALL, *flags, "--timeout", "20", "--device", "cpu", "--workers", "processes")
+    assert data["schedule"] == "gpipe"
+    assert data["predicted"]["makespan_ms"] == pytest.approx(3 * 60)
+    assert data["predicted"]["compute_ms"] == pytest.approx([120, 120])
+    assert data["measured"][-1]["makespan_ms"] >= 3 * 60 - 1
+
+
+def test_a_schedule_of_ones_own_and_its_files(train, tmp_path):
+    mine = tmp_path / "mine.csv"
+    mine.write_text("0F0,2F0,0F1,2F1,2B0,0B0,2B1,0B1\n1F0,1F1,1B0,1B1\n")
+    html, trace = tmp_path / "step.html", tmp_path / "step.json"
+    code, data, _ = train(*SMALL, "--schedule", str(mine), "--steps", "1", "--html", str(html), "--trace", str(trace))
+    assert code == 0
+    assert (data["schedule"], data["ranks"], data["stages"], data["microbatches"]) == ("mine", 2, 3, 2)
+    actions = [event["name"] for event in json.loads(trace.read_text())["traceEvents"] if event["ph"] == "X"]
+    assert sorted(actions) == sorted(mine.read_text().replace("\n", ",").strip(",").split(","))
+    page = html.read_text()
+    assert "<canvas" in page or "createElement" in page
+    assert "plotly" not in page.lower()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "step.html", "step.json"]
+
+
+def test_the_text_for_a_person(capsys):
+    assert main(["train", *SMALL, "--steps", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1f1b: 2 ranks, 2 stages, 4 micro-batches; cpu, processes, shared memory"
+    assert [line.split("  ")[0] for line in lines[1:5]] == ["loss", "makespan", "bubble_fraction", "gradient error"]
+    assert lines[5].split() == ["rank", "compute", "transfer", "wait", "in", "flight", "activations"]
+    assert [line.split()[0] for line in lines[6:]] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--layers", "2", "--ranks", "3"], "3 stages are more than the 2 layers of the model"),
+        (["--layers", "1"], "a gpt of 1 layers cannot be built"),
+        (["--model", "gtp"], "There is no model 'gtp'. Did you mean 'gpt'? Valid names: gpt, mlp."),
+        (["--steps", "0"], "steps is 0"),
+        (["--width", "0"], "width must be at least 1, not 0"),
+        (["--timeout", "0"], "timeout is 0"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_a_worker_starts(train, flags, message):
+    before = len(descendants(psutil.Process().pid))
+    code, data, err = train(*flags)
+    assert code == 2
+    assert message in data["error"] and message in err
+    assert len(descendants(psutil.Process().pid)) <= before
+
+
+@pytest.mark.parametrize("row, kind", [("0F0,0I0,0W0", "I"), ("0F0,0R0,0B0", "R"), ("0F0,0B0,0STEP0", "STEP")])
+def test_kinds_that_come_later_are_refused_by_name(train, tmp_path, row, kind):
+    path = tmp_path / "later.csv"
+    path.write_text(row + "\n")
+    code, data, _ = train("--schedule", str(path))
+    assert code == 2
+    assert f"{kind} (" in data["error"]
+
+
+def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path):
+    html = tmp_path / "step.html"
+    command = [sys.executable, "-m", "pipelab", "train", *SMALL, "--steps", "1000", "--pace", "20,40", "--html", str(html)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr.readline().startswith("step 1/1000")
+        family = descendants(training.pid)
+        assert len(family) >= 2, "two workers at least"
+        started = time.monotonic()
+        training.send_signal(signal.SIGINT)
+        out, err = training.communicate(timeout=60)
+    assert training.returncode == 130
+    assert time.monotonic() - started < 5
+    assert out == "" and err.splitlines()[-1] == "stopped" and "Traceback" not in err
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert not left
+    assert list(tmp_path.iterdir()) == []
