@@ -1,0 +1,200 @@
+// Draws timelines and memory strips on a canvas. Every function takes the geometry of layout.js and draws one thing.
+import { edge, hatch, inkOn, shade } from "./colour.js";
+import { memory, ticks, time } from "./format.js";
+
+const FULL = 0; // a bar's part of its lane: all of it, or one half of an overlap (upper forward, lower backward)
+const LOWER = 2;
+const LABEL_HEIGHT = 11;
+
+/** What to write on a bar: kind and micro-batch, the micro-batch alone, or nothing; decided by the longest number. */
+function label(timeline, bar, width) {
+  const longest = String(timeline.microbatches - 1).length;
+  if (7 * longest + 12 <= width) return timeline.looks[bar.kind].letter + bar.microbatch;
+  return 7 * longest + 4 <= width ? String(bar.microbatch) : "";
+}
+
+/** The idle background of every lane: time on a rank is there whether it is used or not. */
+export function drawTracks(context, geometry, theme) {
+  context.fillStyle = theme.ink;
+  context.globalAlpha = theme.dark ? 0.13 : 0.07;
+  for (const row of geometry.rows) {
+    for (const lane of row.lanes) context.fillRect(geometry.left, lane.top, geometry.right - geometry.left, lane.height);
+  }
+  context.globalAlpha = 1;
+}
+
+/** A bar's box in its lane, in whole pixels: sharp, and quick to fill. */
+function box(geometry, index, bar) {
+  const lane = geometry.rows[bar.rank].lanes[index];
+  const x = Math.round(geometry.x(bar.start));
+  const height = bar.part === FULL ? lane.height : lane.height / 2;
+  const y = bar.part === LOWER ? lane.top + height : lane.top;
+  return { x, y, width: Math.max(Math.round(geometry.x(bar.end)) - x, 1), height };
+}
+
+/** The bars of one timeline in its lane; with `only`, those of one micro-batch. */
+export function drawBars(context, geometry, index, timeline, theme, only = null) {
+  const groups = new Map(); // by colour: changing the canvas's colour costs more than filling a bar
+  for (const bar of timeline.bars.flat()) {
+    if (only !== null && bar.microbatch !== only) continue;
+    const key = bar.kind * 65536 + bar.microbatch;
+    if (!groups.has(key)) groups.set(key, []);
+    groups.get(key).push(bar);
+  }
+  context.font = `11px ${theme.font}`;
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  for (const bars of groups.values()) drawGroup(context, geometry, index, timeline, bars, theme);
+}
+
+/** Bars of one kind and one micro-batch, and so of one colour. */
+function drawGroup(context, geometry, index, timeline, bars, theme) {
+  const look = timeline.looks[bars[0].kind];
+  const fill = shade(theme.dark ? look.dark : look.colour, bars[0].microbatch / Math.max(1, timeline.microbatches - 1));
+  const boxes = bars.map((bar) => box(geometry, index, bar));
+  const each = (style, draw) => {
+    context.fillStyle = style;
+    boxes.forEach(draw);
+  };
+  each(edge(fill), ({ x, y, width, height }) => width > 2 && context.fillRect(x, y, width, height));
+  each(fill, ({ x, y, width, height }) => {
+    const border = width > 2 ? 1 : 0;
+    context.fillRect(x + border, y + border, width - 2 * border, height - 2 * border);
+  });
+  const pattern = hatch(context, look.pattern);
+  if (pattern) each(pattern, ({ x, y, width, height }) => context.fillRect(x, y, width, height));
+  boxes.forEach(({ x, y, width, height }, i) => {
+    const text = height >= LABEL_HEIGHT && label(timeline, bars[i], width);
+    if (!text) return;
+    if (pattern) { // hatching behind a number makes it unreadable
+      context.fillStyle = fill;
+      context.fillRect(x + width / 2 - text.length * 3.5 - 2, y + 2, text.length * 7 + 4, height - 4);
+    }
+    context.fillStyle = inkOn(fill);
+    context.fillText(text, x + width / 2, y + height / 2 + 0.5);
+  });
+}
+
+/** The level line of a strip in whole pixels: a box {x, width, y} for every stretch at one level, left to right. */
+function stretches(geometry, strip, timeline, rank) {
+  const y = (level) => Math.round(strip.top + strip.height - (strip.height - 1) * (level / (timeline.memory_peak || 1)));
+  const boxes = [];
+  let x = geometry.left;
+  let height = y(0);
+  for (const { time: moment, level } of timeline.memory[rank]) {
+    const to = Math.round(geometry.x(moment));
+    if (to > x) boxes.push({ x, width: to - x, y: height }); // what lasts less than a pixel would only be a smear
+    x = to;
+    height = y(level);
+  }
+  return boxes;
+}
+
+/**
+ * The memory of each rank under its bars, one scale for all ranks: the last timeline filled, an earlier one as an outline.
+ * Rectangles of whole pixels: to stroke paths of some thousand steps would take most of the time of a picture.
+ */
+export function drawStrips(context, geometry, timelines, theme) {
+  timelines.forEach((timeline, index) => {
+    const filled = index === timelines.length - 1;
+    const rows = geometry.rows.slice(0, timeline.ranks);
+    const lines = rows.map(({ rank, strip }) => [stretches(geometry, strip, timeline, rank), strip.top + strip.height]);
+    context.fillStyle = filled ? theme.muted : theme.ink;
+    if (filled) {
+      context.globalAlpha = 0.35;
+      for (const [boxes, base] of lines) for (const { x, width, y } of boxes) context.fillRect(x, y, width, base - y);
+    }
+    context.globalAlpha = filled ? 1 : 0.7;
+    for (const [boxes, base] of lines) {
+      let before = base;
+      for (const { x, width, y } of boxes) {
+        context.fillRect(x, y, width, 1);
+        if (y !== before) context.fillRect(x, Math.min(before, y), 1, Math.abs(before - y) + 1);
+        before = y;
+      }
+    }
+  });
+  context.fillStyle = theme.muted;
+  context.globalAlpha = 0.5;
+  for (const { strip } of geometry.rows) {
+    context.fillRect(geometry.left, strip.top + strip.height, geometry.right - geometry.left, 1);
+  }
+  context.globalAlpha = 1;
+}
+
+/** Names at the left (rank, lane), peaks at the right. */
+export function drawNames(context, geometry, timelines, theme) {
+  const small = `10px ${theme.font}`;
+  const last = timelines[timelines.length - 1];
+  context.textBaseline = "middle";
+  for (const row of geometry.rows) {
+    const middle = (row.lanes[0].top + row.lanes.at(-1).top + row.lanes.at(-1).height) / 2;
+    context.textAlign = "left";
+    context.font = `600 12px ${theme.font}`;
+    context.fillStyle = theme.ink;
+    context.fillText(geometry.narrow ? `${row.rank}` : `rank ${row.rank}`, 2, middle);
+    context.font = small;
+    context.fillStyle = theme.muted;
+    if (!geometry.narrow) {
+      context.textAlign = "right";
+      if (timelines.length > 1) {
+        row.lanes.forEach((lane, i) => context.fillText(timelines[i].source, geometry.left - 8, lane.top + lane.height / 2 + 0.5));
+      }
+      context.fillText("memory", geometry.left - 8, row.strip.top + row.strip.height / 2 + 0.5);
+    }
+    const peak = Math.max(0, ...(last.memory[row.rank] ?? []).map((step) => step.level));
+    context.textAlign = "left";
+    const text = memory(peak, last.memory_unit);
+    context.fillText(geometry.narrow ? text : `peak ${text}`, geometry.right + 6, row.strip.top + row.strip.height / 2 + 0.5);
+  }
+}
+
+/** The time axis under the last rank, with faint lines through the lanes. */
+export function drawAxis(context, geometry, end, unit, theme) {
+  const marks = ticks(end, (geometry.right - geometry.left) / 70);
+  context.font = `11px ${theme.font}`;
+  context.textBaseline = "top";
+  context.textAlign = "center";
+  for (const mark of marks) {
+    const x = Math.round(geometry.x(mark));
+    context.fillStyle = theme.ink;
+    context.globalAlpha = 0.1;
+    context.fillRect(x, geometry.rows[0].top, 1, geometry.axis - geometry.rows[0].top);
+    context.globalAlpha = 1;
+    context.fillStyle = theme.muted;
+    context.fillRect(x, geometry.axis - 2, 1, 5);
+    context.fillText(time(mark, ""), x, geometry.axis + 6);
+  }
+  context.textAlign = "left";
+  context.fillText(unit || "time", geometry.right + 20, geometry.axis + 6);
+}
+
+/** The playhead over everything: what has not happened yet is veiled, and each memory strip is marked at its level. */
+export function drawPlayhead(context, geometry, moment, end, theme) {
+  const x = geometry.x(moment);
+  const bottom = geometry.axis;
+  if (moment < end) {
+    context.globalAlpha = 0.62;
+    context.fillStyle = theme.paper;
+    for (const row of geometry.rows) context.fillRect(x, row.top, geometry.right - x + 1, row.bottom - row.top);
+    context.globalAlpha = 1;
+  }
+  context.fillStyle = theme.accent;
+  context.fillRect(Math.round(x) - 1, 0, 2, bottom);
+  context.beginPath();
+  context.moveTo(x - 6, bottom + 5);
+  context.lineTo(x + 6, bottom + 5);
+  context.lineTo(x, bottom - 4);
+  context.fill();
+}
+
+/** One micro-batch's way through the ranks: everything else steps back. */
+export function drawJourney(context, geometry, timelines, microbatch, theme) {
+  context.fillStyle = theme.paper;
+  context.globalAlpha = 0.7;
+  for (const row of geometry.rows) {
+    for (const lane of row.lanes) context.fillRect(geometry.left, lane.top, geometry.right - geometry.left, lane.height);
+  }
+  context.globalAlpha = 1;
+  timelines.forEach((timeline, index) => drawBars(context, geometry, index, timeline, theme, microbatch));
+}

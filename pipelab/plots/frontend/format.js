@@ -1,0 +1,48 @@
+// Numbers as a person reads them.
+
+/** Up to four significant digits, without trailing zeros: 33, 0.25, 330.4. */
+export function short(value) {
+  const magnitude = Math.abs(value);
+  if (magnitude >= 1000) return Math.round(value).toLocaleString("en");
+  const digits = magnitude >= 100 ? 1 : magnitude >= 10 ? 2 : 3;
+  return String(Number(value.toFixed(digits)));
+}
+
+export function percent(fraction) {
+  return `${(100 * fraction).toFixed(1)} %`;
+}
+
+export function bytes(count) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let power = 0;
+  while (count >= 1024 && power < units.length - 1) {
+    count /= 1024;
+    power += 1;
+  }
+  return `${count >= 100 || power === 0 ? Math.round(count) : count.toFixed(1)} ${units[power]}`;
+}
+
+/** A moment or a length of time in the picture's unit: "12" (abstract units) or "120 ms". */
+export function time(value, unit) {
+  return unit ? `${short(value)} ${unit}` : short(value);
+}
+
+/** An amount of memory: "4" activations, or "1.2 MiB". */
+export function memory(value, unit) {
+  return unit === "bytes" ? bytes(value) : short(value);
+}
+
+/** One of Python's numbers by its form: "percent", "time" or "count"; a dash where there is none. */
+export function number(value, form, unit) {
+  if (value === null || value === undefined) return "–";
+  return form === "percent" ? percent(value) : form === "time" ? time(value, unit) : short(value);
+}
+
+/** Round axis positions 0, step, 2·step … up to `end`, at most `most` of them. */
+export function ticks(end, most) {
+  if (!(end > 0)) return [0];
+  const rough = end / Math.max(1, most);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * (1 - 1e-9));
+  return Array.from({ length: Math.floor(end / step + 1e-9) + 1 }, (_, i) => Number((i * step).toPrecision(12)));
+}

@@ -1,0 +1,42 @@
+// Play, pause, speed and the legend: the bar above a picture.
+import { control, element } from "./dom.js";
+import { hatch, shade } from "./colour.js";
+
+const SPEEDS = [0.5, 1, 2, 4, 8];
+
+/** A play button and a speed menu for `player`; call the returned `update(playing)` when the player moves. */
+export function playButtons(player) {
+  const button = control("button", { class: "pl-button pl-play", type: "button", onclick: () => player.toggle() });
+  const speed = control("select", { class: "pl-select", ariaLabel: "speed of the playhead", title: "speed of the playhead" });
+  speed.append(...SPEEDS.map((s) => new Option(`${s}×`, s, s === player.speed, s === player.speed)));
+  speed.addEventListener("change", () => (player.speed = Number(speed.value)));
+  const update = (playing) => {
+    if (button.dataset.playing === String(playing)) return;
+    button.dataset.playing = playing;
+    button.textContent = playing ? "❚❚ Pause" : "▶ Play";
+  };
+  update(false);
+  return { nodes: [button, speed], update };
+}
+
+function swatch(look, dark) {
+  const canvas = element("canvas", { width: 28, height: 14, class: "pl-swatch" });
+  const context = canvas.getContext("2d");
+  for (let i = 0; i < 4; i += 1) {
+    context.fillStyle = shade(dark ? look.dark : look.colour, i / 3);
+    context.fillRect(i * 7, 0, 7, 14);
+  }
+  context.fillStyle = hatch(context, look.pattern) ?? "transparent";
+  context.fillRect(0, 0, 28, 14);
+  return canvas;
+}
+
+/** What the colours mean: a swatch from the first to the last micro-batch for each kind in `timeline`. */
+export function legend(timeline, dark) {
+  const items = timeline.kinds.map((kind) => {
+    const look = timeline.looks[kind];
+    return element("span", { class: "pl-key" }, swatch(look, dark), `${look.letter} ${look.title}`);
+  });
+  items.push(element("span", { class: "pl-key" }, element("span", { class: "pl-swatch pl-unused" }), "idle"));
+  return items;
+}

@@ -1,0 +1,49 @@
+// A picture with its clock, bar, readout and numbers: what the live lab and a saved page have in common.
+import { element } from "./dom.js";
+import { numberTable, spoken } from "./numbers.js";
+import { Picture } from "./picture.js";
+import { legend, playButtons } from "./playbar.js";
+import { Player } from "./player.js";
+
+export class Viewer {
+  constructor() {
+    this.player = new Player((moment, playing) => this.#moved(moment, playing));
+    this.picture = new Picture(this.player);
+    this.buttons = playButtons(this.player);
+    this.legend = element("div", { class: "pl-legend" });
+    this.readout = element("div", { class: "pl-readout", ariaLive: "polite" });
+    this.numbers = element("div", { class: "pl-panel" });
+    this.picture.base.addEventListener("pipelab-painted", () => this.#explain());
+  }
+
+  /** Show unpacked timelines: the picture, what its colours mean, and the numbers. */
+  show(timelines) {
+    const described = timelines.map((t) => `${t.source} timeline of ${t.ranks} ranks and ${t.microbatches} micro-batches`);
+    this.picture.show(timelines, `${described.join(" over ")}. ${spoken(timelines)}`);
+    this.numbers.replaceChildren(numberTable(timelines));
+  }
+
+  /** Once in the page: draw, and play through once unless the reader asked for less motion. */
+  start() {
+    this.picture.attach();
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.player.play();
+  }
+
+  /** The legend, made anew when the kinds or the theme have changed. */
+  #explain() {
+    const { timelines, colours } = this.picture;
+    const key = `${timelines[0].kinds} ${colours.dark}`;
+    if (this.legend.dataset.key === key) return;
+    this.legend.dataset.key = key;
+    this.legend.replaceChildren(...legend(timelines[0], colours.dark));
+  }
+
+  #moved(moment, playing) {
+    if (!this.picture) return; // the player's first call comes before there is a picture
+    this.picture.drawOverlay();
+    this.buttons.update(playing);
+    this.readout.ariaLive = playing ? "off" : "polite";
+    const line = this.picture.narrate(moment);
+    if (this.readout.textContent !== line) this.readout.textContent = line;
+  }
+}

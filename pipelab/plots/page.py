@@ -1,0 +1,48 @@
+"""Timelines as one HTML file that plays by itself: our own canvas, no plotly, no request to anywhere."""
+
+import base64
+import json
+import os
+import tempfile
+from html import escape
+from pathlib import Path
+from string import Template
+
+from ..errors import UsageError
+from ..timeline import Timeline
+from .bundle import FRONTEND, bundle
+from .view import caption, view
+
+
+def write_page(path: str | os.PathLike, *timelines: Timeline) -> Path:
+    """Writes the page and returns its path. The file appears whole or not at all.
+
+    timelines: one, or several to lie under each other on one time axis, such as ``run.predicted, run.timeline``; all
+    with the same unit. Raises UsageError for none, or for units that differ.
+    """
+    if not timelines or len({timeline.unit for timeline in timelines}) > 1:
+        raise UsageError("A page needs at least one timeline, and all of them in the same unit of time.")
+    messages = [_as_text(view(timeline)) for timeline in timelines]
+    page = Template((FRONTEND / "page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(caption(timelines[0])),
+        style=(FRONTEND / "picture.css").read_text(encoding="utf-8"),
+        # "</" would end the script element wherever it stood, in a schedule's name for instance
+        data=json.dumps(messages).replace("</", "<\\/"),
+        script=bundle(FRONTEND / "page.js"),
+    )
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        os.chmod(temporary, 0o644)  # a temporary file is private; a page is for others
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path
+
+
+def _as_text(message: dict) -> dict:
+    """The message with its arrays in base64."""
+    return {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in message.items()}

@@ -1,0 +1,99 @@
+"""A Timeline as a compact message for the canvas: two Float32 arrays and a few words.
+
+bars, shape (atoms, 7): rank, stage, micro-batch, kind, start, end, part. Part is 0 for a bar that fills its lane; the two
+atoms of an overlap share one interval, the first is drawn in the upper half (1), the second in the lower (2).
+memory, shape (2 × atoms, 3): rank, time, level held from then on.
+Both are sorted by rank and time. Seconds become milliseconds, and the first start becomes 0.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..schedule import Kind, Schedule
+from ..timeline import Timeline
+from .palette import LOOKS
+
+COLUMNS = ("rank", "stage", "microbatch", "kind", "started", "ended", "bytes_held", "bytes_after")
+UPPER, LOWER = 1, 2
+
+DEFINITIONS = {
+    "makespan": ("makespan", "time", "first start to last end, over all ranks"),
+    "bubble_fraction": ("bubble fraction", "percent", "idle / (ranks × makespan)"),
+    "bubble_overhead": ("bubble overhead", "percent", "idle / busy"),
+    "bubble_rate": ("bubble rate", "percent", "1 − busy / span, on the rank with the longest span"),
+    "peak_in_flight": ("peak in flight", "count", "most micro-batches on one rank, start of forward to end of backward"),
+}
+"""The numbers shown beside a picture: key of ``Timeline.metrics`` -> label, form, definition."""
+
+
+def view(timeline: Timeline, *, source: str | None = None, milliseconds: float | None = None) -> dict:
+    """The message for a finished timeline.
+
+    source: the name of its lane, else the timeline's own. milliseconds: draw abstract units as this many milliseconds
+    each, to lie on one axis with a paced run.
+    """
+    scale, unit = (1000.0, "ms") if timeline.unit == "s" else (milliseconds or 1.0, "ms" if milliseconds else "")
+    columns = {name: getattr(timeline, name) for name in COLUMNS}
+    return _message(columns, timeline.schedule, scale) | {
+        "source": source or timeline.source,
+        "unit": unit,
+        "memory_unit": timeline.memory_unit,
+        "numbers": numbers(timeline.metrics, scale),
+    }
+
+
+def live_view(columns: Mapping[str, np.ndarray], schedule: Schedule) -> dict:
+    """The same message for the events so far of a run in progress; seconds, bytes, and no numbers yet."""
+    return _message(columns, schedule, 1000.0) | {"source": "measured", "unit": "ms", "memory_unit": "bytes", "numbers": []}
+
+
+def caption(timeline: Timeline) -> str:
+    """What a picture shows: "gpipe: 4 ranks, 8 micro-batches"."""
+    schedule = timeline.schedule
+    ranks = "1 rank" if schedule.ranks == 1 else f"{schedule.ranks} ranks"
+    return f"{schedule.name}: {ranks}, {schedule.microbatches} micro-batch{'es' * (schedule.microbatches != 1)}"
+
+
+def numbers(metrics: Mapping, scale: float = 1.0) -> list[dict]:
+    """Each number with its label, form and definition; times multiplied by ``scale``, of a list the largest."""
+    table = []
+    for key, (label, form, definition) in DEFINITIONS.items():
+        value = metrics[key]
+        value = max(value) if isinstance(value, list) else value * scale if form == "time" else value
+        table.append({"key": key, "label": label, "form": form, "definition": definition, "value": value})
+    return table
+
+
+def _message(columns: Mapping[str, np.ndarray], schedule: Schedule, scale: float) -> dict:
+    rank, stage, microbatch, kind = (np.asarray(columns[name]) for name in COLUMNS[:4])
+    started, ended, held, after = (np.asarray(columns[name], dtype=np.float64) for name in COLUMNS[4:])
+    order = np.lexsort((started, rank))  # stable: an overlap's two atoms keep their order
+    origin = started.min() if len(started) else 0.0
+    started, ended = ((times[order] - origin) * scale for times in (started, ended))
+    rank, kind = rank[order], kind[order]
+    bars = np.stack([rank, stage[order], microbatch[order], kind, started, ended, _parts(rank, started, ended)], axis=1)
+    memory = np.empty((len(order), 2, 3))
+    memory[:, :, 0] = rank[:, None]
+    memory[:, :, 1] = np.stack([started, ended], axis=1)
+    memory[:, :, 2] = np.stack([held[order], after[order]], axis=1)
+    forwards = (ended - started)[kind == Kind.F]
+    return {
+        "ranks": schedule.ranks,
+        "microbatches": schedule.microbatches,
+        "kinds": sorted(int(k) for k in schedule.kinds),
+        "looks": [look._asdict() for look in LOOKS.values()],
+        "end": float(ended.max(initial=0.0)),
+        "step": float(np.median(forwards)) if len(forwards) else 1.0,
+        "memory_peak": float(held.max(initial=0.0)),
+        "bars": bars.astype(np.float32).tobytes(),
+        "memory": memory.astype(np.float32).tobytes(),
+    }
+
+
+def _parts(rank: np.ndarray, started: np.ndarray, ended: np.ndarray) -> np.ndarray:
+    """0, or 1 and 2 for two neighbouring atoms of one rank that share one interval."""
+    parts = np.zeros(len(rank))
+    twins = np.flatnonzero((np.diff(rank) == 0) & (np.diff(started) == 0) & (np.diff(ended) == 0) & (ended > started)[1:])
+    parts[twins], parts[twins + 1] = UPPER, LOWER
+    return parts

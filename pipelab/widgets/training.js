@@ -1,0 +1,73 @@
+// The real run: its buttons, what it says while it runs, the loss, and whether the gradients are right.
+import { control, element } from "../plots/frontend/dom.js";
+import { short } from "../plots/frontend/format.js";
+
+const BUSY = ["starting", "running"];
+
+/** Points of a falling line in a box of `width` × `height`, as SVG wants them. */
+export function lossPoints(losses, steps, width, height) {
+  const top = Math.max(...losses);
+  const bottom = Math.min(0.9 * top, ...losses);
+  const x = (i) => (width * i) / Math.max(1, steps - 1);
+  return losses.map((loss, i) => `${x(i).toFixed(1)},${(height * ((top - loss) / (top - bottom || 1))).toFixed(1)}`).join(" ");
+}
+
+function lossCurve({ losses, steps }) {
+  const [width, height] = [220, 56];
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  for (const [name, value] of Object.entries({ viewBox: `-3 -4 ${width + 6} ${height + 8}`, class: "pl-loss", role: "img" })) svg.setAttribute(name, value);
+  svg.setAttribute("aria-label", `loss from ${short(losses[0])} to ${short(losses.at(-1))} in ${losses.length} steps`);
+  const points = lossPoints(losses, steps, width, height);
+  const [x, y] = points.split(" ").at(-1).split(",");
+  svg.innerHTML = `<polyline points="${points}"/><circle cx="${x}" cy="${y}" r="3"/>`;
+  return svg;
+}
+
+/** Whether the gradients are those of the unsplit model: {text, good}, or null while nobody knows. */
+export function badge({ gradient_error: error, gradient_note: note }) {
+  if (error === undefined) return null;
+  if (error === null) return { text: note, good: false };
+  const good = error <= 1e-5;
+  const distance = error === 0 ? "0" : error.toExponential(1);
+  return { text: `gradients ${good ? "match" : "differ from"} the unsplit model: ${distance}${note ? ` (${note})` : ""}`, good };
+}
+
+/** {nodes: Run, Stop and the pace; message: how it goes; panel: loss and gradients; watch: the model's events}. */
+export function training(model) {
+  const run = control("button", { class: "pl-button pl-primary", type: "button" }, "Run for real");
+  const stop = control("button", { class: "pl-button", type: "button" }, "■ Stop");
+  for (const [button, action] of [[run, "run"], [stop, "stop"]]) {
+    button.addEventListener("click", () => {
+      button.disabled = true; // until Python answers with its progress
+      model.send({ action });
+    });
+  }
+  const paced = control("input", { type: "checkbox", class: "pl-switch" });
+  paced.addEventListener("change", () => {
+    model.set("paced", paced.checked);
+    model.save_changes();
+  });
+  const pace = element("label", { class: "pl-pace", title: "Paced: every action really runs, then waits until its cost is over. Raw: as fast as this machine can; the prediction then uses the measured costs." }, paced, element("span"));
+  const message = element("div", { role: "status" });
+  const panel = element("div", { class: "pl-panel pl-run" });
+
+  const follow = () => {
+    const progress = model.get("progress");
+    const busy = BUSY.includes(progress.state);
+    run.disabled = busy;
+    stop.disabled = !busy;
+    paced.checked = model.get("paced");
+    pace.lastChild.textContent = paced.checked ? `paced: one unit = ${short(model.get("pace_ms"))} ms` : "raw: as fast as it goes";
+    message.className = `pl-message pl-${progress.state}`;
+    if (message.textContent !== progress.message) message.textContent = progress.message;
+    const parts = [];
+    if (progress.losses?.length) {
+      parts.push(lossCurve(progress), element("div", { class: "pl-caption" }, `loss ${short(progress.losses[0])} → ${short(progress.losses.at(-1))}`));
+    }
+    const verdict = badge(progress);
+    if (verdict) parts.push(element("div", { class: `pl-badge${verdict.good ? " pl-good" : ""}` }, `${verdict.good ? "✓ " : ""}${verdict.text}`));
+    panel.replaceChildren(...parts);
+  };
+  follow();
+  return { nodes: [run, stop, pace], message, panel, watch: { "change:progress": follow, "change:paced": follow } };
+}

@@ -1,0 +1,116 @@
+"""A real JupyterLab in headless Chromium: what the browser test, the screenshot and the slider benchmark stand on."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlparse
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@contextmanager
+def jupyter_lab(folder: Path, home: Path, *, theme: str = "JupyterLab Light"):
+    """Serves ``folder`` on a free loopback port with settings of its own under ``home``; yields the address."""
+    _settings(home, "notification", fetchNews="false", checkForUpdates=False)
+    _settings(home, "themes", theme=theme)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": port,
+        "ServerApp.root_dir": folder,
+        "IdentityProvider.token": "",
+        "LabApp.expose_app_in_browser": True,
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *(f"--{k}={v}" for k, v in options.items())]
+    places = {name: str(home / name.lower()) for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    environment = os.environ | places | {"JUPYTER_CONFIG_DIR": str(home), "JUPYTER_PREFER_ENV_PATH": "1"}
+    with open(home / "server.log", "w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield _answering(f"http://127.0.0.1:{port}", server, home / "server.log")
+        finally:
+            server.terminate()  # the server ends its kernels first
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+
+
+def _settings(home: Path, plugin: str, **values) -> None:
+    path = home / f"lab/user-settings/@jupyterlab/apputils-extension/{plugin}.jupyterlab-settings"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values))
+
+
+def _answering(address: str, server: subprocess.Popen, log: Path) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(f"{address}/api", timeout=5).close()
+            return address
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"JupyterLab did not answer:\n{log.read_text()[-2000:]}")
+
+
+@contextmanager
+def browser(**options):
+    """A headless Chromium page; yields (page, trouble): page errors and requests beyond loopback land in ``trouble``."""
+    from playwright.sync_api import sync_playwright
+
+    trouble: list[str] = []
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = chromium.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options}).new_page()
+        page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
+
+        def guard(route):
+            if urlparse(route.request.url).hostname in ("127.0.0.1", "localhost", None):
+                route.continue_()
+            else:
+                trouble.append(f"request to {route.request.url}")
+                route.abort()
+
+        page.route("**/*", guard)
+        try:
+            yield page, trouble
+        finally:
+            chromium.close()
+
+
+def open_notebook(page, address: str, name: str) -> None:
+    """Opens a notebook alone, without side panels, and waits for its kernel."""
+    page.goto(f"{address}/doc/tree/{name}")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+    page.wait_for_function(
+        "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000
+    )
+
+
+def command(page, name: str) -> None:
+    """Executes one of JupyterLab's own commands, such as ``notebook:run-all-cells``, without waiting for its result."""
+    page.evaluate("name => { window.jupyterapp.commands.execute(name); }", name)
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    """A notebook of code cells."""
+    import nbformat
+
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}  # else JupyterLab asks which
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata={"kernelspec": kernel}
+    )
+    nbformat.write(notebook, path)

@@ -1,0 +1,140 @@
+"""The first notebook in a real JupyterLab: what a newcomer does in the first minute, by keyboard."""
+
+import json
+
+import pytest
+from live_notebook import CHROMIUM, NOTEBOOKS, browser, command, jupyter_lab, open_notebook
+
+from pipelab import build, simulate
+from pipelab.plots import write_page
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+]
+
+PIXELS = """() => {
+  const canvas = document.querySelector('.pl-picture canvas');
+  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let hash = 0;
+  for (let i = 0; i < data.length; i += 4) hash = (hash * 31 + data[i] + 2 * data[i + 1] + 3 * data[i + 2]) | 0;
+  return hash;
+}"""
+
+COLOURS = """() => {
+  const canvas = document.querySelector('.pl-picture canvas');
+  return Array.from(new Uint32Array(canvas.getContext('2d').getImageData(0, 10, canvas.width, 1).data.buffer));
+}"""
+
+ASK_KERNEL = """async code => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const asked = kernel.requestExecute({ code: '', user_expressions: { value: code }, store_history: false });
+  const reply = await asked.done;
+  return reply.content.user_expressions.value.data['text/plain'];
+}"""
+
+
+def python(page, expression: str) -> str:
+    """The kernel's own view of an expression, as text."""
+    return page.evaluate(ASK_KERNEL, expression)
+
+
+def cells(page) -> int:
+    return page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length")
+
+
+def wait_for_text(page, selector: str, text: str, seconds: float = 60) -> None:
+    page.wait_for_function(
+        "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)",
+        arg=[selector, text],
+        timeout=seconds * 1000,
+    )
+
+
+def press_and_see(page, control: str, key: str) -> None:
+    """Presses a key on a control and waits until the picture has other pixels."""
+    before = page.evaluate(PIXELS)
+    page.focus(control)
+    page.keyboard.press(key)
+    page.wait_for_function(f"before => ({PIXELS})() !== before", arg=before, timeout=20_000)
+
+
+def test_the_first_minute(tmp_path):
+    with jupyter_lab(NOTEBOOKS, tmp_path) as address, browser(reduced_motion="reduce") as (page, trouble):
+        open_notebook(page, address, "00-start-here.ipynb")
+        page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2")
+        command(page, "notebook:run-cell")
+        page.wait_for_selector(".pl-picture canvas", timeout=60_000)
+        wait_for_text(page, ".pl-numbers", "75.0 %")
+        assert (python(page, "lab.microbatches"), python(page, "lab.schedule")) == ("8", "'naive'")
+
+        # Sliders, by keyboard: the picture changes, and Python sees the value.
+        press_and_see(page, "input[aria-label='micro-batches']", "ArrowRight")
+        wait_for_text(page, ".pl-numbers", "108")  # makespan: 9 micro-batches × 4 stages × 3
+        assert python(page, "lab.microbatches") == "9"
+        page.select_option("select[aria-label='schedule']", "1f1b")
+        wait_for_text(page, ".pl-numbers", "25.0 %")  # (p − 1) / (m + p − 1)
+        assert python(page, "lab.schedule") == "'1f1b'"
+
+        # JupyterLab's own keys stay out: "d d" on a focused slider would delete the cell.
+        before = cells(page)
+        page.focus("input[aria-label='ranks']")
+        page.keyboard.press("d")
+        page.keyboard.press("d")
+        assert cells(page) == before
+
+        # The playhead, by keyboard.
+        page.focus(".pl-picture canvas")
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        wait_for_text(page, ".pl-readout", "at 1 of 36: rank 0 0F1 · rank 1 1F0 · rank 2 idle")
+        page.keyboard.press(" ")
+        wait_for_text(page, ".pl-play", "Pause")
+        page.keyboard.press(" ")
+        wait_for_text(page, ".pl-play", "Play")
+
+        # A change from Python reaches the picture.
+        picture = page.evaluate(PIXELS)
+        python(page, "setattr(lab, 'microbatches', 8)")
+        page.wait_for_function(f"before => ({PIXELS})() !== before", arg=picture, timeout=20_000)
+
+        # A playhead left in the middle does not veil the run that follows.
+        page.focus(".pl-picture canvas")
+        page.keyboard.press("Home")
+
+        # Run for real: measured lanes stream in and end beside the prediction.
+        page.click("text=Run for real")
+        wait_for_text(page, ".pl-message", "step")
+        page.wait_for_selector(".pl-done, .pl-failed", timeout=90_000)
+        assert page.get_attribute(".pl-message", "class") == "pl-message pl-done", page.inner_text(".pl-message")
+        wait_for_text(page, ".pl-badge", "gradients match")
+        wait_for_text(page, ".pl-numbers thead", "measured")
+        assert page.locator(".pl-loss").count() == 1
+        predicted, measured = json.loads(python(page, "[lab.predicted['end'], lab.measured['end']]"))
+        assert "Space plays" in page.inner_text(".pl-readout")
+        assert predicted == pytest.approx(330)
+        assert 0.99 * predicted < measured < 2 * predicted  # the pace is a floor; benchmarks look at how close it is
+
+        # Stop: the run ends, and the lab is ready for the next.
+        page.click("text=Run for real")
+        wait_for_text(page, ".pl-message", "step")
+        page.click("text=Stop")
+        page.wait_for_selector(".pl-stopped", timeout=20_000)
+        assert page.is_enabled("text=Run for real")
+
+        assert trouble == []
+
+
+def test_a_saved_page_plays_by_itself(tmp_path):
+    path = write_page(tmp_path / "page.html", simulate(build("gpipe", ranks=3, microbatches=4)))
+    with browser(reduced_motion="no-preference") as (page, trouble):
+        page.goto(path.as_uri())
+        wait_for_text(page, ".pl-play", "Pause")
+        wait_for_text(page, ".pl-readout", "predicted, at ")
+        wait_for_text(page, ".pl-numbers", "33.3 %")
+        page.focus(".pl-picture canvas")
+        page.keyboard.press("End")
+        wait_for_text(page, ".pl-play", "Play")
+        assert len(set(page.evaluate(COLOURS))) > 6  # bars, not an empty canvas
+        assert trouble == []

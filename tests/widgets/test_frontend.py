@@ -1,0 +1,49 @@
+"""The JavaScript: unit tests on the Node that Playwright carries, and the joined script."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from playwright._impl._driver import compute_driver_executable
+
+from pipelab.plots.bundle import FRONTEND, bundle
+from pipelab.widgets import Lab
+
+NODE = compute_driver_executable()[0]
+WIDGET = Path(__import__("pipelab.widgets").widgets.__file__).parent / "lab.js"
+TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_javascript(path):
+    done = subprocess.run([NODE, "--test", "--test-reporter=tap", path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"^# pass (\d+)", done.stdout, re.MULTILINE)[1]) > 0
+
+
+@pytest.mark.parametrize("entry", [WIDGET, FRONTEND / "page.js"], ids=["widget", "page"])
+def test_joined_script_is_one_valid_module(entry, tmp_path):
+    path = tmp_path / "joined.mjs"
+    path.write_text(bundle(entry), encoding="utf-8")
+    # --check finds a name that two files declare, which only the joined script would trip over
+    done = subprocess.run([NODE, "--check", path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "import" not in re.findall(r"^\w+", path.read_text(), re.MULTILINE)
+
+
+def test_joined_script_holds_every_file_once():
+    script = bundle(WIDGET)
+    for path in [*FRONTEND.glob("*.js"), *WIDGET.parent.glob("*.js")]:
+        assert script.count(path.read_text(encoding="utf-8").splitlines()[0]) == (path.name != "page.js"), path.name
+
+
+def test_widget_exports_render_and_nothing_else():
+    assert re.findall(r"^export .*", Lab._esm, re.MULTILINE) == ["export default { render };"]
+
+
+def test_every_control_keeps_jupyters_keys_out():
+    """With a slider focused, JupyterLab's "d d" would delete the cell; only the focused element itself can stop it."""
+    for path in [*FRONTEND.glob("*.js"), *WIDGET.parent.glob("*.js")]:
+        if path.name != "dom.js":
+            assert not re.search(r'element\("(input|select|button)"', path.read_text(encoding="utf-8")), path.name

@@ -1,0 +1,272 @@
+"""The lab's Python side, without a kernel: what a slider's message does, and what happens to a real run."""
+
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import traitlets
+
+from pipelab import Costs, build, simulate
+from pipelab.catalogue import Entry
+from pipelab.errors import RunCancelled, UnknownName, UsageError, WorkerDied
+from pipelab.plots.view import COLUMNS
+from pipelab.widgets import Lab, lab
+from pipelab.widgets.training import IDLE
+
+
+def shown(widget) -> dict:
+    return {number["key"]: number["value"] for number in widget.predicted["numbers"]}
+
+
+@pytest.fixture
+def widget():
+    made = Lab(schedule="gpipe", ranks=4, microbatches=8)
+    yield made
+    made.close()
+
+
+def test_it_starts_with_a_picture(widget):
+    assert shown(widget)["makespan"] == 33
+    assert len(widget.predicted["bars"]) == 4 * 8 * 2 * 7 * 4
+    assert widget.measured == {}
+    assert widget.progress == IDLE
+
+
+@pytest.mark.parametrize(
+    ("trait", "value", "makespan"),
+    [("microbatches", 32, 105), ("ranks", 2, 27), ("forward", 2, 44), ("backward", 1, 22), ("latency", 1, 39), ("schedule", "naive", 96)],
+)
+def test_every_setting_moves_the_picture(widget, trait, value, makespan):
+    widget.set_state({trait: value})  # the message of a slider
+    assert shown(widget)["makespan"] == makespan
+    assert widget.timeline.makespan == makespan
+
+
+def test_python_and_front_end_see_the_same_values(widget):
+    widget.set_state({"ranks": 6, "schedule": "1f1b"})
+    assert (widget.ranks, widget.schedule) == (6, "1f1b")
+    assert shown(widget)["peak_in_flight"] == 6
+
+
+class Wire:
+    """A front end that only listens."""
+
+    kernel, comm_id = "some kernel", "1"
+
+    def __init__(self):
+        self.sent = []
+
+    def on_msg(self, callback):
+        pass
+
+    def send(self, data, buffers):
+        self.sent.append((data["state"], buffers))
+
+    def close(self, *_, **__):
+        pass
+
+
+def test_a_change_reaches_the_front_end_once_and_in_binary(widget):
+    widget.comm = wire = Wire()
+    widget.microbatches = 9
+    pictures = [(state, buffers) for state, buffers in wire.sent if "predicted" in state]
+    assert len(pictures) == 1
+    state, buffers = pictures[0]
+    assert "bars" not in state["predicted"]  # not as text: the arrays are the message's buffers
+    actions = 4 * 9 * 2
+    assert sorted(len(buffer) for buffer in buffers) == sorted([actions * 7 * 4, actions * 2 * 3 * 4])
+
+
+def test_unknown_names_and_impossible_numbers_are_refused(widget):
+    with pytest.raises(UnknownName, match="Did you mean 'gpipe'"):
+        widget.schedule = "gpip"
+    with pytest.raises(UnknownName):
+        lab("nonsense")
+    with pytest.raises(traitlets.TraitError):
+        widget.ranks = 0
+    with pytest.raises(UsageError, match="backward is 0"):
+        widget.backward = 0
+    assert shown(widget)["makespan"] == 33
+
+
+def test_an_impossible_schedule_says_why_and_shows_nothing(widget, monkeypatch):
+    def problem(self, ranks, microbatches, stages_per_rank=None):
+        return "1f1b needs an even number of ranks here." if self.name == "1f1b" and ranks % 2 else None
+
+    monkeypatch.setattr(Entry, "problem", problem)
+    widget.ranks = 5
+    choices = {choice["name"]: choice["problem"] for choice in widget.choices}
+    assert choices["1f1b"] == "1f1b needs an even number of ranks here."
+    assert choices["gpipe"] is None
+    widget.schedule = "1f1b"
+    assert widget.problem == "1f1b needs an even number of ranks here."
+    assert (widget.predicted, widget.timeline) == ({}, None)
+    widget.run()
+    assert widget.progress == IDLE
+    widget.ranks = 6
+    assert (widget.problem, shown(widget)["peak_in_flight"]) == ("", 6)
+
+
+def test_a_slider_reaches_a_larger_value_from_python(widget):
+    assert widget.limits["microbatches"] == [1, 64, 1]
+    widget.microbatches = 128
+    assert widget.limits["microbatches"] == [1, 128, 1]
+    widget.set_state({"microbatches": 127})
+    assert widget.limits["microbatches"] == [1, 128, 1]  # and back again
+
+
+def test_the_output_carries_a_picture_for_viewers_without_a_kernel(widget):
+    data, _ = widget._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert data["image/svg+xml"].startswith("<svg")
+
+
+def test_making_a_lab_imports_no_torch_in_the_foreground():
+    """The pool warms in the background; the cell itself waits for neither torch nor plotly."""
+    code = (
+        "import sys, threading; threading.Thread.start = lambda self: None\n"
+        "import pipelab; pipelab.lab(); assert not {'torch', 'plotly'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
+class FakeRun:
+    """A run as the engine's, but under the test's control: it ends when the test says so."""
+
+    device, workers, transport = "cpu", "processes", "shared memory"
+    gradient_error, gradient_note = 3e-7, None
+
+    def __init__(self, *_, schedule, pace=None, latency=0, **options):
+        self.options = options | {"pace": pace, "latency": latency}
+        self.timeline = simulate(schedule, Costs(forward=0.011, backward=0.022))
+        self.timeline = SimpleNamespace(
+            **{name: getattr(self.timeline, name) for name in (*COLUMNS, "schedule", "metrics")},
+            unit="s", source="measured", memory_unit="bytes",
+        )  # fmt: skip
+        self.predicted = self.timeline
+        self.losses = [2.0, 1.0]
+        self.error = None
+        self.ended = threading.Event()
+
+    @property
+    def done(self):
+        return self.ended.is_set()
+
+    def snapshot(self):
+        columns = {name: getattr(self.timeline, name)[:3] for name in COLUMNS}
+        return {"step": 1, "steps": 2, "losses": self.losses[:1], "columns": columns}
+
+    def cancel(self):
+        self.error = RunCancelled("cancelled")
+        self.ended.set()
+
+    def wait(self):
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The runs that the lab has started, as FakeRun."""
+    import pipelab.engine
+
+    started = []
+    monkeypatch.setattr(pipelab.engine, "start", lambda *a, **k: started.append(FakeRun(*a, **k)) or started[-1])
+    return started
+
+
+def until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def press(widget, action):
+    widget._handle_custom_msg({"action": action}, [])
+
+
+def test_a_run_streams_and_ends_beside_its_prediction(widget, runs):
+    press(widget, "run")
+    until(lambda: widget.progress["state"] == "running")
+    assert np.frombuffer(widget.measured["bars"], np.float32).shape == (3 * 7,)
+    assert widget.predicted["unit"] == "ms"  # on the paced run's axis from the start
+    assert widget.predicted["end"] == 330
+    assert widget.progress["losses"] == [2.0]
+    runs[0].ended.set()
+    assert widget.wait(20)
+    assert widget.progress["state"] == "done"
+    assert widget.progress["gradient_error"] == 3e-7
+    assert widget.progress["losses"] == [2.0, 1.0]
+    assert widget.measured["end"] == pytest.approx(363)
+    assert [n["key"] for n in widget.measured["numbers"]] == [n["key"] for n in widget.predicted["numbers"]]
+
+
+def test_paced_runs_get_the_costs_in_seconds_and_raw_runs_none(widget, runs):
+    widget.set_state({"forward": 1.5, "latency": 0.5})
+    widget.run()
+    until(lambda: runs)
+    assert (runs[0].options["pace"].forward, runs[0].options["pace"].backward) == (0.015, 0.02)
+    assert runs[0].options["latency"] == 0.005
+    widget.paced = False
+    widget.run()
+    until(lambda: len(runs) == 2)
+    assert (runs[1].options["pace"], runs[1].options["latency"]) == (None, 0)
+
+
+def test_stop_stops(widget, runs):
+    press(widget, "run")
+    until(lambda: widget.progress["state"] == "running")
+    press(widget, "stop")
+    assert widget.wait(20)
+    assert widget.progress == {"state": "stopped", "message": "Stopped."}
+    assert widget.measured == {}
+
+
+def test_one_run_at_a_time(widget, runs):
+    press(widget, "run")
+    press(widget, "run")
+    until(lambda: widget.progress["state"] == "running")
+    assert len(runs) == 1
+
+
+def test_a_failure_is_told_in_full(widget, runs):
+    widget.run()
+    until(lambda: runs)
+    runs[0].error = WorkerDied("Rank 2 was killed by signal 9.\nThe pool has been replaced.")
+    runs[0].ended.set()
+    assert widget.wait(20)
+    assert widget.progress == {"state": "failed", "message": "Rank 2 was killed by signal 9.\nThe pool has been replaced."}
+
+
+def test_a_change_of_settings_stops_the_run_and_clears_its_picture(widget, runs):
+    widget.run()
+    until(lambda: widget.progress["state"] == "running")
+    widget.set_state({"microbatches": 4})
+    assert runs[0].done
+    until(lambda: not any(thread.name == "pipelab-lab-run" for thread in threading.enumerate()))
+    assert widget.progress["message"] == "Stopped: the settings changed."
+    assert widget.measured == {}
+    assert shown(widget)["makespan"] == 21  # in units again
+
+
+def test_a_change_after_a_run_drops_what_belonged_to_other_settings(widget, runs):
+    widget.run()
+    until(lambda: runs)
+    runs[0].ended.set()
+    widget.wait(20)
+    widget.latency = 1
+    assert (widget.progress, widget.measured) == (IDLE, {})
+
+
+def test_closing_the_lab_leaves_no_run_behind(runs):
+    widget = Lab()
+    widget.run()
+    until(lambda: runs)
+    widget.close()
+    assert runs[0].done
+    until(lambda: not any(thread.name == "pipelab-lab-run" for thread in threading.enumerate()))
