@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import Refusal, ScheduleError
 from .action import Action, Kind
-from .longest_path import LongestPath, longest_path
+from .longest_path import LongestPath, finishes, longest_path
 from .schedule import Schedule
 
 _ORDER = (  # (earlier, later, why)
@@ -100,6 +100,8 @@ def _duplicate(schedule: Schedule) -> int | None:
     """The second occurrence of an action that appears twice, or None."""
     sizes = (6, schedule.replicas, schedule.stages, max(schedule.microbatches, int(schedule.microbatch.max()) + 1))
     code = np.ravel_multi_index((schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes)
+    if np.bincount(code).max() == 1:
+        return None
     order = np.argsort(code, kind="stable")
     twice = order[1:][code[order][1:] == code[order][:-1]]
     return int(twice.min()) if len(twice) else None
@@ -197,10 +199,9 @@ def _same_cell(schedule: Schedule, a: np.ndarray, b: np.ndarray) -> np.ndarray |
 
 def _deadlock(schedule: Schedule) -> Refusal | None:
     """No rank waits, through other ranks, for itself."""
-    path = longest_path(schedule)
-    if path.complete:
+    if finishes(schedule):
         return None
-    cycle = _cycle(schedule, path)
+    cycle = _cycle(schedule, longest_path(schedule))
     atom, needed = cycle[0]
     if schedule.rank[atom] == schedule.rank[needed] and len(cycle) == 1:
         return _at(

@@ -40,10 +40,11 @@ def producers(schedule: Schedule) -> np.ndarray:
     """
     kind, stage, stages = schedule.kind, schedule.stage.astype(np.int64), schedule.stages
     m = max(schedule.microbatches, int(schedule.microbatch.max()) + 1)
-    key = (schedule.replica * stages + stage) * m + schedule.microbatch
+    key = (schedule.replica.astype(np.int64) * stages + stage) * m + schedule.microbatch
     forward = kind == Kind.F
     backward = (kind == Kind.B) | (kind == Kind.I)
-    where = np.full((2, max(schedule.replicas, int(schedule.replica.max()) + 1) * max(stages, int(stage.max()) + 1) * m), -1)
+    copies, depth = int(schedule.replica.max()) + 1, max(stages, int(stage.max()) + 1)
+    where = np.full((2, copies * depth * m), -1)
     where[0, key[forward]] = np.flatnonzero(forward)
     where[1, key[backward]] = np.flatnonzero(backward)
     producer = np.full(len(kind), -1)
@@ -59,47 +60,117 @@ def longest_path(schedule: Schedule, duration: np.ndarray | None = None, latency
 
     duration: per atom; of an overlapped pair the first atom's counts. Default: 1 each.
     """
-    rank, atoms = schedule.rank, len(schedule.kind)
-    producer = producers(schedule)
-    cell_of, needs = np.arange(atoms), producer
-    cell_rank, cell_duration = rank, np.ones(atoms) if duration is None else duration
-    second = np.full(atoms, -1)
+    graph = _graph(schedule)
+    durations = np.ones(len(schedule.kind)) if duration is None else duration
+    if schedule.overlaps:
+        durations = durations[graph.heads]
+    relax = _relax_wide if graph.waves else _relax
+    started, ended = relax(graph, durations, latency)
+    return LongestPath(started, ended, graph.cell_of, graph.slices, graph.producer)
+
+
+def finishes(schedule: Schedule) -> bool:
+    """Whether every action gets its turn, or some ranks wait for one another for ever."""
+    graph = _graph(schedule)
+    return len(graph.waves.cells) == len(graph.rank) if graph.waves else longest_path(schedule).complete
+
+
+WIDE = 128
+"""From so many ranks on, numpy over all ranks at once beats a loop over cells."""
+
+
+@dataclass(frozen=True)
+class _Waves:
+    """The cells in an order in which each comes after its inputs: one wave over all ranks after the other.
+
+    cells: in that order. bounds: where waves begin and end. ranks: of the cells. inputs: places in that order, one array
+    per input; the place after the last stands for "no input".
+    """
+
+    cells: np.ndarray
+    bounds: list[int]
+    ranks: np.ndarray
+    inputs: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What does not depend on durations. inputs: arrays over cells, of cells or -1; heads: the first atom of each cell."""
+
+    producer: np.ndarray
+    cell_of: np.ndarray
+    heads: np.ndarray
+    slices: list[tuple[int, int]]
+    rank: np.ndarray
+    inputs: list[np.ndarray]
+    waves: _Waves | None
+
+
+def _graph(schedule: Schedule) -> _Graph:
+    """The graph of a schedule, made once: a schedule never changes."""
+    if "_graph" not in vars(schedule):
+        vars(schedule)["_graph"] = _make_graph(schedule)
+    return vars(schedule)["_graph"]
+
+
+def _make_graph(schedule: Schedule) -> _Graph:
+    rank, producer = schedule.rank, producers(schedule)
+    heads = cell_of = np.arange(len(rank))
+    inputs = [producer]
     if schedule.overlaps:
         first = np.concatenate([[True], (np.diff(schedule.cell) != 0) | (np.diff(rank) != 0)])
         cell_of = np.cumsum(first) - 1
         heads, tails = np.flatnonzero(first), np.flatnonzero(~first)
-        cell_rank, cell_duration, needs = rank[heads], cell_duration[heads], producer[heads]
         second = np.full(len(heads), -1)
         second[cell_of[tails]] = producer[tails]
+        inputs = [np.where(atom < 0, -1, cell_of[atom]) for atom in (producer[heads], second)]
+    cell_rank = rank[heads]
     bounds = np.searchsorted(cell_rank, np.arange(schedule.ranks + 1)).tolist()
     slices = list(zip(bounds[:-1], bounds[1:], strict=True))
-
-    def as_cells(atom):
-        return np.where(atom < 0, -1, cell_of[atom])
-
-    def delays(cells):
-        return np.where((cells >= 0) & (cell_rank[cells] != cell_rank), latency, 0.0)
-
-    a, b = as_cells(needs), as_cells(second)
-    pairs = [(a.tolist(), delays(a).tolist())]
-    if schedule.overlaps:
-        pairs.append((b.tolist(), delays(b).tolist()))
-    started, ended = _relax(slices, cell_duration.tolist(), pairs)
-    return LongestPath(np.array(started), np.array(ended), cell_of, slices, producer)
+    waves = _find_waves(slices, inputs) if schedule.ranks > WIDE else None
+    return _Graph(producer, cell_of, heads, slices, cell_rank, inputs, waves)
 
 
-def _relax(slices, duration, pairs):
-    """Advances each rank until it waits; a finished cell wakes the rank that waits for it. O(cells), plain Python.
+def _find_waves(slices: list[tuple[int, int]], inputs: list[np.ndarray]) -> _Waves:
+    position, stop = (np.array(column) for column in zip(*slices, strict=True))
+    total = int(stop[-1])
+    place = np.full(total + 1, -1)  # of each cell in the order; the last one is where "no input", -1, points to
+    place[-1] = total
+    cells, ranks, needs, bounds = [], [], [[] for _ in inputs], [0]
+    active = np.flatnonzero(position < stop)
+    while len(active):
+        heads = position[active]
+        at = [place[column[heads]] for column in inputs]
+        runs = at[0] >= 0 if len(at) == 1 else (at[0] >= 0) & (at[1] >= 0)
+        run, mine = heads[runs], active[runs]
+        if not len(run):
+            break
+        cells.append(run)
+        ranks.append(mine)
+        for column, wanted in zip(needs, at, strict=True):
+            column.append(wanted[runs])
+        place[run] = np.arange(bounds[-1], bounds[-1] + len(run))
+        bounds.append(bounds[-1] + len(run))
+        position[mine] += 1
+        if (position[mine] == stop[mine]).any():
+            active = active[position[active] < stop[active]]
+    joined = [np.concatenate([np.zeros(0, int), *column]) for column in (cells, ranks, *needs)]
+    return _Waves(joined[0], bounds, joined[1], joined[2:])
 
-    Times are lists and None marks "not yet": about half a microsecond per cell, several times faster than numpy scalars.
+
+def _relax(graph: _Graph, duration: np.ndarray, latency: float) -> tuple[np.ndarray, np.ndarray]:
+    """Advances each rank until it waits; a finished cell wakes the ranks that wait for it. O(cells), plain Python.
+
+    Times are in lists, and None marks "not yet": about half a microsecond per cell, several times faster than numpy scalars.
     """
-    n = len(duration)
-    started, ended = [None] * n, [None] * n
-    waiter: dict[int, int] = {}  # cell -> the ranks that wait for it, as a list
+    delays = (np.where((cells >= 0) & (graph.rank[cells] != graph.rank), latency, 0.0) for cells in graph.inputs)
+    (needs, delay), *more = [(cells.tolist(), d.tolist()) for cells, d in zip(graph.inputs, delays, strict=True)]
+    duration, slices = duration.tolist(), graph.slices
+    started, ended = [None] * len(duration), [None] * len(duration)
+    waiting: dict[int, list[int]] = {}  # cell -> the ranks that wait for it
     position = [low for low, _ in slices]
     free = [0.0] * len(slices)
     ready = list(range(len(slices)))
-    (needs, delay), more = pairs[0], pairs[1:]
     while ready:
         rank = ready.pop()
         cell, stop, now = position[rank], slices[rank][1], free[rank]
@@ -123,13 +194,34 @@ def _relax(slices, duration, pairs):
                     elif arrival + delay2[cell] > begin:
                         begin = arrival + delay2[cell]
             if blocker >= 0:
-                waiter.setdefault(blocker, []).append(rank)
+                waiting.setdefault(blocker, []).append(rank)
                 break
             started[cell] = begin
             ended[cell] = now = begin + duration[cell]
-            if cell in waiter:
-                ready.extend(waiter.pop(cell))
+            if cell in waiting:
+                ready.extend(waiting.pop(cell))
             cell += 1
         position[rank], free[rank] = cell, now
-    unknown = float("nan")
-    return [unknown if t is None else t for t in started], [unknown if t is None else t for t in ended]
+    return tuple(np.array([np.nan if t is None else t for t in times]) for times in (started, ended))
+
+
+def _relax_wide(graph: _Graph, duration: np.ndarray, latency: float) -> tuple[np.ndarray, np.ndarray]:
+    """The same, one wave after the other: numpy over the ranks. Cells in no wave are never reached."""
+    waves, count = graph.waves, len(graph.waves.cells)
+    duration, ranks = duration[waves.cells], np.append(waves.ranks, -1)
+    inputs = [np.where(places == len(graph.rank), count, places) for places in waves.inputs]
+    delays = [np.where(ranks[places] != waves.ranks, latency, 0.0) for places in inputs]
+    begin, end = np.empty(count), np.empty(count + 1)
+    end[count] = -np.inf  # "no input" has always arrived
+    free = np.zeros(len(graph.slices))
+    for low, high in zip(waves.bounds[:-1], waves.bounds[1:], strict=True):
+        mine = waves.ranks[low:high]
+        now = free[mine]
+        for places, delay in zip(inputs, delays, strict=True):
+            np.maximum(now, end[places[low:high]] + delay[low:high], out=now)
+        begin[low:high] = now
+        now += duration[low:high]
+        free[mine] = end[low:high] = now
+    started, ended = np.full(len(graph.rank), np.nan), np.full(len(graph.rank), np.nan)
+    started[waves.cells], ended[waves.cells] = begin, end[:-1]
+    return started, ended

@@ -2,15 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from pipelab.catalogue import build, names
+from pipelab.catalogue import build
 from pipelab.errors import ScheduleError, ScheduleFormatError
 from pipelab.schedule import Kind, Schedule, check, read_csv, refusal_of_text
 from pipelab.schedule.csv import unreadable_by_torch
 
 FILES = sorted((Path(__file__).parents[1] / "data" / "schedules").glob("*.csv"))
 
+ANY_COUNTS = ["naive", "gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-v"]
+"""Schedules that any numbers of ranks and micro-batches allow."""
 
-@pytest.mark.parametrize("name", names())
+
+@pytest.mark.parametrize("name", ANY_COUNTS)
 @pytest.mark.parametrize("ranks", [1, 2, 5])
 @pytest.mark.parametrize("microbatches", [1, 4])
 def test_round_trip(name, ranks, microbatches):
