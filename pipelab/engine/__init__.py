@@ -1,11 +1,26 @@
 """Real training: the engine executes any legal Schedule in worker processes and measures a Timeline.
 
 In: a model, data, a loss and a Schedule. Out: a Run with losses, gradients and what happened when.
-Way of the data: run → pool (server that forks workers) → worker → interpreter → stage and transport → trace → run.
+Way of the data: training → driver → pool (server that forks workers) → worker → interpreter → stage and transport → trace.
 """
 
-from .plan import gpu_names
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .pool import shutdown, warm
-from .run import Event, Run, run, start
+
+if TYPE_CHECKING:
+    from .plan import gpu_names
+    from .training import Event, Run, run, start
 
 __all__ = ["Event", "Run", "gpu_names", "run", "shutdown", "start", "warm"]
+
+# These import torch, which takes seconds; ``warm`` does not, so that the server can import it at the same time.
+_LATE = {"gpu_names": "plan"} | dict.fromkeys(("Event", "Run", "run", "start"), "training")
+
+
+def __getattr__(name: str):
+    if name not in _LATE:
+        raise AttributeError(f"module 'pipelab.engine' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_LATE[name]}", __name__), name)
+    return value

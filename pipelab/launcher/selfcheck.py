@@ -33,6 +33,9 @@ def selfcheck() -> Report:
     Raises:
         PipelabError: the training failed.
     """
+    from ..engine import warm
+
+    warm()  # its server imports torch while this process does
     from ..engine import run
     from ..model import workload
 

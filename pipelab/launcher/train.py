@@ -49,6 +49,9 @@ def train(
         UsageError: sizes that cannot work, before a worker starts.
         RunError: the run failed. KeyboardInterrupt cancels it and leaves no worker behind.
     """
+    from ..engine import warm
+
+    warm()  # its server imports torch while this process does
     from ..engine import start
     from ..model import workload
 

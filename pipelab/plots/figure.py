@@ -37,7 +37,8 @@ def plot(timeline: Timeline) -> "Figure":
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"},
         font={"color": "#767676"},
     )
-    figure.update_xaxes(title=f"time ({unit})" if unit else "time", range=[0, timeline.makespan], gridcolor="rgba(128,128,128,0.25)")
+    label = f"time ({unit})" if unit else "time"
+    figure.update_xaxes(title=label, range=[0, timeline.makespan], gridcolor="rgba(128,128,128,0.25)")
     figure.update_yaxes(
         range=[schedule.ranks - 0.4, -0.4],
         tickvals=list(range(schedule.ranks)),

@@ -27,16 +27,15 @@ DEFINITIONS = {
 """The numbers shown beside a picture: key of ``Timeline.metrics`` -> label, form, definition."""
 
 
-def view(timeline: Timeline, *, source: str | None = None, milliseconds: float | None = None) -> dict:
+def view(timeline: Timeline, *, milliseconds: float | None = None) -> dict:
     """The message for a finished timeline.
 
-    source: the name of its lane, else the timeline's own. milliseconds: draw abstract units as this many milliseconds
-    each, to lie on one axis with a paced run.
+    milliseconds: draw abstract units as this many milliseconds each, to lie on one axis with a paced run.
     """
     scale, unit = (1000.0, "ms") if timeline.unit == "s" else (milliseconds or 1.0, "ms" if milliseconds else "")
     columns = {name: getattr(timeline, name) for name in COLUMNS}
     return _message(columns, timeline.schedule, scale) | {
-        "source": source or timeline.source,
+        "source": timeline.source,
         "unit": unit,
         "memory_unit": timeline.memory_unit,
         "numbers": numbers(timeline.metrics, scale),

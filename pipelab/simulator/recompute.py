@@ -42,7 +42,6 @@ def with_recompute(schedule: Schedule, costs: Costs, mode: str) -> tuple[Schedul
                for name in ("stage", "microbatch", "replica")}  # fmt: skip
     return replace(
         schedule,
-        name=f"{schedule.name} + early recompute",
         kind=np.insert(schedule.kind, backward, np.int8(Kind.R)),
         cell=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),

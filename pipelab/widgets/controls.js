@@ -29,7 +29,11 @@ function slider(model, { trait, label, title }) {
 
 function scheduleMenu(model) {
   const select = control("select", { class: "pl-select", ariaLabel: "schedule" });
-  const about = element("div", { class: "pl-about" });
+  const summary = element("span");
+  const reasons = element("ul");
+  const count = control("summary");
+  const impossible = element("details", {}, count, reasons);
+  const about = element("div", { class: "pl-about" }, summary, impossible);
   const follow = () => {
     const choices = model.get("choices");
     select.replaceChildren(
@@ -41,9 +45,11 @@ function scheduleMenu(model) {
       }),
     );
     select.value = model.get("schedule");
-    const chosen = choices.find(({ name }) => name === model.get("schedule"));
-    const impossible = choices.filter(({ problem }) => problem).map(({ title, problem }) => `${title}: ${problem}`);
-    about.textContent = [chosen?.summary, ...impossible].join(" ");
+    summary.textContent = choices.find(({ name }) => name === model.get("schedule")).summary;
+    const refused = choices.filter(({ problem }) => problem);
+    impossible.hidden = refused.length === 0;
+    count.textContent = `${refused.length} of ${choices.length} schedules are impossible with these numbers`;
+    reasons.replaceChildren(...refused.map(({ title, problem }) => element("li", {}, `${title}: ${problem}`)));
   };
   select.addEventListener("change", () => {
     model.set("schedule", select.value);

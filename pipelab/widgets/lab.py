@@ -191,6 +191,7 @@ def lab(
 
 
 def _warm() -> None:
-    from ..engine import warm  # imports torch: seconds that no cell should wait for
+    from ..engine import warm
 
     warm()
+    from ..engine import start  # noqa: F401 - imports torch: seconds that the first real run should not wait for

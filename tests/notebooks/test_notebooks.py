@@ -1,6 +1,7 @@
 """Every notebook of the course runs from top to bottom, and is kept in git without outputs."""
 
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -34,8 +35,6 @@ def test_no_outputs_and_no_widget_state_in_git(notebook):
 
 
 def test_links_to_pages_beside_it_lead_somewhere(notebook):
-    import re
-
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (NOTEBOOKS[0].parent / target).exists(), target

@@ -1,5 +1,7 @@
 """The message for the canvas: what a person sees is exactly what the Timeline says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,8 +57,6 @@ def test_memory_steps_follow_the_timeline(timeline):
 
 
 def test_seconds_become_milliseconds_from_the_first_start():
-    from dataclasses import replace
-
     predicted = simulate(build("gpipe", ranks=2, microbatches=2), Costs(forward=0.01, backward=0.02))
     late = replace(predicted, unit="s", source="measured", started=predicted.started + 5, ended=predicted.ended + 5)
     message = view(late)
