@@ -4,6 +4,8 @@ torch's own validator counts sets, so it accepts duplicates, indices out of rang
 ranks wait for one another for ever. Here each of those is refused before a worker starts.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..errors import Refusal, ScheduleError
@@ -27,17 +29,25 @@ def check(schedule: Schedule) -> Refusal | None:
     >>> check(Schedule.from_rows([["0F0", "0B0"], ["1B0", "1F0"]])).code
     'order'
     """
-    if "_refusal" not in vars(schedule):  # a schedule never changes, so neither does the answer
-        tests = (_numbers, _ranks, _counts, _local_order, _deadlock)
-        vars(schedule)["_refusal"] = next(filter(None, (test(schedule) for test in tests)), None)
-    return vars(schedule)["_refusal"]
+    refusal = check_each_rank(schedule)
+    if refusal is None and "_deadlock" not in vars(schedule):
+        vars(schedule)["_deadlock"] = None if finishes(schedule) else _deadlock(schedule)
+    return refusal or vars(schedule)["_deadlock"]
 
 
-def require_legal(schedule: Schedule) -> None:
-    """Raises ScheduleError, with the reason, unless the schedule can run."""
-    refusal = check(schedule)
+def require_legal(schedule: Schedule, test: Callable[[Schedule], Refusal | None] = check) -> None:
+    """Raises ScheduleError, with the reason, unless the schedule can run (or passes another ``test``)."""
+    refusal = test(schedule)
     if refusal:
         raise ScheduleError(refusal)
+
+
+def check_each_rank(schedule: Schedule) -> Refusal | None:
+    """The same but for deadlocks: what can be said without following how ranks wait for one another."""
+    if "_each_rank" not in vars(schedule):  # a schedule never changes, so neither does the answer
+        tests = (_numbers, _ranks, _counts, _local_order)
+        vars(schedule)["_each_rank"] = next(filter(None, (test(schedule) for test in tests)), None)
+    return vars(schedule)["_each_rank"]
 
 
 def _at(schedule: Schedule, atom: int, code: str, needs: str | None, why: str, draw: bool = True) -> Refusal:
@@ -197,10 +207,8 @@ def _same_cell(schedule: Schedule, a: np.ndarray, b: np.ndarray) -> np.ndarray |
     return (schedule.cell[a] == schedule.cell[b]) & (schedule.rank[a] == schedule.rank[b])
 
 
-def _deadlock(schedule: Schedule) -> Refusal | None:
-    """No rank waits, through other ranks, for itself."""
-    if finishes(schedule):
-        return None
+def _deadlock(schedule: Schedule) -> Refusal:
+    """Some rank waits, through other ranks, for itself: how."""
     cycle = _cycle(schedule, longest_path(schedule))
     atom, needed = cycle[0]
     if schedule.rank[atom] == schedule.rank[needed] and len(cycle) == 1:

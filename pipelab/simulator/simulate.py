@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..schedule import Schedule, require_legal
+from ..schedule.check import check_each_rank
 from ..schedule.longest_path import longest_path
 from ..timeline import Timeline
 from .costs import Costs
@@ -22,11 +23,13 @@ def simulate(schedule: Schedule, costs: Costs | None = None, *, recompute: str |
     33.0
     """
     costs = Costs() if costs is None else costs
-    require_legal(schedule)
+    require_legal(schedule, check_each_rank)
     if recompute is not None:
         schedule, costs = with_recompute(schedule, costs, recompute)
     duration = costs.per_atom(schedule)
     path = longest_path(schedule, duration, costs.latency)
+    if not path.complete:
+        require_legal(schedule)  # a deadlock: says which
     started, ended = path.started[path.cell_of], path.ended[path.cell_of]
     heads = np.concatenate([[True], np.diff(path.cell_of) > 0])
     previous = np.concatenate([[0.0], path.ended[:-1]])
