@@ -12,6 +12,9 @@ Order = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Kinds, stages and micro-batches of one rank's actions, in order."""
 
 
+LARGEST = 100_000_000
+
+
 class Size(NamedTuple):
     """What a schedule is built for."""
 
@@ -44,7 +47,11 @@ class Entry:
                 return f"{count!r} {what} are impossible; the number of {what} is a whole number, 1 or more."
         if self.fixed and stages_per_rank not in (None, self.stages_per_rank):
             return f"{self.name} {self.fixed}, not {stages_per_rank}."
-        return self.constraint(self._size(ranks, microbatches, stages_per_rank))
+        size = self._size(ranks, microbatches, stages_per_rank)
+        actions = 2 * size.ranks * size.stages_per_rank * size.microbatches
+        if actions > LARGEST:
+            return f"{actions:,} actions or more are too many to hold in memory; at most {LARGEST:,} are possible."
+        return self.constraint(size)
 
     def build(self, ranks: int, microbatches: int, stages_per_rank: int | None = None) -> Schedule:
         return self.make(self._size(ranks, microbatches, stages_per_rank))

@@ -14,11 +14,13 @@ from ..errors import UnknownName, UsageError
 from ..model import split
 from ..schedule import Kind, Schedule, require_legal
 from ..simulator import Costs
+from .board import TRACE
 from .interpreter import SUPPORTED, Batch
 from .pool import MAX_RANKS
 
 DEVICES = ("auto", "cpu")
 WORKERS = ("auto", "processes")
+MAX_TRACE_BYTES = 4 << 30
 BUSY_SHARE = 0.4
 """How much of the processors' time paced actions may really compute: above it, neighbours delay each other."""
 
@@ -80,6 +82,13 @@ def make_plan(
             "lambda params: torch.optim.SGD(params, lr=0.1)."
         )
     order = _schedule(schedule, ranks, microbatches, stages_per_rank)
+    trace_bytes = steps * len(order.kind) * 8 * len(TRACE)
+    if trace_bytes > MAX_TRACE_BYTES:
+        possible = MAX_TRACE_BYTES // (trace_bytes // steps)
+        raise UsageError(
+            f"The timelines of {steps:,} steps of this schedule would take {trace_bytes / 2**30:.0f} GiB: use at most "
+            f"{possible:,} steps in one run, and pass on its state_dict to the next."
+        )
     stages, index = [], 0
     for stage in split(model, order.stages, partition):
         stages.append([(index + i, name, module) for i, (name, module) in enumerate(stage._modules.items())])

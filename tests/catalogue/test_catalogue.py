@@ -121,6 +121,7 @@ def test_unknown_names_and_impossible_counts():
         ("gpipe", (1, -3), "-3 micro-batches are impossible"),
         ("gpipe", (1, 2.5), "2.5 micro-batches"),
         ("gpipe", (1, True), "True micro-batches"),
+        ("gpipe", (10**6, 10**6), "2,000,000,000,000 actions or more are too many to hold in memory; at most 100,000,000"),
         ("gpipe", (2, 2, 2), "gpipe has one stage per rank, not 2"),
         ("zb-v", (2, 2, 3), "zb-v has two stages per rank, one on each arm of the V, not 3"),
         ("dualpipe", (4, 8, 4), "one stage of each direction per rank, which is two by construction, not 4"),

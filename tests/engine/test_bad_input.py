@@ -33,6 +33,7 @@ def train(model=None, data=None, loss=functional.cross_entropy, **options):
         ({"ranks": 0}, "0 ranks are impossible"),
         ({"stages_per_rank": 2}, "1f1b has one stage per rank, not 2"),
         ({"steps": 0}, "steps is 0"),
+        ({"steps": 10**8}, "GiB: use at most"),
         ({"device": "cuda"}, "There is no device 'cuda'. Valid names: auto, cpu."),
         ({"workers": "threads"}, "There is no kind of workers 'threads'. Valid names: auto, processes."),
         ({"partition": [3, 3]}, "adds up to 6 layers, but the model has 4"),
