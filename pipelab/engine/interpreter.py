@@ -105,14 +105,14 @@ class Interpreter:
                 self._status(number, step.atom, WAITING)
                 arrival = self._receive(step)
                 sent, planned = arrival.sent, arrival.planned
-            self.pace.begin(sent if arrival else None, planned)
+            self.pace.begin(step.kind, step.stage, sent if arrival else None, planned)
             self._status(number, step.atom, COMPUTING)
             started, work_began = clock(), work_clock()
             output, kept, freed = self._do[step.kind](step, arrival.tensor if arrival else None)
             worked = work_clock() - work_began
             self._held += kept
             held = self._held
-            planned_end = self.pace.finish(step.kind, step.stage)
+            planned_end = self.pace.finish()
             ended = clock()
             self._held -= freed
             sent_bytes = 0

@@ -1,13 +1,14 @@
 """When an action may start and must end: at once, or paced so that a laptop shows the law of eight devices.
 
-Paced, every action really computes and then sleeps to its planned duration. Plans are carried from rank to rank with the
-messages, so lateness never adds up; an action that is more than ``SLACK`` late moves the plan, honestly.
+Paced, every action really computes and then sleeps to its planned end. Plans are carried from rank to rank with the
+messages, so lateness never adds up: an action that starts late is shorter. One that is late by more than ``SLACK`` of its
+duration moves the plan, honestly.
 """
 
 import time
 
-SLACK = 2e-3
-"""Seconds an action may be late before the plan is moved."""
+SLACK = 0.5
+"""How late an action may be, as a share of its duration, before the plan is moved."""
 
 
 class Pace:
@@ -15,33 +16,33 @@ class Pace:
 
     def __init__(self, durations: dict[tuple[int, int], float] | None, latency: float):
         self._durations, self._latency = durations, latency
-        self._free = 0.0
-        self._start = 0.0
+        self._free = self._end = self._slack = 0.0
 
     def new_step(self) -> None:
         """The next action is the first of a step: it starts when its input is there."""
         self._free = 0.0
 
-    def begin(self, sent: float | None, planned: float) -> None:
+    def begin(self, kind: int, stage: int, sent: float | None, planned: float) -> None:
         """Waits until the action may start. sent, planned: of its input; sent is None when it came from this rank."""
-        now = time.perf_counter()
         if self._durations is None:
             if sent is not None and self._latency:
                 _sleep_until(sent + self._latency)
             return
-        start = self._free
+        start, duration, now = self._free, self._durations[kind, stage], time.perf_counter()
         if sent is not None:
             start = max(start, planned + self._latency)
-        self._start = now if now > start + SLACK else start
-        _sleep_until(self._start)
+        self._slack = SLACK * duration
+        if now > start + self._slack:
+            start = now
+        self._end = start + duration
+        _sleep_until(start)
 
-    def finish(self, kind: int, stage: int) -> float:
+    def finish(self) -> float:
         """Waits until the action has lasted its planned time. Returns the planned end (0 when raw)."""
         if self._durations is None:
             return 0.0
-        end = self._start + self._durations[kind, stage]
         now = time.perf_counter()
-        self._free = now if now > end + SLACK else end
+        self._free = now if now > self._end + self._slack else self._end
         _sleep_until(self._free)
         return self._free
 
