@@ -98,7 +98,7 @@ def _fork(server: socket.socket, count: int, descriptors: list[int]) -> list[int
         if pid == 0:
             code = 1
             with contextlib.suppress(BaseException):
-                die_with_parent(parent)
+                settle(parent)
                 server.close()
                 for other in range(count):
                     if other != rank:
@@ -125,10 +125,15 @@ def _end(pid: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def die_with_parent(parent: int) -> None:
-    """Ends this process when its parent ends: the kernel does it on Linux; elsewhere a thread looks."""
+def settle(parent: int) -> None:
+    """Ends this process when its parent ends, and lets it sleep precisely: the kernel does it on Linux.
+
+    Elsewhere a thread looks after the parent.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        libc = ctypes.CDLL(None)
+        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        libc.prctl(29, 1)  # PR_SET_TIMERSLACK: paced actions wake up on time, not 50 microseconds late
         if os.getppid() != parent:
             os._exit(1)
         return

@@ -17,7 +17,7 @@ import torch
 from .board import TRACE, Board
 from .interpreter import Batch, Interpreter, Step
 from .pace import Pace
-from .server import die_with_parent
+from .server import settle
 from .ship import pack
 from .stage import Seeds, Stage
 from .transport import SharedMemoryTransport
@@ -65,7 +65,7 @@ def main(control: int, board: int, wake: list[int], inbox: int) -> None:
 
 def main_spawned(parent: int, control: int, board: int, wake: list[int], inbox: int) -> None:
     """``main`` in a process of its own rather than a fork of the server."""
-    die_with_parent(parent)
+    settle(parent)
     os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
     main(control, board, wake, inbox)
     os._exit(0)

@@ -1,0 +1,52 @@
+"""What pipelab offers: the public names, and every example in a docstring."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import pipelab
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(pipelab.__path__, "pipelab.")
+    if not module.name.endswith("__main__")
+)
+
+
+def test_public_names():
+    assert pipelab.__all__ == [
+        "Action", "Costs", "Kind", "PipelabError", "Run", "Schedule", "Timeline",
+        "build", "check", "lab", "plot", "read_csv", "run", "simulate", "start",
+    ]  # fmt: skip
+    assert dir(pipelab) == pipelab.__all__
+    assert all(getattr(pipelab, name).__doc__ for name in pipelab.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'gpipe'"):
+        _ = pipelab.gpipe
+
+
+def test_signatures_are_the_contract():
+    signatures = {name: list(inspect.signature(getattr(pipelab, name)).parameters) for name in ("build", "simulate", "run")}
+    assert signatures["build"] == ["name", "ranks", "microbatches", "stages_per_rank"]
+    assert signatures["simulate"] == ["schedule", "costs", "recompute"]
+    assert signatures["run"][:4] == ["model", "inputs", "targets", "loss_fn"]
+    assert {
+        "schedule", "ranks", "microbatches", "stages_per_rank", "steps", "optimizer", "device", "workers", "pace", "latency",
+        "partition", "seed", "timeout", "on_event",
+    } <= set(signatures["run"][4:])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(name)
+    assert module.__doc__, "every file says what it is for"
+    outcome = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert outcome.failed == 0
+
+
+def test_examples_are_there():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    examples = [t for name in MODULES for t in finder.find(importlib.import_module(name)) if t.examples]
+    assert len(examples) >= 10
