@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..schedule import Kind, Schedule
+from ..simulator import Costs
 
 Order = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Kinds, stages and micro-batches of one rank's actions, in order."""
@@ -16,11 +17,12 @@ LARGEST = 100_000_000
 
 
 class Size(NamedTuple):
-    """What a schedule is built for."""
+    """What a schedule is built for. costs: for the schedules that depend on them; None for the defaults."""
 
     ranks: int
     microbatches: int
     stages_per_rank: int
+    costs: Costs | None = None
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,28 @@ class Entry:
     fixed: str | None = "has one stage per rank"
     constraint: Callable[[Size], str | None] = lambda size: None
 
-    def problem(self, ranks: int, microbatches: int, stages_per_rank: int | None = None) -> str | None:
+    def problem(
+        self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None
+    ) -> str | None:
         """Why these counts are impossible, with what is possible; None when they are fine."""
         for what, count in (("ranks", ranks), ("micro-batches", microbatches), ("stages per rank", stages_per_rank)):
             if count is not None and (isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1):
                 return f"{count!r} {what} are impossible; the number of {what} is a whole number, 1 or more."
         if self.fixed and stages_per_rank not in (None, self.stages_per_rank):
             return f"{self.name} {self.fixed}, not {stages_per_rank}."
-        size = self._size(ranks, microbatches, stages_per_rank)
+        size = self._size(ranks, microbatches, stages_per_rank, costs)
         actions = 2 * size.ranks * size.stages_per_rank * size.microbatches
         if actions > LARGEST:
             return f"{actions:,} actions or more are too many to hold in memory; at most {LARGEST:,} are possible."
         return self.constraint(size)
 
-    def build(self, ranks: int, microbatches: int, stages_per_rank: int | None = None) -> Schedule:
-        return self.make(self._size(ranks, microbatches, stages_per_rank))
+    def build(
+        self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None
+    ) -> Schedule:
+        return self.make(self._size(ranks, microbatches, stages_per_rank, costs))
 
-    def _size(self, ranks: int, microbatches: int, stages_per_rank: int | None) -> Size:
-        return Size(int(ranks), int(microbatches), int(stages_per_rank or self.stages_per_rank))
+    def _size(self, ranks: int, microbatches: int, stages_per_rank: int | None, costs: Costs | None) -> Size:
+        return Size(int(ranks), int(microbatches), int(stages_per_rank or self.stages_per_rank), costs)
 
 
 def loop(size: Size) -> dict[tuple[int, int], int]:

@@ -2,6 +2,7 @@
 
 from ..errors import UnknownName, UsageError
 from ..schedule import Schedule
+from ..simulator import Costs
 from .asynchronous import PIPEDREAM, PIPEDREAM_2BW
 from .chimera import CHIMERA
 from .controllable_memory import V_HALF, V_MIN
@@ -12,14 +13,15 @@ from .hanayo import HANAYO
 from .interleaved import INTERLEAVED_1F1B, INTERLEAVED_ZB, LOOPED_BFS
 from .naive import NAIVE
 from .one_f_one_b import EAGER_1F1B, ONE_F_ONE_B
+from .zb_automatic import ZB_1P, ZB_2P
 from .zb_v import ZB_V
 from .zero_bubble import ZB_H1, ZB_H2
 
 _ENTRIES = {
     entry.name: entry
     for entry in (
-        NAIVE, GPIPE, ONE_F_ONE_B, EAGER_1F1B, INTERLEAVED_1F1B, LOOPED_BFS, INTERLEAVED_ZB, ZB_H1, ZB_H2, ZB_V, V_HALF,
-        V_MIN, DUALPIPE, DUALPIPE_V, CHIMERA, HANAYO, PIPEDREAM, PIPEDREAM_2BW,
+        NAIVE, GPIPE, ONE_F_ONE_B, EAGER_1F1B, INTERLEAVED_1F1B, LOOPED_BFS, INTERLEAVED_ZB, ZB_H1, ZB_H2, ZB_1P, ZB_2P,
+        ZB_V, V_HALF, V_MIN, DUALPIPE, DUALPIPE_V, CHIMERA, HANAYO, PIPEDREAM, PIPEDREAM_2BW,
     )
 }  # fmt: skip
 
@@ -36,8 +38,10 @@ def entry(name: str) -> Entry:
     return _ENTRIES[name]
 
 
-def build(name: str, *, ranks: int, microbatches: int, stages_per_rank: int | None = None) -> Schedule:
-    """Builds a schedule by name.
+def build(
+    name: str, *, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None
+) -> Schedule:
+    """Builds a schedule by name. costs: what zb-1p and zb-2p are built for; the others do not depend on them.
 
     >>> print(build("1f1b", ranks=2, microbatches=2).grid())
     rank 0  0F0 0F1 .   0B0 .   0B1
@@ -46,7 +50,7 @@ def build(name: str, *, ranks: int, microbatches: int, stages_per_rank: int | No
     Raises UnknownName for an unknown name, UsageError for impossible counts; both say what is possible.
     """
     found = entry(name)
-    problem = found.problem(ranks, microbatches, stages_per_rank)
+    problem = found.problem(ranks, microbatches, stages_per_rank, costs)
     if problem:
         raise UsageError(problem)
-    return found.build(ranks, microbatches, stages_per_rank)
+    return found.build(ranks, microbatches, stages_per_rank, costs)

@@ -130,6 +130,7 @@ def test_unknown_names_and_impossible_counts():
         ("dualpipe-v", (4, 7), "at least 2 × ranks = 8 micro-batches, not 7"),
         ("chimera", (4, 6), r"in units of ranks \(4, 8, 12, …\), not 6"),
         ("chimera", (5, 5), "an even number of ranks, not 5"),
+        ("zb-2p", (4, 4, 2), "has one stage per rank, not 2"),
         ("hanayo", (4, 4, 3), "an even number of stages per rank"),
         ("pipedream-2bw", (4, 6), r"in multiples of ranks \(4, 8, 12, …\), not 6"),
     ],
@@ -166,3 +167,19 @@ def test_csv_round_trip(name, ranks, microbatches, stages_per_rank):
     again = pipelab.Schedule.from_csv(schedule.to_csv())
     assert again.actions[0][0] == schedule.actions[0][0] and again.placement == dict(schedule.placement)
     assert check(again) is None and again.to_csv() == schedule.to_csv()
+
+
+@given(
+    name=st.sampled_from(["zb-1p", "zb-2p"]), ranks=st.integers(1, 6), microbatches=st.integers(1, 14), f=durations,
+    i=durations, w=durations, latency=st.floats(0, 5),
+)  # fmt: skip
+@settings(max_examples=120, deadline=None)
+def test_automatic_schedules_keep_their_memory_for_any_costs(name, ranks, microbatches, f, i, w, latency):
+    costs = pipelab.Costs(f, input_grad=i, weight_grad=w, latency=latency)
+    schedule = build(name, ranks=ranks, microbatches=microbatches, costs=costs)
+    assert check(schedule) is None
+    metrics = pipelab.simulate(schedule, costs).metrics
+    assert max(metrics["peak_in_flight"]) <= (1 if name == "zb-1p" else 2) * ranks
+    unequal = pipelab.Costs([f] * ranks, input_grad=i, weight_grad=w)
+    with pytest.raises(UsageError, match="one cost per kind, not one per stage"):
+        build(name, ranks=ranks, microbatches=microbatches, costs=unequal)
