@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelab.catalogue import build
+from pipelab.catalogue import build, entry, names
 from pipelab.schedule import read_csv
+from pipelab.schedule.csv import unreadable_by_torch
 
 FILES = Path(__file__).parents[1] / "data" / "schedules"
 
@@ -58,3 +59,40 @@ def test_torchs_own_generators(torch_orders, theirs, ours, per_rank):
                     assert [str(a) for a in row] == [str(a) for a in expected[rank] if a is not None and "_" not in str(a).split(")")[-1].replace("OVERLAP_F_B", "")]
                 compared += 1
     assert compared >= 15
+
+
+def torch_runs(path, schedule):
+    """Loads a CSV with torch's own runtime class, lowers it, and simulates its communication; the simulated schedule."""
+    from torch.distributed.pipelining import schedules
+
+    runtime = object.__new__(schedules._PipelineScheduleRuntime)  # without stages: loading and lowering need none
+    runtime.pipeline_order, runtime._defer_pp_recv = {}, False
+    runtime.pp_group_size, runtime._num_stages = schedule.ranks, schedule.stages
+    runtime._n_microbatches, runtime._stages = schedule.microbatches, []
+    runtime.stage_index_to_group_rank = {stage: rank for (_, stage), rank in schedule.placement.items()}
+    runtime._load_csv(path, format="compute_only")
+    home = runtime.stage_index_to_group_rank.__getitem__
+    if schedule.overlaps:  # torch lowers them, but cannot simulate them
+        return runtime.pipeline_order_with_comms
+    # torch's simulation does not know the UNSHARD that torch's own lowering adds, so it gets sends and receives alone.
+    lowered = schedules._add_send_recv(runtime.pipeline_order, home, schedule.stages)
+    return schedules._simulate_comms_compute(lowered, home, schedule.stages)
+
+
+def torch_reads(name):
+    schedule = build(name, ranks=2, microbatches=4)
+    return unreadable_by_torch(schedule) is None
+
+
+@pytest.mark.parametrize("name", list(filter(torch_reads, names())))
+def test_torch_loads_lowers_and_simulates_our_files(tmp_path, torch_orders, name):
+    for ranks, microbatches in ((2, 4), (4, 8), (4, 2)):
+        if entry(name).problem(ranks, microbatches):
+            continue
+        schedule = build(name, ranks=ranks, microbatches=microbatches)
+        path = tmp_path / f"{name}.csv"
+        path.write_text(schedule.to_csv())
+        simulated = torch_runs(path, schedule)
+        assert len(simulated) == ranks
+        # 1 F&B cell counts once there, twice here; torch merges an I with the W right after it into one B.
+        assert sum(1 for row in simulated.values() for a in row if a is not None) >= len(schedule.kind) / 2
