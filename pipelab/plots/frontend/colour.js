@@ -4,6 +4,22 @@ function channels(hex) {
   return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 }
 
+const known = new Map();
+
+/** [red, green, blue, opacity] of any CSS colour; what is not #rrggbb is asked of a canvas, once. */
+export function rgba(css) {
+  if (!known.has(css)) {
+    if (/^#[0-9a-f]{6}$/i.test(css)) known.set(css, [...channels(css), 1]);
+    else {
+      const probe = document.createElement("canvas").getContext("2d");
+      probe.fillStyle = css; // normalised to #rrggbb, or rgba(r, g, b, a)
+      const parts = probe.fillStyle.match(/[\d.]+/g);
+      known.set(css, probe.fillStyle.startsWith("#") ? [...channels(probe.fillStyle), 1] : parts.map(Number));
+    }
+  }
+  return known.get(css);
+}
+
 function mix(hex, towards, amount) {
   const parts = channels(hex).map((c) => Math.round(c + (towards - c) * amount));
   return "#" + parts.map((c) => c.toString(16).padStart(2, "0")).join("");
@@ -47,10 +63,16 @@ const HATCHES = {
   x: (pen) => [0, 1, 2, 3, 4, 5].forEach((i) => (pen.rect(i, i, 1, 1), pen.rect(i, 5 - i, 1, 1))),
 };
 
-/** A canvas pattern by its letter in palette.py, or null for a plain bar. */
-export function hatch(context, letter) {
-  const draw = HATCHES[letter];
-  if (!draw) return null;
+const tiles = new Map();
+
+/** A pattern for `pen` by its letter in palette.py, or null for a plain bar. */
+export function hatch(pen, letter) {
+  if (!HATCHES[letter]) return null;
+  if (!tiles.has(letter)) tiles.set(letter, drawTile(HATCHES[letter]));
+  return pen.createPattern(tiles.get(letter), "repeat");
+}
+
+function drawTile(draw) {
   const tile = document.createElement("canvas");
   tile.width = tile.height = 6;
   const pen = tile.getContext("2d");
@@ -58,5 +80,5 @@ export function hatch(context, letter) {
   pen.beginPath();
   draw(pen);
   pen.fill();
-  return context.createPattern(tile, "repeat");
+  return tile;
 }

@@ -1,4 +1,5 @@
-// Draws timelines and memory strips on a canvas. Every function takes the geometry of layout.js and draws one thing.
+// Draws timelines and memory strips. Every function takes the geometry of layout.js and draws one thing: boxes with a pen
+// (a canvas's context, or a Raster, which is faster for thousands), words with a context.
 import { edge, hatch, inkOn, shade } from "./colour.js";
 import { memory, ticks, time } from "./format.js";
 
@@ -14,13 +15,13 @@ function label(timeline, bar, width) {
 }
 
 /** The idle background of every lane: time on a rank is there whether it is used or not. */
-export function drawTracks(context, geometry, theme) {
-  context.fillStyle = theme.ink;
-  context.globalAlpha = theme.dark ? 0.13 : 0.07;
+export function drawTracks(pen, geometry, theme) {
+  pen.fillStyle = theme.ink;
+  pen.globalAlpha = theme.dark ? 0.13 : 0.07;
   for (const row of geometry.rows) {
-    for (const lane of row.lanes) context.fillRect(geometry.left, lane.top, geometry.right - geometry.left, lane.height);
+    for (const lane of row.lanes) pen.fillRect(geometry.left, lane.top, geometry.right - geometry.left, lane.height);
   }
-  context.globalAlpha = 1;
+  pen.globalAlpha = 1;
 }
 
 /** A bar's box in its lane, in whole pixels: sharp, and quick to fill. */
@@ -32,47 +33,57 @@ function box(geometry, index, bar) {
   return { x, y, width: Math.max(Math.round(geometry.x(bar.end)) - x, 1), height };
 }
 
-/** The bars of one timeline in its lane; with `only`, those of one micro-batch. */
-export function drawBars(context, geometry, index, timeline, theme, only = null) {
-  const groups = new Map(); // by colour: changing the canvas's colour costs more than filling a bar
+/** Bars of one colour: `fill`, `pattern` (a letter or nothing), and a list of {bar, x, y, width, height}. */
+function* groups(geometry, index, timeline, theme, only) {
+  const byColour = new Map(); // a pen changes its colour once per group: that costs more than filling a box
   for (const bar of timeline.bars.flat()) {
     if (only !== null && bar.microbatch !== only) continue;
     const key = bar.kind * 65536 + bar.microbatch;
-    if (!groups.has(key)) groups.set(key, []);
-    groups.get(key).push(bar);
+    if (!byColour.has(key)) byColour.set(key, []);
+    byColour.get(key).push({ bar, ...box(geometry, index, bar) });
   }
+  for (const boxes of byColour.values()) {
+    const { kind, microbatch } = boxes[0].bar;
+    const look = timeline.looks[kind];
+    const fill = shade(theme.dark ? look.dark : look.colour, microbatch / Math.max(1, timeline.microbatches - 1));
+    yield { boxes, fill, pattern: look.pattern };
+  }
+}
+
+/** The bars of one timeline in its lane; with `only`, those of one micro-batch. */
+export function drawBars(pen, geometry, index, timeline, theme, only = null) {
+  for (const { boxes, fill, pattern } of groups(geometry, index, timeline, theme, only)) {
+    pen.fillStyle = edge(fill);
+    for (const { x, y, width, height } of boxes) if (width > 2) pen.fillRect(x, y, width, height);
+    pen.fillStyle = fill;
+    for (const { x, y, width, height } of boxes) {
+      const border = width > 2 ? 1 : 0;
+      pen.fillRect(x + border, y + border, width - 2 * border, height - 2 * border);
+    }
+    const hatching = hatch(pen, pattern);
+    if (!hatching) continue;
+    pen.fillStyle = hatching;
+    for (const { x, y, width, height } of boxes) pen.fillRect(x, y, width, height);
+  }
+}
+
+/** What is written on the bars, where it fits. */
+export function drawLabels(context, geometry, index, timeline, theme, only = null) {
   context.font = `11px ${theme.font}`;
   context.textAlign = "center";
   context.textBaseline = "middle";
-  for (const bars of groups.values()) drawGroup(context, geometry, index, timeline, bars, theme);
-}
-
-/** Bars of one kind and one micro-batch, and so of one colour. */
-function drawGroup(context, geometry, index, timeline, bars, theme) {
-  const look = timeline.looks[bars[0].kind];
-  const fill = shade(theme.dark ? look.dark : look.colour, bars[0].microbatch / Math.max(1, timeline.microbatches - 1));
-  const boxes = bars.map((bar) => box(geometry, index, bar));
-  const each = (style, draw) => {
-    context.fillStyle = style;
-    boxes.forEach(draw);
-  };
-  each(edge(fill), ({ x, y, width, height }) => width > 2 && context.fillRect(x, y, width, height));
-  each(fill, ({ x, y, width, height }) => {
-    const border = width > 2 ? 1 : 0;
-    context.fillRect(x + border, y + border, width - 2 * border, height - 2 * border);
-  });
-  const pattern = hatch(context, look.pattern);
-  if (pattern) each(pattern, ({ x, y, width, height }) => context.fillRect(x, y, width, height));
-  boxes.forEach(({ x, y, width, height }, i) => {
-    const text = height >= LABEL_HEIGHT && label(timeline, bars[i], width);
-    if (!text) return;
-    if (pattern) { // hatching behind a number makes it unreadable
-      context.fillStyle = fill;
-      context.fillRect(x + width / 2 - text.length * 3.5 - 2, y + 2, text.length * 7 + 4, height - 4);
+  for (const { boxes, fill, pattern } of groups(geometry, index, timeline, theme, only)) {
+    for (const { bar, x, y, width, height } of boxes) {
+      const text = height >= LABEL_HEIGHT && label(timeline, bar, width);
+      if (!text) continue;
+      if (pattern) { // hatching behind a number makes it unreadable
+        context.fillStyle = fill;
+        context.fillRect(x + width / 2 - text.length * 3.5 - 2, y + 2, text.length * 7 + 4, height - 4);
+      }
+      context.fillStyle = inkOn(fill);
+      context.fillText(text, x + width / 2, y + height / 2 + 0.5);
     }
-    context.fillStyle = inkOn(fill);
-    context.fillText(text, x + width / 2, y + height / 2 + 0.5);
-  });
+  }
 }
 
 /** The level line of a strip in whole pixels: a box {x, width, y} for every stretch at one level, left to right. */
@@ -94,32 +105,32 @@ function stretches(geometry, strip, timeline, rank) {
  * The memory of each rank under its bars, one scale for all ranks: the last timeline filled, an earlier one as an outline.
  * Rectangles of whole pixels: to stroke paths of some thousand steps would take most of the time of a picture.
  */
-export function drawStrips(context, geometry, timelines, theme) {
+export function drawStrips(pen, geometry, timelines, theme) {
   timelines.forEach((timeline, index) => {
     const filled = index === timelines.length - 1;
     const rows = geometry.rows.slice(0, timeline.ranks);
     const lines = rows.map(({ rank, strip }) => [stretches(geometry, strip, timeline, rank), strip.top + strip.height]);
-    context.fillStyle = filled ? theme.muted : theme.ink;
+    pen.fillStyle = filled ? theme.muted : theme.ink;
     if (filled) {
-      context.globalAlpha = 0.35;
-      for (const [boxes, base] of lines) for (const { x, width, y } of boxes) context.fillRect(x, y, width, base - y);
+      pen.globalAlpha = 0.35;
+      for (const [boxes, base] of lines) for (const { x, width, y } of boxes) pen.fillRect(x, y, width, base - y);
     }
-    context.globalAlpha = filled ? 1 : 0.7;
+    pen.globalAlpha = filled ? 1 : 0.7;
     for (const [boxes, base] of lines) {
       let before = base;
       for (const { x, width, y } of boxes) {
-        context.fillRect(x, y, width, 1);
-        if (y !== before) context.fillRect(x, Math.min(before, y), 1, Math.abs(before - y) + 1);
+        pen.fillRect(x, y, width, 1);
+        if (y !== before) pen.fillRect(x, Math.min(before, y), 1, Math.abs(before - y) + 1);
         before = y;
       }
     }
   });
-  context.fillStyle = theme.muted;
-  context.globalAlpha = 0.5;
+  pen.fillStyle = theme.muted;
+  pen.globalAlpha = 0.5;
   for (const { strip } of geometry.rows) {
-    context.fillRect(geometry.left, strip.top + strip.height, geometry.right - geometry.left, 1);
+    pen.fillRect(geometry.left, strip.top + strip.height, geometry.right - geometry.left, 1);
   }
-  context.globalAlpha = 1;
+  pen.globalAlpha = 1;
 }
 
 /** Names at the left (rank, lane), peaks at the right. */
@@ -149,19 +160,27 @@ export function drawNames(context, geometry, timelines, theme) {
   }
 }
 
-/** The time axis under the last rank, with faint lines through the lanes. */
+function marksOf(geometry, end) {
+  return ticks(end, (geometry.right - geometry.left) / 70);
+}
+
+/** Faint lines through the lanes, at the marks of the time axis. */
+export function drawGrid(pen, geometry, end, theme) {
+  pen.fillStyle = theme.ink;
+  pen.globalAlpha = 0.1;
+  const { top } = geometry.rows[0];
+  for (const mark of marksOf(geometry, end)) pen.fillRect(Math.round(geometry.x(mark)), top, 1, geometry.axis - top);
+  pen.globalAlpha = 1;
+}
+
+/** The time axis under the last rank. */
 export function drawAxis(context, geometry, end, unit, theme) {
-  const marks = ticks(end, (geometry.right - geometry.left) / 70);
   context.font = `11px ${theme.font}`;
   context.textBaseline = "top";
   context.textAlign = "center";
-  for (const mark of marks) {
+  context.fillStyle = theme.muted;
+  for (const mark of marksOf(geometry, end)) {
     const x = Math.round(geometry.x(mark));
-    context.fillStyle = theme.ink;
-    context.globalAlpha = 0.1;
-    context.fillRect(x, geometry.rows[0].top, 1, geometry.axis - geometry.rows[0].top);
-    context.globalAlpha = 1;
-    context.fillStyle = theme.muted;
     context.fillRect(x, geometry.axis - 2, 1, 5);
     context.fillText(time(mark, ""), x, geometry.axis + 6);
   }
@@ -196,5 +215,8 @@ export function drawJourney(context, geometry, timelines, microbatch, theme) {
     for (const lane of row.lanes) context.fillRect(geometry.left, lane.top, geometry.right - geometry.left, lane.height);
   }
   context.globalAlpha = 1;
-  timelines.forEach((timeline, index) => drawBars(context, geometry, index, timeline, theme, microbatch));
+  timelines.forEach((timeline, index) => {
+    drawBars(context, geometry, index, timeline, theme, microbatch);
+    drawLabels(context, geometry, index, timeline, theme, microbatch);
+  });
 }

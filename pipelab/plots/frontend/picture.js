@@ -1,9 +1,10 @@
 // The picture: a canvas with the timelines, and over it one with playhead, hover and journey that redraws alone.
 import { readTheme } from "./colour.js";
 import { element, control } from "./dom.js";
-import { drawAxis, drawBars, drawJourney, drawNames, drawPlayhead, drawStrips, drawTracks } from "./draw.js";
+import { drawAxis, drawBars, drawGrid, drawJourney, drawLabels, drawNames, drawPlayhead, drawStrips, drawTracks } from "./draw.js";
 import { memory, time } from "./format.js";
 import { hit, layout } from "./layout.js";
+import { Raster } from "./raster.js";
 import { action, gap, held, running } from "./timeline.js";
 
 /** A canvas of `width` × `height` CSS pixels, sharp on any screen; returns its cleared context. */
@@ -75,10 +76,15 @@ export class Picture {
     const ranks = Math.max(...timelines.map((t) => t.ranks));
     const geometry = (this.geometry = layout({ width, ranks, timelines: timelines.length, end }));
     const context = fit(this.base, width, geometry.height);
-    drawTracks(context, geometry, this.colours);
+    const ratio = this.base.width / width;
+    const raster = new Raster(context.createImageData(this.base.width, this.base.height), ratio);
+    drawTracks(raster, geometry, this.colours);
+    drawGrid(raster, geometry, end, this.colours);
+    timelines.forEach((timeline, index) => drawBars(raster, geometry, index, timeline, this.colours));
+    drawStrips(raster, geometry, timelines, this.colours);
+    context.putImageData(raster.image, 0, 0);
+    timelines.forEach((timeline, index) => drawLabels(context, geometry, index, timeline, this.colours));
     drawAxis(context, geometry, end, timelines[0].unit, this.colours);
-    timelines.forEach((timeline, index) => drawBars(context, geometry, index, timeline, this.colours));
-    drawStrips(context, geometry, timelines, this.colours);
     drawNames(context, geometry, timelines, this.colours);
     this.base.dispatchEvent(new CustomEvent("pipelab-painted", { bubbles: true }));
   }
