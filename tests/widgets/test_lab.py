@@ -97,7 +97,7 @@ def test_unknown_names_and_impossible_numbers_are_refused(widget):
 
 
 def test_an_impossible_schedule_says_why_and_shows_nothing(widget, monkeypatch):
-    def problem(self, ranks, microbatches, stages_per_rank=None):
+    def problem(self, ranks, microbatches, *rest):
         return "1f1b needs an even number of ranks here." if self.name == "1f1b" and ranks % 2 else None
 
     monkeypatch.setattr(Entry, "problem", problem)
