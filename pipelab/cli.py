@@ -17,6 +17,7 @@ from pathlib import Path
 from . import __version__
 from .errors import PipelabError, RunError, UsageError
 from .schedule import Schedule
+from .timeline import Timeline
 
 COST_FLAGS = {
     "--forward": "duration of a forward (1)",
@@ -26,6 +27,10 @@ COST_FLAGS = {
     "--overlap": "duration of an overlapped pair (F + B)",
     "--latency": "time data takes between different ranks (0)",
 }
+
+
+MOST_RECOGNISED = 5000
+"""Actions of a file that ``check`` looks up in the catalogue; more would take it seconds."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -106,10 +111,19 @@ def schedule(args: argparse.Namespace) -> int:
 
 
 def simulate(args: argparse.Namespace) -> int:
+    from .timeline.text import draw
+
     if (args.recompute is None) != (args.recompute_time is None):
         raise UsageError("--recompute and --recompute-time need each other: how it is done, and how long it takes")
+    if (args.name is None) == (args.compare is None):
+        raise UsageError("give one schedule, or several with --compare NAME,NAME,…")
+    if args.compare is not None:
+        return _compare(args)
+    if args.timeline and args.json:
+        raise UsageError("--timeline draws for a person and --json writes for a program: ask for one of them")
     plan = load(args.name, args)
-    metrics = _simulate(plan, args).metrics
+    timeline = _simulate(plan, args)
+    metrics = timeline.metrics
     rows = [("rank", "span", "idle", "peak in flight", "until weight grad")]
     columns = ("spans", "idle", "peak_in_flight", "peak_in_flight_until_weight_grad")
     rows += [(str(rank), *map(_text, values)) for rank, values in enumerate(zip(*(metrics[c] for c in columns)))]
@@ -119,13 +133,47 @@ def simulate(args: argparse.Namespace) -> int:
         f"bubble_fraction  {_text(metrics['bubble_fraction'])}  idle / (ranks × makespan)",
         f"bubble_overhead  {_text(metrics['bubble_overhead'])}  idle / busy",
         f"bubble_rate      {_text(metrics['bubble_rate'])}  1 − busy/span, on the rank with the longest span",
-        *("  ".join(f"{cell:>{len(head)}}" for cell, head in zip(row, rows[0])) for row in rows),
+        *_table(rows),
+        *([draw(timeline)] if args.timeline else ()),
+        *(_explanation(timeline) if args.explain else ()),
     ]
-    show(args, metrics, "\n".join(lines))
+    show(args, metrics | ({"idle_by_cause": timeline.idle_by_cause} if args.explain else {}), "\n".join(lines))
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    """Several schedules with the same sizes and costs; one that these make impossible says why in place of numbers."""
+    if args.explain or args.timeline:
+        raise UsageError("--explain and --timeline are about one schedule; --compare prints a line for each")
+    sources = [source.strip() for source in args.compare.split(",")]
+    for source in sources:
+        if not _is_file(source):
+            _require_counts(source, args)  # what is no schedule, or of no size, is a mistake and not an answer
+    _costs(args)  # and so is a cost that is no cost
+    results = []
+    for source in sources:
+        try:
+            results.append(_simulate(load(source, args), args).metrics)
+        except UsageError as error:
+            results.append({"schedule": source, "problem": str(error)})
+    columns = ("makespan", "bubble_fraction", "bubble_overhead", "bubble_rate")
+    possible = [data for data in results if "problem" not in data]
+    rows = [
+        (data["schedule"], str(data["stages"]), *(_text(data[key]) for key in columns), str(max(data["peak_in_flight"])))
+        for data in possible
+    ]
+    lines = _table([("schedule", "stages", *columns, "peak in flight"), *rows]) if rows else []
+    if len({data["stages"] for data in possible}) > 1:
+        lines.append("times are per action of one stage: cut into twice as many stages, a model takes half of them")
+    for data in results:
+        if "problem" in data:
+            lines.append(f"{data['schedule']}: {data['problem'].removeprefix(data['schedule'] + ' ')}")
+    show(args, {"compare": results}, "\n".join(lines))
     return 0
 
 
 def check(args: argparse.Namespace) -> int:
+    from .catalogue import recognise
     from .schedule import refusal_of_text
 
     text = _read(args.file)
@@ -133,7 +181,8 @@ def check(args: argparse.Namespace) -> int:
     if refusal is None:
         plan = Schedule.from_csv(text, name=Path(args.file).stem)
         counts = {"ranks": plan.ranks, "stages": plan.stages, "microbatches": plan.microbatches}
-        show(args, {"ok": True} | counts, f"legal: {_headline(plan)}")
+        known = "" if args.json or len(plan.kind) > MOST_RECOGNISED else f"\n{recognise(plan).text}"
+        show(args, {"ok": True} | counts, f"legal: {_headline(plan)}{known}")
         return 0
     show(args, {"ok": False} | refusal.to_dict(), f"refused ({refusal.code}): {refusal.message}")
     return 1
@@ -187,7 +236,7 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
         UsageError: counts that are missing or impossible, or contradict the file.
         ScheduleError: a file whose schedule cannot run.
     """
-    from .catalogue import build, entry
+    from .catalogue import build
     from .schedule import read_csv, require_legal
 
     given = {"ranks": args.ranks, "microbatches": args.microbatches, "stages_per_rank": args.stages_per_rank}
@@ -199,10 +248,16 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
                 flag = "--" + what.replace("_", "-")
                 raise UsageError(f"{source} has {what} = {getattr(plan, what)}, which {flag} {count} contradicts")
         return plan
-    entry(source)  # an unknown name is said before a missing count
+    _require_counts(source, args)
+    return build(source, **given, costs=_costs(args) if "forward" in args else None)
+
+
+def _require_counts(name: str, args: argparse.Namespace) -> None:
+    from .catalogue import entry
+
+    entry(name)  # an unknown name is said before a missing count
     if args.ranks is None or args.microbatches is None:
-        raise UsageError(f"{source} is built for a number of ranks and micro-batches: give --ranks and --microbatches")
-    return build(source, **given)
+        raise UsageError(f"{name} is built for a number of ranks and micro-batches: give --ranks and --microbatches")
 
 
 def write(name: str, text: str) -> None:
@@ -224,13 +279,42 @@ def show(args: argparse.Namespace, data: dict, text: str) -> None:
     print(json.dumps(data, allow_nan=False) if args.json else text)
 
 
-def _simulate(plan: Schedule, args: argparse.Namespace):
+def _costs(args: argparse.Namespace):
     from .simulator import Costs
-    from .simulator import simulate as predict
 
     given = {flag[2:].replace("-", "_"): getattr(args, flag[2:].replace("-", "_")) for flag in COST_FLAGS}
-    costs = Costs(**{k: v for k, v in given.items() if v is not None}, recompute=getattr(args, "recompute_time", None) or 0)
-    return predict(plan, costs, recompute=getattr(args, "recompute", None))
+    return Costs(**{k: v for k, v in given.items() if v is not None}, recompute=getattr(args, "recompute_time", None) or 0)
+
+
+def _simulate(plan: Schedule, args: argparse.Namespace) -> Timeline:
+    from .simulator import simulate as predict
+
+    return predict(plan, _costs(args), recompute=getattr(args, "recompute", None))
+
+
+def _explanation(timeline: Timeline) -> list[str]:
+    """Idle time by cause and rank, and the longest wait that was not forced."""
+    causes = {cause: times for cause, times in timeline.idle_by_cause.items() if any(times)}
+    open_ones = [i for i in timeline.idle if not i.forced]
+    usable = [sum(i.end - i.start for i in open_ones if i.rank == rank) for rank in range(timeline.schedule.ranks)]
+    columns = zip(*causes.values(), timeline.metrics["idle"], usable)
+    rows = [(str(rank), *map(_text, values)) for rank, values in enumerate(columns)]
+    head = ("rank", *causes, "idle", "not forced")
+    lines = ["idle by cause; not forced: another action of the rank was ready", *_table([head, *rows])]
+    if open_ones:
+        longest = max(open_ones, key=lambda i: i.end - i.start)
+        waiting, filler = (timeline.schedule.atom(atom) for atom in (longest.ended_by, longest.filler))
+        lines.append(
+            f"longest not forced: rank {longest.rank} waits from {_text(longest.start)} to {_text(longest.end)} "
+            f"for {waiting} ({longest.cause}), where {filler} could have run"
+        )
+    return lines
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with columns aligned to the right; the first row is the head."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths)) for row in rows]
 
 
 def _is_file(source: str) -> bool:
@@ -319,11 +403,15 @@ def _parser() -> Parser:
     added.add_argument("--csv", metavar="FILE", help="write CSV; - for standard output")
 
     added = command(simulate, "predict makespan, bubbles and peaks of a schedule")
-    added.add_argument("name", metavar="NAME|FILE.csv")
+    added.add_argument("name", nargs="?", metavar="NAME|FILE.csv")
+    added.add_argument("--compare", metavar="NAME,NAME,…", help="several schedules side by side")
     counts(added)
     costs(added)
     added.add_argument("--recompute", choices=["in-backward", "early"], help="recompute each forward before its backward")
     added.add_argument("--recompute-time", type=number, metavar="TIME", help="duration of recomputing a forward")
+
+    added.add_argument("--explain", action="store_true", help="why each rank stands idle, by cause")
+    added.add_argument("--timeline", action="store_true", help="draw when each action runs, as wide as the terminal")
 
     added = command(check, "say whether a schedule can run, and if not, why")
     added.add_argument("file", metavar="FILE.csv")

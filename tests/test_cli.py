@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import pipelab
 from pipelab.catalogue import names
 from pipelab.cli import main, number, write
 
@@ -110,6 +111,74 @@ def test_simulate_for_a_person(run):
     ]
 
 
+def test_explain_says_why_each_rank_stood_idle(run):
+    code, out, _ = run("simulate 1f1b --ranks 2 --microbatches 3 --latency 0.5 --explain")
+    assert code == 0
+    assert out.splitlines()[8:] == [
+        "idle by cause; not forced: another action of the rank was ready",
+        "rank  warm-up  upstream-forward  downstream-backward  transfer  cool-down  idle  not forced",
+        "   0        0                 0                    4         1          0     5           3",
+        "   1      1.5               0.5                    0       0.5        2.5     5           0",
+        "longest not forced: rank 0 waits from 2 to 4.5 for 0B0 (downstream-backward), where 0F2 could have run",
+    ]
+    assert "longest not forced" not in run("simulate gpipe --ranks 2 --microbatches 3 --explain")[1]
+
+
+def test_explain_adds_one_key_and_sums_to_the_idle_time(as_json):
+    line = "simulate zb-h1 --ranks 4 --microbatches 6 --latency 1/2"
+    plain, data = as_json(line)[1], as_json(f"{line} --explain")[1]
+    causes = data.pop("idle_by_cause")
+    assert data == plain
+    assert list(causes) == [
+        "warm-up", "upstream-forward", "downstream-backward", "transfer", "imbalance", "gap", "cool-down",
+    ]  # fmt: skip
+    assert [sum(column) for column in zip(*causes.values())] == data["idle"]
+
+
+def test_timeline_is_drawn_as_wide_as_the_terminal(run, monkeypatch):
+    for columns, rows in (
+        ("35", ["rank 0  F0-F1-......B0====...B1====", "rank 1  ...F0-B0====F1-B1====......"]),
+        ("30", ["rank 0  F0F1....B0==..B1==", "rank 1  ..F0B0==F1B1==...."]),
+    ):
+        monkeypatch.setenv("COLUMNS", columns)
+        code, out, _ = run("simulate 1f1b --ranks 2 --microbatches 2 --timeline")
+        assert code == 0 and out.splitlines()[8:10] == rows
+    code, out, err = run("simulate 1f1b --ranks 2 --microbatches 2 --timeline --json")
+    assert code == 2 and "--timeline draws for a person and --json writes for a program" in err
+
+
+def test_a_schedule_that_depends_on_costs_is_built_for_those_given(as_json):
+    costs = pipelab.Costs(1, input_grad=1, weight_grad=1, latency=0.5)
+    built = pipelab.build("zb-2p", ranks=4, microbatches=8, costs=costs)
+    flags = "--ranks 4 --microbatches 8 --input-grad 1 --weight-grad 1 --latency .5"
+    assert as_json(f"schedule zb-2p {flags}")[1]["actions"] == [list(map(str, row)) for row in built.actions]
+    assert built != pipelab.build("zb-2p", ranks=4, microbatches=8)
+
+
+def test_compare_lists_numbers_and_reasons(run, csv):
+    code, out, _ = run(f"simulate --compare gpipe,1f1b,zb-v,chimera,{csv(LEGAL)} --ranks 4 --microbatches 6")
+    assert code == 0
+    assert out.splitlines() == [
+        "schedule  stages  makespan  bubble_fraction  bubble_overhead  bubble_rate  peak in flight",
+        "   gpipe       4        27         0.333333              0.5     0.333333               6",
+        "    1f1b       4        27         0.333333              0.5     0.333333               4",
+        "    zb-v       8        39         0.076923         0.083333     0.052632               8",
+        "times are per action of one stage: cut into twice as many stages, a model takes half of them",
+        "chimera: needs micro-batches in units of ranks (4, 8, 12, …), not 6: half of a unit per direction.",
+        f"{csv(LEGAL)}: has ranks = 2, which --ranks 4 contradicts",
+    ]
+
+
+def test_compare_is_simulate_for_each(as_json):
+    flags = "--ranks 4 --microbatches 6 --latency 1/3 --recompute early --recompute-time 1"
+    code, data = as_json(f"simulate --compare 1f1b,dualpipe,gpipe {flags}")
+    assert code == 0 and list(data) == ["compare"]
+    first, impossible, last = data["compare"]
+    assert (first, last) == (as_json(f"simulate 1f1b {flags}")[1], as_json(f"simulate gpipe {flags}")[1])
+    assert list(impossible) == ["schedule", "problem"] and impossible["schedule"] == "dualpipe"
+    assert "at least 2 × ranks = 8, not 6" in impossible["problem"]
+
+
 def test_simulate_a_file(as_json, csv):
     code, data = as_json(f"simulate {csv(LEGAL)}")
     assert code == 0
@@ -181,7 +250,22 @@ def test_schedule_list(run, as_json):
 
 def test_check_accepts(run, as_json, csv):
     assert as_json(f"check {csv(LEGAL)}") == (0, {"ok": True, "ranks": 2, "stages": 2, "microbatches": 2})
-    assert run(f"check {csv(LEGAL)}") == (0, "legal: mine: 2 ranks, 2 stages, 2 micro-batches\n", "")
+    known = "this is 1f1b (for these sizes the same as eager-1f1b, interleaved-1f1b)"
+    assert run(f"check {csv(LEGAL)}") == (0, f"legal: mine: 2 ranks, 2 stages, 2 micro-batches\n{known}\n", "")
+
+
+def test_check_says_what_is_nearest(run, csv):
+    name = csv("0F0,0F1,0B0,0B1\n1F0,1F1,1B1,1B0\n")
+    assert run(f"check {name}")[1].splitlines() == [
+        "legal: mine: 2 ranks, 2 stages, 2 micro-batches",
+        "nearest: gpipe, 1 action stands elsewhere; first at rank 1, step 2: 1B1 where gpipe has 1B0",
+    ]
+
+
+def test_check_looks_up_no_giant(run, csv):
+    rows = "\n".join(",".join(f"{r}F{i},{r}B{i}" for i in range(1300)) for r in range(2))
+    code, out, _ = run(f"check {csv(rows)}")
+    assert (code, out) == (0, "legal: mine: 2 ranks, 2 stages, 1300 micro-batches\n")
 
 
 def test_check_refuses_and_marks_the_place(run, as_json, csv):
@@ -222,6 +306,12 @@ def test_an_illegal_file_is_unusable_input_elsewhere(run, csv):
         ("schedule 1f2b", "There is no schedule '1f2b'. Did you mean '1f1b'?"),
         ("schedule", "which schedule? Give a name (naive, gpipe, 1f1b, "),
         ("simulate gpipe --ranks 2", "give --ranks and --microbatches"),
+        ("simulate --ranks 2 --microbatches 2", "give one schedule, or several with --compare NAME,NAME,…"),
+        ("simulate gpipe --compare 1f1b --ranks 2 --microbatches 2", "give one schedule, or several with --compare"),
+        ("simulate --compare gpipe,gpip --ranks 2 --microbatches 2", "There is no schedule 'gpip'. Did you mean 'gpipe'?"),
+        ("simulate --compare gpipe,1f1b --ranks 2", "give --ranks and --microbatches"),
+        ("simulate --compare gpipe,1f1b --ranks 2 --microbatches 2 --forward -1", "forward is -1; a duration is"),
+        ("simulate --compare gpipe --ranks 2 --microbatches 2 --explain", "--explain and --timeline are about one schedule"),
         ("simulate gpipe --ranks 0 --microbatches 2", "0 ranks are impossible; the number of ranks is a whole number, 1 or"),
         ("simulate gpipe --ranks 2 --microbatches -3", "-3 micro-batches are impossible"),
         ("simulate gpipe --ranks 2 --microbatches 2 --stages-per-rank 2", "gpipe has one stage per rank, not 2"),

@@ -1,8 +1,10 @@
 """The schedules of the field, one file per family, and the registry that builds them by name.
 
 In: a name, ranks and micro-batches. Out: a Schedule. Each entry says its source and its constraints.
+``recognise`` goes the other way: from a Schedule to the name of the same or the nearest one.
 """
 
+from .recognise import Recognition, recognise
 from .registry import Entry, build, entry, names
 
-__all__ = ["Entry", "build", "entry", "names"]
+__all__ = ["Entry", "Recognition", "build", "entry", "names", "recognise"]

@@ -1,22 +1,35 @@
-"""Why a rank stood idle, and which chain of actions decided the makespan."""
+"""Why a rank stood idle, and whether another order of its actions would have used the time."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..schedule import Kind
-from ..schedule.longest_path import producers
+from ..schedule.longest_path import longest_path, producers
 
 if TYPE_CHECKING:
     from .timeline import Timeline
+
+CAUSES = ("warm-up", "upstream-forward", "downstream-backward", "transfer", "imbalance", "gap", "cool-down")
+_USES = ((Kind.R, Kind.F), (Kind.B, Kind.F), (Kind.B, Kind.R), (Kind.I, Kind.F), (Kind.I, Kind.R), (Kind.W, Kind.I))
+_TINY = 1e-9
+"""Of the makespan: less is rounding."""
 
 
 class Idle(NamedTuple):
     """An idle interval of a rank.
 
-    cause: "warm-up" before the rank's first action, "upstream-forward" or "downstream-backward" while it waited for
-    another rank, "transfer" while data was under way, "gap" between two actions that waited for nothing, "cool-down"
-    after its last action. ended_by: index of the action whose start ended it; None for cool-down.
+    cause: one of
+    "warm-up" before the rank's first action;
+    "upstream-forward" or "downstream-backward" while it waited for a stage of another rank, by the input that came last;
+    "imbalance" the end of such a wait, as far as it is longer than the same action waits when the same schedule runs on
+    stages that all cost the mean (see ``balanced_waiting``);
+    "transfer" while data was under way;
+    "gap" between two actions, before the second asked for its input;
+    "cool-down" after its last action.
+    ended_by: index of the action whose start ended it; None for cool-down.
+    filler: index of an action that stands later on the rank and could have begun in the interval, because all its inputs
+    had arrived; None if there is none. See ``forced``.
     """
 
     rank: int
@@ -24,51 +37,160 @@ class Idle(NamedTuple):
     end: float
     cause: str
     ended_by: int | None
+    filler: int | None = None
+
+    @property
+    def forced(self) -> bool:
+        """Whether no other order of the rank's actions would have used the time, all else as it was.
+
+        False when ``filler`` was ready. If that is an F, running it earlier takes memory for one more micro-batch.
+        """
+        return self.filler is None
 
 
 def idle_intervals(timeline: "Timeline") -> list[Idle]:
-    """Idle intervals in order of rank and time. Together they are exactly the idle time of each rank."""
+    """Idle intervals in order of rank and time. With its actions they fill each rank's makespan, end to start."""
     schedule, out = timeline.schedule, []
     begin, finish = float(timeline.started.min()), float(timeline.ended.max())
     asked, sent, arrived, ended = (a.tolist() for a in (timeline.asked, timeline.sent, timeline.arrived, timeline.ended))
-    kind = schedule.kind.tolist()
+    tiny = _TINY * (finish - begin)
+    producer, latency = producers(schedule), shortest_transfer(timeline)
+    cause = _causes(timeline, producer)
+    expected = balanced_waiting(timeline, latency).tolist()
+    ready = _ready(timeline, producer, latency)
+    later = _ready_later(timeline, ready)
 
     def add(rank, start, end, cause, ended_by):
         if end > start:
-            out.append(Idle(rank, start, end, cause, ended_by))
+            could_run = () if ended_by is None or cause == "gap" else later[ended_by]
+            filler = next((atom for atom in could_run if atom >= 0 and ready[atom] < end - tiny), None)
+            out.append(Idle(rank, start, end, cause, ended_by, filler))
 
     for rank in range(schedule.ranks):
         low, high = int(schedule.offsets[rank]), int(schedule.offsets[rank + 1])
         add(rank, begin, arrived[low], "warm-up", low)
         for i in range(low + 1, high):
             handed = max(asked[i], sent[i])
+            split = min(asked[i] + expected[i], handed)
+            split = asked[i] if split - asked[i] <= tiny else handed if handed - split <= tiny else split
             add(rank, ended[i - 1], asked[i], "gap", i)
-            add(rank, asked[i], handed, "upstream-forward" if kind[i] == Kind.F else "downstream-backward", i)
+            add(rank, asked[i], split, cause[i], i)
+            add(rank, split, handed, "imbalance", i)
             add(rank, handed, arrived[i], "transfer", i)
         add(rank, ended[high - 1], finish, "cool-down", None)
     return out
 
 
-def critical_path(timeline: "Timeline") -> list[int]:
-    """The chain of actions that decided the makespan.
+def idle_by_cause(timeline: "Timeline") -> dict[str, list[float]]:
+    """Idle time of each rank by cause, all of CAUSES. Over the causes, it sums to ``metrics["idle"]``."""
+    totals = {cause: [0.0] * timeline.schedule.ranks for cause in CAUSES}
+    for interval in timeline.idle:
+        totals[interval.cause][interval.rank] += interval.end - interval.start
+    return totals
 
-    From the action that ended last, back to whatever let each one start: the neighbouring stage it had to wait for, else
-    the action before it on its rank.
+
+def shortest_transfer(timeline: "Timeline") -> float:
+    """The shortest time from the end of an action to the start of one that used its result on another rank.
+
+    It is the latency of a simulated timeline: there the first action of a rank starts when its input arrives.
+    """
+    producer = producers(timeline.schedule)
+    remote = np.flatnonzero((producer >= 0) & (timeline.rank[producer] != timeline.rank))
+    return float((timeline.started[remote] - timeline.ended[producer[remote]]).min(initial=np.inf)) if len(remote) else 0.0
+
+
+def balanced_waiting(timeline: "Timeline", latency: float) -> np.ndarray:
+    """How long each action would wait for another rank to send if all stages cost the mean (float array over atoms).
+
+    The same schedule again, where an action of a kind takes the mean over the stages of what that kind takes there, gaps
+    before it included; an overlapped pair is a kind of its own. Infinite where all stages cost the same already: there is
+    no imbalance to look for. On a measured timeline, what varies from one action to the next counts as imbalance too.
+    """
+    schedule, count = timeline.schedule, len(timeline.schedule.kind)
+    heads = _heads(timeline)
+    paired = np.append(~heads[1:], False)
+    gap = np.append(0.0, timeline.asked[1:] - timeline.ended[:-1])
+    gap[schedule.offsets[:-1]] = 0
+    length = timeline.compute + np.where(heads, np.maximum(gap, 0), 0)
+    group = np.where(paired, len(Kind), schedule.kind)
+    mean = np.zeros(count)
+    for which in np.unique(group[heads]):
+        mine = heads & (group == which)
+        total, actions = np.bincount(schedule.stage[mine], length[mine]), np.bincount(schedule.stage[mine])
+        mean[mine] = (total[actions > 0] / actions[actions > 0]).mean()
+    if np.abs(length - mean)[heads].max() <= _TINY * timeline.makespan:
+        return np.full(count, np.inf)
+    path = longest_path(schedule, mean, latency)
+    started, ended = path.started[path.cell_of], path.ended[path.cell_of]
+    remote = (path.producer >= 0) & (timeline.rank[path.producer] != timeline.rank)
+    sent = np.where(remote, ended[path.producer], -np.inf)
+    free = np.append(0.0, ended[:-1])
+    tails = np.flatnonzero(~heads)
+    sent[tails - 1] = np.maximum(sent[tails - 1], sent[tails])
+    return np.where(heads, np.maximum(np.minimum(sent, started) - free, 0), 0)
+
+
+def _heads(timeline: "Timeline") -> np.ndarray:
+    """Which atoms begin a cell: all but the second of each overlapped pair."""
+    schedule = timeline.schedule
+    return np.append(True, (np.diff(schedule.cell) != 0) | (np.diff(schedule.rank) != 0))
+
+
+def _causes(timeline: "Timeline", producer: np.ndarray) -> list[str]:
+    """Of each atom: which kind of input from another rank came last to its cell."""
+    forward = (timeline.kind == Kind.F).tolist()
+    remote = (producer >= 0) & (timeline.rank[producer] != timeline.rank)
+    sent = np.where(remote, timeline.ended[producer], -np.inf).tolist()
+    for i in np.flatnonzero(~_heads(timeline)).tolist():
+        if sent[i] > sent[i - 1]:
+            forward[i - 1] = forward[i]
+    return ["upstream-forward" if f else "downstream-backward" for f in forward]
+
+
+def _ready(timeline: "Timeline", producer: np.ndarray, latency: float) -> list[float]:
+    """When all inputs of each cell were on its rank, at the first atom of the cell.
+
+    Data from another rank counts as arrived ``latency`` after it was computed. Infinite for a second atom, and for STEP:
+    which actions come before an optimizer step is part of what a schedule computes.
     """
     schedule = timeline.schedule
-    producer = producers(schedule).tolist()
-    ends = timeline.ended.tolist()
-    first = set(schedule.offsets[:-1].tolist())
-    joined = set((np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0)) + 1).tolist())
-    atom = int(timeline.ended.argmax())
-    path = [atom]
-    while True:
-        head = atom - 1 if atom in joined else atom  # an overlapped pair waits as one
-        sources = [producer[i] for i in (head, head + 1) if (i == head or i in joined) and producer[i] >= 0]
-        if sources and (head in first or timeline.arrived[head] > timeline.asked[head]):
-            atom = max(sources, key=ends.__getitem__)
-        elif head in first:
-            return path[::-1]
+    arrival = timeline.ended[producer] + np.where(timeline.rank[producer] != timeline.rank, latency, 0.0)
+    ready = np.where(producer >= 0, arrival, -np.inf)
+    sizes = schedule.replicas, schedule.stages, schedule.microbatches
+    work = schedule.kind != Kind.STEP
+    key = np.ravel_multi_index((schedule.replica, schedule.stage, np.where(work, schedule.microbatch, 0)), sizes)
+    for kind, used in _USES:
+        mine, inputs = schedule.kind == kind, schedule.kind == used
+        if mine.any() and inputs.any():
+            done = np.full(sizes[0] * sizes[1] * sizes[2], -np.inf)
+            done[key[inputs]] = timeline.ended[inputs]
+            ready[mine] = np.maximum(ready[mine], done[key[mine]])
+    tails = np.flatnonzero(~_heads(timeline))
+    ready[tails - 1] = np.maximum(ready[tails - 1], ready[tails])
+    ready[tails] = np.inf
+    ready[~work] = np.inf
+    return ready.tolist()
+
+
+def _ready_later(timeline: "Timeline", ready: list[float]) -> list[tuple[int, int]]:
+    """Behind each atom, on its rank and before its next STEP: the action that is ready first, of those without an F and with.
+
+    -1 where there is none. An F comes second because it takes memory. Of equals, the earlier one in the rank's order.
+    """
+    schedule = timeline.schedule
+    kind, out = schedule.kind.tolist(), [(-1, -1)] * len(schedule.kind)
+    takes = ((timeline.kind == Kind.F) | np.append(~_heads(timeline)[1:], False)).tolist()
+    ends = set(schedule.offsets[1:].tolist())
+    for i in reversed(range(len(kind))):
+        if i + 1 in ends:
+            other = forward = -1
+        out[i] = other, forward
+        if kind[i] == Kind.STEP:
+            other = forward = -1
+        elif ready[i] == np.inf:
+            continue
+        elif takes[i]:
+            forward = i if forward < 0 or ready[i] <= ready[forward] else forward
         else:
-            atom = head - 1
-        path.append(atom)
+            other = i if other < 0 or ready[i] <= ready[other] else other
+    return out

@@ -7,7 +7,8 @@ import numpy as np
 
 from ..schedule import Schedule
 from . import export, metrics
-from .idle import Idle, critical_path, idle_intervals
+from .critical_path import critical_path
+from .idle import Idle, idle_by_cause, idle_intervals
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +103,11 @@ class Timeline:
     def idle(self) -> list[Idle]:
         """Every idle interval of every rank inside the makespan, with its cause and the action that ended it."""
         return idle_intervals(self)
+
+    @cached_property
+    def idle_by_cause(self) -> dict[str, list[float]]:
+        """Idle time of each rank by cause: ``pipelab simulate --explain``. Over the causes it sums to the rank's idle."""
+        return idle_by_cause(self)
 
     @cached_property
     def critical_path(self) -> list[int]:

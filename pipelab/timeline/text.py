@@ -1,0 +1,84 @@
+"""A timeline drawn with letters, true in time, for a terminal.
+
+    rank 0  F0-F1-......B0====...B1====
+    rank 1  ...F0-B0====F1-B1====......
+            0                         9
+    F- forward, B= backward, . idle
+"""
+
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..schedule import Action, Kind, Overlap
+
+if TYPE_CHECKING:
+    from .timeline import Timeline
+
+FILLS = {Kind.F: "-", Kind.B: "=", Kind.I: ":", Kind.W: "~", Kind.R: "^", Kind.STEP: "+"}
+PAIR, IDLE = "#", "."
+NARROWEST = 10
+
+
+def draw(timeline: "Timeline", width: int | None = None) -> str:
+    """One row per rank, one column per equal part of the makespan, ``width`` characters in all (the terminal's).
+
+    A column shows what the rank does in the middle of that part: ``.`` nothing; else the sign of the action's kind, its
+    first columns the kind's letter and the micro-batch where they fit, with the stage before them where a rank has
+    several (``2F0``). Where every time is a multiple of the shortest action, each such unit takes equally many columns,
+    if there is room.
+    """
+    schedule = timeline.schedule
+    label = len(str(schedule.ranks - 1)) + len("rank   ")
+    space = max((shutil.get_terminal_size().columns if width is None else width) - label, NARROWEST)
+    units = _units(timeline, space)
+    columns = space // units * units
+    begin, makespan = float(timeline.started.min()), timeline.makespan
+    middles = begin + (np.arange(columns) + 0.5) * makespan / columns
+    lines = []
+    for rank, cells in enumerate(schedule.actions):
+        low, high = schedule.offsets[rank], schedule.offsets[rank + 1]
+        first = low + np.flatnonzero(np.diff(schedule.cell[low:high], prepend=-1))
+        which = np.searchsorted(timeline.started[first], middles, side="right") - 1
+        busy = (which >= 0) & (middles < timeline.ended[first][which])
+        row, at = "", 0
+        for change in [*(np.flatnonzero(np.diff(np.where(busy, which, -1))) + 1).tolist(), columns]:
+            row += _bar(cells[which[at]], change - at, schedule.stages_per_rank != 1) if busy[at] else IDLE * (change - at)
+            at = change
+        lines.append(f"rank {rank:<{len(str(schedule.ranks - 1))}}  {row}")
+    end = f"{makespan:.6g}{timeline.unit}"
+    lines.append(" " * label + "0" + end.rjust(columns - 1))
+    return "\n".join([*lines, _legend(timeline)])
+
+
+def _units(timeline: "Timeline", space: int) -> int:
+    """How many of the shortest action make the makespan, if all times are multiples of it and they fit; else 1."""
+    lengths = timeline.compute[timeline.compute > 0]
+    if not len(lengths):
+        return 1
+    times = (np.append(timeline.started, timeline.ended) - timeline.started.min()) / lengths.min()
+    count = round(times.max())
+    return count if count <= space and np.abs(times - times.round()).max() < 1e-6 else 1
+
+
+def _bar(cell: Action | Overlap, columns: int, several: bool) -> str:
+    """One action, so many columns wide, with the longest label that fits.
+
+    A label with a stage needs a sign behind it: 0F11F1 could be two things.
+    """
+    parts = cell if isinstance(cell, Overlap) else (cell,)
+    fill = PAIR if len(parts) == 2 else FILLS[parts[0].kind]
+    short = "".join(f"{part.kind.name[0]}{part.microbatch}" for part in parts)
+    long = "".join(map(str, parts))
+    for text in ((long, short) if several else (short,)):
+        if len(text) + (text == long) <= columns:
+            return text + fill * (columns - len(text))
+    return (fill if columns < 2 and len(parts) == 2 else parts[0].kind.name[0]) + fill * (columns - 1)
+
+
+def _legend(timeline: "Timeline") -> str:
+    took_time = {Kind(kind) for kind in timeline.kind[timeline.ended > timeline.started]}
+    signs = [f"{kind.name[0]}{FILLS[kind]} {kind.title}" for kind in sorted(took_time)]
+    pair = [f"{PAIR} forward and backward at once"] if timeline.schedule.overlaps else []
+    return ", ".join([*signs, *pair, f"{IDLE} idle"])
