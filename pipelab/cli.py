@@ -115,7 +115,7 @@ def simulate(args: argparse.Namespace) -> int:
 
     if (args.recompute is None) != (args.recompute_time is None):
         raise UsageError("--recompute and --recompute-time need each other: how it is done, and how long it takes")
-    if (args.name is None) == (args.compare is None):
+    if args.name is None and args.compare is None:
         raise UsageError("give one schedule, or several with --compare NAME,NAME,…")
     if args.compare is not None:
         return _compare(args)
@@ -145,7 +145,7 @@ def _compare(args: argparse.Namespace) -> int:
     """Several schedules with the same sizes and costs; one that these make impossible says why in place of numbers."""
     if args.explain or args.timeline:
         raise UsageError("--explain and --timeline are about one schedule; --compare prints a line for each")
-    sources = [source.strip() for source in args.compare.split(",")]
+    sources = [args.name] * (args.name is not None) + [source.strip() for source in args.compare.split(",")]
     for source in sources:
         if not _is_file(source):
             _require_counts(source, args)  # what is no schedule, or of no size, is a mistake and not an answer
