@@ -27,7 +27,7 @@ from .worker import RankJob, run_rank
 POLL = 1 / 30
 """Seconds between two looks at the board."""
 PREFETCH = 2
-"""How many steps ahead the workers get their data."""
+"""How many steps ranks can be apart, with one step of data made ahead."""
 
 
 class Driver:
@@ -42,6 +42,8 @@ class Driver:
         self.results: list = [None] * plan.schedule.ranks
         self.traces = np.zeros((0, 0, len(TRACE)))
         self.last_batch: Batch | None = None
+        self._batches: dict[int, Batch] = {}
+        self._going = False
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -120,15 +122,12 @@ class Driver:
         )
 
     def _watch(self) -> None:
+        """Answers the workers and looks at the board until all are done."""
         crew, plan = self._crew, self._plan
         rank_of = {control: rank for rank, control in enumerate(crew.controls)}
-        running, ready, measured, fed = set(crew.controls), 0, {}, 0
-        if plan.fixed:
-            self.last_batch, fed = plan.fixed, plan.steps
+        running, ready, measured = set(crew.controls), 0, {}
         while running:
             self._stop_if_cancelled()
-            while fed < plan.steps and fed <= len(self._losses()) + PREFETCH:
-                fed = self._feed(fed)
             for control in connection.wait(running, POLL):
                 rank = rank_of[control]
                 what, value = self._hear(control, rank)
@@ -136,6 +135,8 @@ class Driver:
                     raise self._worker_error(rank, *value)
                 elif what == "measured":
                     measured |= value
+                elif what == "batch":
+                    _tell(control, pickle.dumps(self._part(self._batch(value), rank)))
                 elif what == "ready":
                     ready += 1
                 elif what == "done":
@@ -146,21 +147,24 @@ class Driver:
                 if plan.pace is not None:
                     require_keepable_pace(plan, measured)
                 for control in crew.controls:
-                    _tell(control, pickle.dumps(("go", None)))
+                    _tell(control, pickle.dumps("go"))
                 self._going = True
             self._look()
             self._check_stalled([rank_of[control] for control in running])
+            if self._batches and (ahead := max(self._batches) + 1) < plan.steps:
+                self._batch(ahead)  # the next step's data, while the workers compute
         self._look()
+        self.last_batch = self._batch(plan.steps - 1)
 
-    _going = False
-
-    def _feed(self, step: int) -> int:
-        """Gives every rank its part of a step's data. Returns the next step to feed."""
-        batch = self._plan.batches(step)
-        self.last_batch = batch
-        for rank, control in enumerate(self._crew.controls):
-            _tell(control, pickle.dumps(("batch", self._part(batch, rank))))
-        return step + 1
+    def _batch(self, step: int) -> Batch:
+        """The data of a step, made once; those of steps that every rank has left are dropped."""
+        if self._plan.fixed:
+            return self._plan.fixed
+        if step not in self._batches:
+            self._batches[step] = self._plan.batches(step)
+            for old in [s for s in self._batches if s < step - PREFETCH]:
+                del self._batches[old]
+        return self._batches[step]
 
     def _hear(self, control: connection.Connection, rank: int) -> tuple[str, Any]:
         try:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import pickle
 import site
 import sys
 import sysconfig
@@ -10,12 +11,14 @@ import sysconfig
 import cloudpickle
 import torch
 
+from ..errors import UsageError
+
 
 def dumps(values: list) -> list[bytes]:
     """Pickles each value together with the code that a worker could not import.
 
     Classes and functions of notebook cells and of a student's own module files travel by value, as they are now, edits
-    included; those of installed packages travel by name.
+    included; those of installed packages travel by name. Raises UsageError for what cannot travel.
     """
     registered = []
     for module in _own_modules():
@@ -24,6 +27,11 @@ def dumps(values: list) -> list[bytes]:
             registered.append(module)
     try:
         return [cloudpickle.dumps(value) for value in values]
+    except (pickle.PicklingError, TypeError, AttributeError, NotImplementedError) as error:
+        raise UsageError(
+            f"The model, its data or one of the functions cannot be sent to a worker: {error}. What is used there must "
+            "not hold on to open files, locks, threads or devices."
+        ) from error
     finally:
         for module in registered:
             cloudpickle.unregister_pickle_by_value(module)

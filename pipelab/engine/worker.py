@@ -31,22 +31,17 @@ class Place:
     board: int
     wake: list[int]
     inbox: int
-    heard: list[tuple[str, Any]] = field(default_factory=list)
 
     def tell(self, what: str, value: Any = None) -> None:
         self.control.send_bytes(pickle.dumps((what, value)))
 
-    def hear(self, what: str) -> Any:
-        """The next message of this kind; others that came first are kept for later. Raises EOFError without a driver."""
-        for i, (kind, value) in enumerate(self.heard):
-            if kind == what:
-                del self.heard[i]
-                return value
-        while True:
-            kind, value = pickle.loads(self.control.recv_bytes())
-            if kind == what:
-                return value
-            self.heard.append((kind, value))
+    def ask(self, what: str, value: Any = None) -> Any:
+        """The driver's answer. It only ever sends what was asked for, so it never waits for a worker that does not read.
+
+        Raises EOFError without a driver.
+        """
+        self.tell(what, value)
+        return pickle.loads(self.control.recv_bytes())
 
 
 def main(control: int, board: int, wake: list[int], inbox: int) -> None:
@@ -110,14 +105,13 @@ def run_rank(place: Place, job: RankJob) -> RankResult:
     interpreter = Interpreter(job.rank, job.program, stages, transport, board, pace, job.timeout)
     sequence, first = 0, job.batch
     if job.durations is not None:
-        first = first or place.hear("batch")
+        first = first or place.ask("batch", 0)
         sequence = 2
         place.tell("measured", _rehearse(interpreter, board, job, first, buffers, parameters))
-    place.tell("ready")
-    place.hear("go")  # all others are ready too
+    place.ask("ready")  # answered when all others are ready too
     result = RankResult()
     for number in range(job.steps):
-        batch = job.batch or (first if number == 0 and first else place.hear("batch"))
+        batch = job.batch or (first if number == 0 and first else place.ask("batch", number))
         for parameter in parameters:
             parameter.grad = None
         sequence += 1

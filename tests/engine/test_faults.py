@@ -304,3 +304,31 @@ def test_cancelling_does_not_wait_for_a_server_that_is_still_importing():
     with pytest.raises(errors.RunError):
         run.wait(20)
     works_again()
+
+
+def test_large_batches_never_block_the_driver():
+    """More data than a socket holds, for a worker that does not read it: the stall is still noticed, and so is cancel."""
+    x, y = torch.randn(64, 4096), torch.randint(4, (64,))
+    model = nn.Sequential(nn.Linear(4096, 4), Napping())
+    options = {"schedule": "1f1b", "ranks": 2, "microbatches": 2, "steps": 3}
+    with pytest.raises(errors.WorkerStalled, match="Rank 1 has computed 1F0"):
+        pipelab.run(model, lambda step: (x, y), None, functional.cross_entropy, timeout=2, **options)
+    run = pipelab.start(model, lambda step: (x, y), None, functional.cross_entropy, **options)
+    while not len(run.snapshot()["columns"]["rank"]):
+        time.sleep(0.01)
+    run.cancel()
+    with pytest.raises(errors.RunCancelled):
+        run.wait(20)
+    works_again()
+
+
+class Napping(nn.Module):
+    def forward(self, x):
+        time.sleep(3600)
+
+
+def test_what_cannot_travel_is_said():
+    model = mlp(2)
+    model[0].lock = threading.Lock()
+    with pytest.raises(errors.UsageError, match="cannot be sent to a worker: .*lock"):
+        pipelab.run(model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2)
