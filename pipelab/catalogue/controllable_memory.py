@@ -122,7 +122,7 @@ def squeezed(name: str, slots: Callable, cap: Callable[[int], int], last: int) -
         patterns = [pattern(s, p, m, slots) for s in range(p)]
         until_free, until_greedy = patterns[0][Kind.I, 0, 0], PERIOD * m - last
         waiting: list[dict[Op, int]] = [{} for _ in range(p)]
-        for t, s, op in sorted((t, s, op) for s in range(p) for op, t in patterns[s].items()):
+        for t, s, op in sorted((t, rank, op) for rank in range(p) for op, t in patterns[rank].items()):
             if t < until_greedy or t < until_free:
                 squeeze.place_early(s, op, in_order=t >= until_free)
             else:

@@ -7,6 +7,7 @@ import pickle
 import site
 import sys
 import sysconfig
+import threading
 
 import cloudpickle
 import torch
@@ -20,18 +21,30 @@ def dumps(values: list) -> list[bytes]:
     Classes and functions of notebook cells and of a student's own module files travel by value, as they are now, edits
     included; those of installed packages travel by name. Raises UsageError for what cannot travel.
     """
+    with _LOCK, _by_value(_own_modules()):
+        try:
+            return [cloudpickle.dumps(value) for value in values]
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"The model, its data or one of the functions cannot be sent to a worker: {error}. What is used there "
+                "must not hold on to open files, locks, threads or devices."
+            ) from error
+
+
+_LOCK = threading.Lock()
+"""cloudpickle's list of modules to send by value is one per process; two runs may start at once."""
+
+
+@contextlib.contextmanager
+def _by_value(modules: list):
+    """While it lasts, cloudpickle sends these modules' classes and functions by value."""
     registered = []
-    for module in _own_modules():
+    for module in modules:
         with contextlib.suppress(ValueError):  # the user has registered it already
             cloudpickle.register_pickle_by_value(module)
             registered.append(module)
     try:
-        return [cloudpickle.dumps(value) for value in values]
-    except (pickle.PicklingError, TypeError, AttributeError, NotImplementedError) as error:
-        raise UsageError(
-            f"The model, its data or one of the functions cannot be sent to a worker: {error}. What is used there must "
-            "not hold on to open files, locks, threads or devices."
-        ) from error
+        yield
     finally:
         for module in registered:
             cloudpickle.unregister_pickle_by_value(module)

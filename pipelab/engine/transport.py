@@ -55,8 +55,6 @@ class Transport(Protocol):
 class SharedMemoryTransport:
     """Between processes of one host. wake: the write end of every rank's pipe; inbox: the read end of this rank's."""
 
-    name = "shared memory"
-
     def __init__(self, board: Board, rank: int, wake: list[int], inbox: int):
         self._board, self._memory, self._wake, self._inbox = board, board.memory, wake, inbox
         self._top, self._limit = board.arena(rank), board.arena(rank) + ARENA_BYTES

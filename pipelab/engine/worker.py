@@ -1,5 +1,6 @@
 """A worker: one process, one rank. It receives a function with its arguments, runs it, and sends the result."""
 
+import contextlib
 import os
 import pickle
 import signal
@@ -52,10 +53,9 @@ def main(control: int, board: int, wake: list[int], inbox: int) -> None:
     try:
         function, arguments = cloudpickle.loads(place.control.recv_bytes())
         place.tell("done", function(place, *arguments))
-    except EOFError:  # the driver is gone
-        pass
     except BaseException as error:
-        place.tell("error", (type(error).__name__, str(error), traceback.format_exc()))
+        with contextlib.suppress(OSError):  # the driver may be gone
+            place.tell("error", (type(error).__name__, str(error), traceback.format_exc()))
 
 
 def main_spawned(parent: int, control: int, board: int, wake: list[int], inbox: int) -> None:

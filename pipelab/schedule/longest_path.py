@@ -38,6 +38,10 @@ def producers(schedule: Schedule) -> np.ndarray:
 
     A forward needs the forward of the stage before; a backward (B or I) needs the backward of the stage after.
     """
+    return _graph(schedule).producer
+
+
+def _find_producers(schedule: Schedule) -> np.ndarray:
     kind, stage, stages = schedule.kind, schedule.stage.astype(np.int64), schedule.stages
     m = max(schedule.microbatches, int(schedule.microbatch.max()) + 1)
     key = (schedule.replica.astype(np.int64) * stages + stage) * m + schedule.microbatch
@@ -114,7 +118,7 @@ def _graph(schedule: Schedule) -> _Graph:
 
 
 def _make_graph(schedule: Schedule) -> _Graph:
-    rank, producer = schedule.rank, producers(schedule)
+    rank, producer = schedule.rank, _find_producers(schedule)
     heads = cell_of = np.arange(len(rank))
     inputs = [producer]
     if schedule.overlaps:

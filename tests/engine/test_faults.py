@@ -77,6 +77,16 @@ def test_a_worker_that_raises_is_named_with_its_traceback(where):
     works_again()
 
 
+def end_of_file():
+    raise EOFError("nothing more to read")
+
+
+def test_an_end_of_file_in_the_model_is_an_error_like_any_other():
+    with pytest.raises(errors.WorkerError, match="Rank 2 raised EOFError: nothing more to read"):
+        train(end_of_file)
+    works_again()
+
+
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_a_killed_worker_is_noticed_at_once(where):
     begin = time.monotonic()
@@ -297,6 +307,7 @@ def test_cancelling_does_not_wait_for_a_server_that_is_still_importing():
     run.cancel()
     with pytest.raises(errors.RunCancelled):
         run.wait(20)
+    engine.shutdown()  # else the next run would find that server, and the loop below would not wait for its request
     run = pipelab.start(mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4)
     while host().pid is None:
         time.sleep(0.01)
