@@ -334,7 +334,7 @@ def test_an_illegal_file_is_unusable_input_elsewhere(run, csv):
         ("simulate gpipe --rank 2", "unrecognized arguments: --rank 2"),
         ("train --schedule gpip", "There is no schedule 'gpip'"),
         ("train --device cuda", "argument --device: this version offers auto and cpu, not 'cuda'"),
-        ("train --workers threads", "argument --workers: this version offers auto and processes, not 'threads'"),
+        ("train --workers fibers", "argument --workers: it is one of auto, processes, threads, torchrun, not 'fibers'"),
         ("train --pace 10", "'10' is not F,B or F,B,W in milliseconds, such as 10,20"),
         ("train --pace 10,0", "'10,0' is not F,B or F,B,W in milliseconds"),
         ("train --trace no/where.json", "cannot write no/where.json: its folder does not exist"),

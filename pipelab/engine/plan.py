@@ -19,7 +19,7 @@ from .interpreter import SUPPORTED, Batch
 from .pool import MAX_RANKS
 
 DEVICES = ("auto", "cpu")
-WORKERS = ("auto", "processes")
+WORKERS = ("auto", "processes", "threads", "torchrun")
 MAX_TRACE_BYTES = 4 << 30
 BUSY_SHARE = 0.4
 """How much of the processors' time paced actions may really compute: above it, neighbours delay each other."""
@@ -36,6 +36,7 @@ class Plan:
     fixed: Batch | None
     optimizer: Callable | None
     steps: int
+    workers: str
     pace: Costs | None
     latency: float
     seed: int
@@ -67,6 +68,13 @@ def make_plan(
         raise UnknownName("device", device, DEVICES)
     if workers not in WORKERS:
         raise UnknownName("kind of workers", workers, WORKERS)
+    if workers == "auto":
+        workers = "torchrun" if under_torchrun() else "processes"
+    elif workers == "torchrun" and not under_torchrun():
+        raise UsageError(
+            "workers='torchrun' needs a process per rank that torchrun has started: "
+            "torchrun --nproc-per-node RANKS your_script.py"
+        )
     if not isinstance(steps, int) or steps < 1:
         raise UsageError(f"steps is {steps!r}; a run takes a whole number of steps, 1 or more.")
     for name, value in (("latency", latency), ("timeout", timeout)):
@@ -93,8 +101,8 @@ def make_plan(
     for stage in split(model, order.stages, partition):
         stages.append([(index + i, name, module) for i, (name, module) in enumerate(stage._modules.items())])
         index += len(stages[-1])
-    if seed is None:
-        seed = int.from_bytes(os.urandom(4), "little")
+    if seed is None:  # the processes of torchrun must agree
+        seed = 0 if workers == "torchrun" else int.from_bytes(os.urandom(4), "little")
     batches = _batches(inputs, targets, order.microbatches, weight)
     paced = _pace(pace)
     return Plan(
@@ -105,11 +113,17 @@ def make_plan(
         fixed=None if callable(inputs) else batches(0),
         optimizer=optimizer,
         steps=steps,
+        workers=workers,
         pace=paced,
         latency=float(latency or (paced.latency if paced else 0)),
         seed=seed,
         timeout=timeout,
     )
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun (or something that sets the same variables) has started this process."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
 def _schedule(schedule: str | Schedule, ranks: int | None, microbatches: int | None, stages_per_rank: int | None) -> Schedule:

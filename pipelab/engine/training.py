@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import UsageError
 from ..schedule import Kind, Schedule
 from ..simulator import Costs, simulate
 from ..timeline import Timeline
@@ -43,7 +44,6 @@ class Run:
 
     device = "cpu"
     executor = "pipelab"
-    transport = "shared memory"
 
     def __init__(self, plan: Plan, on_event: Callable[[Event], None] | None):
         self._plan = plan
@@ -53,14 +53,18 @@ class Run:
         self.error: BaseException | None = None
         self._on_event = on_event
         self._finished = threading.Event()
-        self._driver = Driver(plan, self._progress)
+        self._driver = _driver_of(plan)(plan, self._progress)
         self._lock = threading.Lock()
         self._timelines: dict[int, Timeline] = {}
         self._thread = threading.Thread(target=self._work, name="pipelab run", daemon=True)
 
     @property
     def workers(self) -> str:
-        return "processes"
+        return self._plan.workers
+
+    @property
+    def transport(self) -> str:
+        return self._driver.carrier
 
     @property
     def done(self) -> bool:
@@ -108,14 +112,12 @@ class Run:
     @cached_property
     def gradients(self) -> dict[str, torch.Tensor]:
         """Gradients of the last step by parameter name; parameters without one are left out."""
-        self.wait()
-        return unpack({name: packed for result in self._driver.results for name, packed in result.gradients.items()})
+        return unpack({name: packed for result in self._results() for name, packed in result.gradients.items()})
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers after the last step, under the names of the unsplit model."""
-        self.wait()
-        trained = unpack({name: packed for result in self._driver.results for name, packed in result.state.items()})
+        trained = unpack({name: packed for result in self._results() for name, packed in result.state.items()})
         initial = {f"{name}.{k}": v for _, name, module in self._plan.layers for k, v in module.state_dict().items()}
         return {name: trained[name] if name in trained else value.detach().clone() for name, value in initial.items()}
 
@@ -157,6 +159,13 @@ class Run:
         state = "running" if not self.done else "failed" if self.error else "done"
         return f"<Run {self.schedule.name}: {self.schedule.ranks} ranks, {len(self.losses)}/{self._plan.steps} steps, {state}>"
 
+    def _results(self) -> list:
+        """What each rank brought home. Raises UsageError where that is not here but on rank 0 of torchrun's processes."""
+        self.wait()
+        if None in self._driver.results:
+            raise UsageError("Gradients and weights are on rank 0: ask there (torch.distributed.get_rank() == 0).")
+        return self._driver.results
+
     def _timeline(self, step: int) -> Timeline:
         self.wait()
         with self._lock:
@@ -168,7 +177,7 @@ class Run:
     def _checked_gradients(self) -> tuple[float, str | None]:
         plan, gradients = self._plan, self.gradients
         last = self._driver.last_batch
-        before = {name: packed for result in self._driver.results for name, packed in result.before.items()}
+        before = {name: packed for result in self._results() for name, packed in result.before.items()}
         reference, note = call_in_worker(
             unsplit_gradients, plan.layers, before, plan.loss, last.inputs, last.targets, last.weights,
             Seeds(plan.seed, plan.steps - 1), timeout=plan.timeout,
@@ -198,6 +207,14 @@ class Run:
                     float(values["started"][i]), float(values["ended"][i]),
                 )
             )  # fmt: skip
+
+
+def _driver_of(plan: Plan) -> type[Driver]:
+    if plan.workers != "torchrun":
+        return Driver
+    from .distributed import TorchrunDriver  # torch.distributed only where it is used
+
+    return TorchrunDriver
 
 
 def start(
@@ -242,8 +259,9 @@ def run(*arguments, **options) -> Run:
     ``weight(target_i)`` where that is given (tokens).
 
     schedule: a name or a Schedule; ranks, microbatches, stages_per_rank: as for ``build``. steps: how many. optimizer: a
-    factory parameters -> Optimizer; without one only gradients are computed. device: "auto" or "cpu". workers: "auto" or
-    "processes". pace: None to run at full speed, or (forward, backward) in seconds, or Costs in seconds: every action
+    factory parameters -> Optimizer; without one only gradients are computed. device: "auto" or "cpu". workers:
+    "processes", "threads" of one process, "torchrun" (this process is one of the ranks), or "auto": torchrun where it has
+    started this process, else processes. pace: None to run at full speed, or (forward, backward) in seconds, or Costs in seconds: every action
     really computes, then sleeps to its duration. latency: seconds added to every transfer between ranks. partition: the
     number of layers of each stage. seed: of the layers that draw random numbers. timeout: seconds that any wait may last
     (default: 30, or 20 times the longest action). on_event: called with each finished action, from another thread.

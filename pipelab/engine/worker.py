@@ -1,10 +1,12 @@
 """A worker: one process, one rank. It receives a function with its arguments, runs it, and sends the result."""
 
 import contextlib
+import functools
 import os
 import pickle
 import signal
 import statistics
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -21,17 +23,23 @@ from .pace import Pace
 from .server import settle
 from .ship import pack
 from .stage import Seeds, Stage
-from .transport import SharedMemoryTransport
+from .threads import Hub, ThreadTransport
+from .transport import SharedMemoryTransport, Transport
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a function runs: its line to the driver, and the descriptors of the run."""
+    """Where a function runs: its line to the driver, the file of the board, and how it reaches the other ranks.
+
+    transport: (board, rank) -> Transport.
+    """
 
     control: Connection
     board: int
-    wake: list[int]
-    inbox: int
+    transport: Callable[[Board, int], Transport]
+
+    def open_board(self, sizes: dict[str, int]) -> Board:
+        return Board(self.board, **sizes)
 
     def tell(self, what: str, value: Any = None) -> None:
         self.control.send_bytes(pickle.dumps((what, value)))
@@ -45,24 +53,42 @@ class Place:
         return pickle.loads(self.control.recv_bytes())
 
 
-def main(control: int, board: int, wake: list[int], inbox: int) -> None:
-    """Runs one job and ends. Ctrl-C reaches the driver, which decides."""
+def main(controls: list[int], board: int, wake: list[int], inboxes: list[int]) -> None:
+    """Runs one job for each line to the driver, and ends: one rank, or all of them in threads.
+
+    wake, inboxes: of the shared-memory transport, for one rank. Ctrl-C reaches the driver, which decides.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if inboxes:
+        shared = functools.partial(SharedMemoryTransport, wake=wake, inbox=inboxes[0])
+        work(Place(Connection(controls[0]), board, shared))
+        return
+    hub = Hub(len(controls))
+    places = [Place(Connection(control), board, lambda _, rank: ThreadTransport(hub, rank)) for control in controls]
+    threads = [threading.Thread(target=work, args=(place,), name=f"rank {i}") for i, place in enumerate(places)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def work(place: Place) -> None:
+    """One job, from the line to the driver and back to it. A rank's backward stays on its own thread."""
     torch.set_num_threads(1)
-    place = Place(Connection(control), board, wake, inbox)
     try:
-        function, arguments = cloudpickle.loads(place.control.recv_bytes())
-        place.tell("done", function(place, *arguments))
+        with torch.autograd.set_multithreading_enabled(False):
+            function, arguments = cloudpickle.loads(place.control.recv_bytes())
+            place.tell("done", function(place, *arguments))
     except BaseException as error:
         with contextlib.suppress(OSError):  # the driver may be gone
             place.tell("error", (type(error).__name__, str(error), traceback.format_exc()))
 
 
-def main_spawned(parent: int, control: int, board: int, wake: list[int], inbox: int) -> None:
+def main_spawned(parent: int, controls: list[int], board: int, wake: list[int], inboxes: list[int]) -> None:
     """``main`` in a process of its own rather than a fork of the server."""
     settle(parent)
     os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
-    main(control, board, wake, inbox)
+    main(controls, board, wake, inboxes)
     os._exit(0)
 
 
@@ -94,13 +120,13 @@ class RankResult:
 
 def run_rank(place: Place, job: RankJob) -> RankResult:
     """A rank's whole run: get ready, wait for the others, train."""
-    board = Board(place.board, **job.sizes)
+    board = place.open_board(job.sizes)
     stages = {i: Stage(i, [(n, m) for n, _, m in layers], loss) for i, (layers, loss) in job.stages.items()}
     named = {f"{name}.{k}": p for layers, _ in job.stages.values() for _, name, m in layers for k, p in m.named_parameters()}
     buffers = {f"{name}.{k}": b for layers, _ in job.stages.values() for _, name, m in layers for k, b in m.named_buffers()}
     parameters = list(dict.fromkeys(named.values()))
     optimizer = job.optimizer(parameters) if job.optimizer and parameters else None
-    transport = SharedMemoryTransport(board, job.rank, place.wake, place.inbox)
+    transport = place.transport(board, job.rank)
     pace = Pace(job.durations, job.latency)
     interpreter = Interpreter(job.rank, job.program, stages, transport, board, pace, job.timeout)
     sequence, first = 0, job.batch
