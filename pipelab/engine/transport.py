@@ -3,6 +3,7 @@
 A message is one tensor under a number that both sides derive from the schedule. Its slot in shared memory says where the
 data lies, its dtype and shape; so there is no agreement on shapes beforehand, and uneven micro-batches just work. The
 sender copies once, into its arena; the receiver reads in place and says when it is done, after which the block is reused.
+A tuple of tensors goes as one message each, the first of which says how many there are.
 
     sender    copy into a block ▸ fill the slot ▸ set its sequence ▸ one byte into the receiver's pipe
     receiver  sequence there? ▸ view of the block ▸ … ▸ consumed
@@ -28,24 +29,30 @@ DTYPES = (
 )  # fmt: skip
 _CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
 _MAX_DIMS = 8
-_HEADER = struct.Struct(f"<qqi i {_MAX_DIMS}q dd")  # offset, elements, dtype, dims, shape, planned, sent
+_HEADER = struct.Struct(f"<qqHhi {_MAX_DIMS}q dd")  # offset, elements, dtype, parts, dims, shape, planned, sent
 _SEQUENCE = struct.Struct("<q")
 _CONSUMED_AT, _HEADER_AT = 8, 16
 
 
 @dataclass(slots=True)
 class Arrival:
-    """A received tensor. sent: the sender's clock when it handed it over; planned: when it meant to (paced mode)."""
+    """A received tensor. sent: the sender's clock when it handed it over; planned: when it meant to (paced mode).
+
+    parts: how many tensors the tuple has whose first this is; 0 for a tensor that stands alone.
+    """
 
     tensor: torch.Tensor
     sent: float
     planned: float
+    parts: int = 0
 
 
 class Transport(Protocol):
     """What the interpreter needs; ``message`` counts the tensors that cross between ranks in one step."""
 
-    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float) -> None: ...
+    def send(
+        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
+    ) -> None: ...
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival: ...
 
@@ -63,7 +70,9 @@ class SharedMemoryTransport:
         self._poll = select.poll()
         self._poll.register(inbox, select.POLLIN)
 
-    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float) -> None:
+    def send(
+        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
+    ) -> None:
         """Hands a tensor to rank ``to`` and returns at once. Raises TypeError for what cannot be sent."""
         tensor = tensor.detach()
         if tensor.dtype not in _CODES or tensor.dim() > _MAX_DIMS:
@@ -76,7 +85,7 @@ class SharedMemoryTransport:
         slot = self._board.slot(message)
         shape = tuple(tensor.shape) + (0,) * (_MAX_DIMS - tensor.dim())
         _HEADER.pack_into(
-            self._memory, slot + _HEADER_AT, offset, count, _CODES[tensor.dtype], tensor.dim(), *shape, planned,
+            self._memory, slot + _HEADER_AT, offset, count, _CODES[tensor.dtype], parts, tensor.dim(), *shape, planned,
             time.perf_counter(),
         )  # fmt: skip
         _SEQUENCE.pack_into(self._memory, slot, sequence)
@@ -98,14 +107,14 @@ class SharedMemoryTransport:
                 raise TimeoutError
             if self._poll.poll(min(left, 60) * 1000):
                 os.read(self._inbox, 4096)
-        offset, count, code, dims, *rest = _HEADER.unpack_from(self._memory, slot + _HEADER_AT)
+        offset, count, code, parts, dims, *rest = _HEADER.unpack_from(self._memory, slot + _HEADER_AT)
         shape, (planned, sent) = rest[:dims], rest[_MAX_DIMS:]
         dtype = DTYPES[code]
         if count:
             tensor = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset).view(shape)
         else:
             tensor = torch.empty(shape, dtype=dtype)
-        return Arrival(tensor, sent, planned)
+        return Arrival(tensor, sent, planned, parts)
 
     def consumed(self, message: int, sequence: int) -> None:
         """The received tensor is no longer needed: the sender may reuse its memory."""
