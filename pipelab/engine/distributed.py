@@ -33,7 +33,7 @@ PING_PONGS = 100
 SLOWEST = 1800.0
 """Seconds a wait may last where the run sets no limit: torch's own default."""
 _DIMS = 8
-_HEADER = struct.Struct(f"<5q{_DIMS}q2d")  # message, sequence, elements, dtype, dims, shape, planned, sent
+_HEADER = struct.Struct(f"<6q{_DIMS}q2d")  # message, sequence, parts, elements, dtype, dims, shape, planned, sent
 _HEADER_TAG, _DATA_TAG = 1, 2
 _REASON = "pipelab/reason"
 
@@ -53,14 +53,17 @@ class DistributedTransport:
         self._kept: dict[tuple[int, int], Arrival] = {}
         self._under_way: deque[tuple[Any, torch.Tensor]] = deque()
 
-    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float) -> None:
+    def send(
+        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
+    ) -> None:
         """Hands a tensor to rank ``to`` and returns at once. Raises TypeError for what cannot be sent."""
         tensor = tensor.detach().contiguous()
         if tensor.dtype not in DTYPES or tensor.dim() > _DIMS:
             raise TypeError(f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between ranks")
         shape = tuple(tensor.shape) + (0,) * (_DIMS - tensor.dim())
         times = planned + self._offset, time.perf_counter() + self._offset
-        packed = _HEADER.pack(message, sequence, tensor.numel(), DTYPES.index(tensor.dtype), tensor.dim(), *shape, *times)
+        what = message, sequence, parts, tensor.numel(), DTYPES.index(tensor.dtype), tensor.dim()
+        packed = _HEADER.pack(*what, *shape, *times)
         header = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
         try:
             self._under_way.append((dist.isend(header, to, tag=_HEADER_TAG), header))
@@ -74,9 +77,8 @@ class DistributedTransport:
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
         """Waits for a message, keeping those that come before it. Raises TimeoutError at ``deadline``."""
-        source = self._source[message]
-        while (message, sequence) not in self._kept:
-            self._take(source, deadline)
+        while (message, sequence) not in self._kept:  # all parts of a message come with its first
+            self._take(self._source[message], deadline)
         return self._kept.pop((message, sequence))
 
     def consumed(self, message: int, sequence: int) -> None:
@@ -88,20 +90,25 @@ class DistributedTransport:
             _wait(self._under_way.popleft()[0], deadline)
 
     def _take(self, source: int, deadline: float) -> None:
-        """Receives the next message of a link, and asks for the header of the one after it."""
-        work, header = self._headers.pop(source, None) or self._ask(source)
-        _wait(work, deadline)
-        message, sequence, count, code, dims, *rest = _HEADER.unpack(header.numpy().tobytes())
-        shape, (planned, sent) = rest[:dims], rest[_DIMS:]
-        tensor = torch.empty(shape, dtype=DTYPES[code], device=self._device)
-        if count:
-            data = dist.irecv(tensor.view(-1).view(torch.uint8), source, tag=_DATA_TAG)
+        """Receives the next message of a link, all parts of it, and asks for the header of the one after it."""
+        parts = self._take_one(source, self._headers.pop(source, None) or self._ask(source), deadline)
+        for _ in range(1, parts):
+            self._take_one(source, self._ask(source), deadline)
         self._next[source] += 1
         if self._next[source] % len(self._incoming[source]):  # never beyond the step: nothing is left waiting at the end
             self._headers[source] = self._ask(source)
+
+    def _take_one(self, source: int, asked: tuple[Any, torch.Tensor], deadline: float) -> int:
+        """Receives one tensor. Returns how many parts its message has."""
+        work, header = asked
+        _wait(work, deadline)
+        message, sequence, parts, count, code, dims, *rest = _HEADER.unpack(header.numpy().tobytes())
+        shape, (planned, sent) = rest[:dims], rest[_DIMS:]
+        tensor = torch.empty(shape, dtype=DTYPES[code], device=self._device)
         if count:
-            _wait(data, deadline)
-        self._kept[message, sequence] = Arrival(tensor, sent - self._offset, planned - self._offset)
+            _wait(dist.irecv(tensor.view(-1).view(torch.uint8), source, tag=_DATA_TAG), deadline)
+        self._kept[message, sequence] = Arrival(tensor, sent - self._offset, planned - self._offset, parts)
+        return parts
 
     def _ask(self, source: int) -> tuple[Any, torch.Tensor]:
         header = torch.empty(_HEADER.size, dtype=torch.uint8)

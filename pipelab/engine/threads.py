@@ -32,11 +32,13 @@ class ThreadTransport:
     def __init__(self, hub: Hub, rank: int):
         self._hub, self._box, self._bell = hub, hub.boxes[rank], hub.bells[rank]
 
-    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float) -> None:
+    def send(
+        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
+    ) -> None:
         """Hands a tensor to rank ``to`` and returns at once."""
         bell = self._hub.bells[to]
         with bell:
-            self._hub.boxes[to][message, sequence] = Arrival(tensor.detach(), time.perf_counter(), planned)
+            self._hub.boxes[to][message, sequence] = Arrival(tensor.detach(), time.perf_counter(), planned, parts)
             bell.notify()
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
