@@ -8,6 +8,7 @@ each receives them in that order, which follows from the schedule, and keeps wha
 hosts are set to rank 0's by ping-pong, so that all timelines share an axis.
 """
 
+import atexit
 import contextlib
 import platform
 import struct
@@ -216,6 +217,13 @@ def _join() -> None:
     """Joins the group of all processes, unless the program has done so."""
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=timedelta(seconds=SLOWEST))
+        atexit.register(_part)
+
+
+def _part() -> None:
+    """Leaves the group; a process that ends without doing so can be aborted by gloo's own threads."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _gather(value: Any) -> list:

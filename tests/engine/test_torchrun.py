@@ -74,7 +74,7 @@ def free_port():
 
 
 def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="", **options):
-    """What each rank answered, by rank; None for one that could not."""
+    """What each rank answered, by rank."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(act=act, before=before))
     port, house = free_port(), os.path.dirname(os.path.dirname(pipelab.__file__))
@@ -89,13 +89,15 @@ def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="", **options):
         )
         for node in range(nodes)
     ]  # fmt: skip
+    said = []
     for agent in agents:
         try:
-            agent.communicate(timeout=90)
+            said.append(agent.communicate(timeout=90)[1])
         finally:
             agent.kill()
-    answers = (tmp_path / str(rank) for rank in range(ranks))
-    return [json.loads(answer.read_text()) if answer.exists() else None for answer in answers]
+    answers = [tmp_path / str(rank) for rank in range(ranks)]
+    assert all(answer.exists() for answer in answers), "\n".join(said)
+    return [json.loads(answer.read_text()) for answer in answers]
 
 
 def expected(**options):
