@@ -5,6 +5,7 @@ import numpy as np
 from ..schedule import Schedule, require_legal
 from ..schedule.check import check_each_rank
 from ..schedule.longest_path import longest_path
+from ..schedule.versions import versions
 from ..timeline import Timeline
 from .costs import Costs
 from .memory import held_activations
@@ -56,6 +57,7 @@ def simulate(schedule: Schedule, costs: Costs | None = None, *, recompute: str |
         bytes_held=held,
         bytes_after=after,
         bytes_sent=np.zeros(len(duration)),
+        version=versions(schedule),
     )
 
 
