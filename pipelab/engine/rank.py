@@ -72,7 +72,7 @@ class Rank:
         layers = [(replica, name, module) for (replica, _), (part, _) in stages.items() for _, name, module in part]
         parameters = {(r, f"{name}.{k}"): p for r, name, m in layers for k, p in m.named_parameters()}
         self._named = {name: p for (replica, name), p in parameters.items() if replica == 0}
-        self._buffers = [(f"{name}.{k}" if r == 0 else None, b) for r, name, m in layers for k, b in m.named_buffers()]
+        self._layers = layers
         kinds = {step.kind for step in job.program}
         by_stage = None
         if Kind.STEP in kinds:
@@ -124,7 +124,8 @@ class Rank:
     def result(self) -> RankResult:
         """What the rank brings home after the last step."""
         result, job = self._result, self._job
-        result.state = pack({name: b for name, b in self._buffers if name} | (self._named if job.optimizer else {}))
+        buffers = {f"{name}.{k}": b for replica, name, m in self._layers if replica == 0 for k, b in m.named_buffers()}
+        result.state = pack(buffers | (self._named if job.optimizer else {}))
         if job.optimizer:
             result.optimizer = to_bytes(self._update.state())
         return result
@@ -132,7 +133,8 @@ class Rank:
     def rehearse(self, batch: Batch) -> dict[int, float]:
         """Two steps at full speed, of which nothing stays: processor seconds of each atom, from the second."""
         interpreter, board, job = self._interpreter, self._board, self._job
-        kept = [buffer.clone() for _, buffer in self._buffers]
+        modules = [m for _, _, layer in self._layers for m in layer.modules()]
+        kept = [{name: b if b is None else b.clone() for name, b in m._buffers.items()} for m in modules]
         pace, interpreter.pace, interpreter.work_clock = interpreter.pace, Pace(None, 0), time.thread_time
         step, interpreter.step_optimizer = interpreter.step_optimizer, lambda replica, stage: self._update.clear()
         for sequence in (1, 2):
@@ -140,8 +142,8 @@ class Rank:
         interpreter.pace, interpreter.work_clock, interpreter.done = pace, time.perf_counter, 0
         interpreter.step_optimizer = step
         board.status[job.rank] = 0
-        for (_, buffer), value in zip(self._buffers, kept, strict=True):
-            buffer.copy_(value)
+        for module, buffers in zip(modules, kept, strict=True):
+            module._buffers.update(buffers)
         self._update.clear()
         worked = board.trace[0, :, TRACE.index("worked")]
         return {step.atom: float(worked[step.atom]) for step in job.program}

@@ -242,17 +242,17 @@ class SavedBytes:
     def __init__(self, excluded: set[int]):
         self._excluded = excluded
         self.log: list[tuple[int, int]] = []
-        self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
+        self._hooks = saved_tensors_hooks(self._pack, _unpack)
 
     @property
     def total(self) -> int:
         return sum(dict(self.log).values())
 
-    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _pack(self, tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._excluded:
             self.log.append((storage.data_ptr(), storage.nbytes()))
-        return tensor
+        return tensor, tensor._version
 
     def __enter__(self) -> "SavedBytes":
         self._hooks.__enter__()
@@ -260,3 +260,14 @@ class SavedBytes:
 
     def __exit__(self, *exception) -> None:
         self._hooks.__exit__(*exception)
+
+
+def _unpack(saved: tuple[torch.Tensor, int]) -> torch.Tensor:
+    """Autograd's own check, which it leaves to hooks where there are some."""
+    tensor, version = saved
+    if tensor._version != version:
+        raise RuntimeError(
+            f"a tensor of shape {tuple(tensor.shape)} that the backward needs was changed in place after the forward had "
+            "saved it"
+        )
+    return tensor
