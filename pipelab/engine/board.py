@@ -1,7 +1,7 @@
 """The shared memory of one run: where every rank stands, its trace, the losses, and the data between ranks.
 
     status   per rank      step, action, phase, since
-    trace    per step      per atom: asked … bytes_sent
+    trace    per step      per atom: asked … version
     losses   per step      per micro-batch
     slots    per message   sequence, consumed, offset, bytes, dtype, shape, planned, sent
     arenas   per rank      the tensors it sends
@@ -16,7 +16,7 @@ import tempfile
 
 import numpy as np
 
-TRACE = ("asked", "sent", "arrived", "started", "ended", "worked", "bytes_held", "bytes_after", "bytes_sent")
+TRACE = ("asked", "sent", "arrived", "started", "ended", "worked", "bytes_held", "bytes_after", "bytes_sent", "version")
 STATUS = ("step", "action", "phase", "since", "done")
 COMPUTING, WAITING, BETWEEN = 1.0, 2.0, 0.0
 SLOT_BYTES = 128

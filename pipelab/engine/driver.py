@@ -18,9 +18,10 @@ import numpy as np
 from ..errors import RunCancelled, RunError, WorkerDied, WorkerError, WorkerStalled
 from ..schedule import Kind, Schedule
 from .board import BETWEEN, TRACE, WAITING, Board, create_file
-from .interpreter import Batch, messages, program
+from .interpreter import MAX_PARTS, Batch
 from .plan import Plan, require_keepable_pace
 from .pool import describe_exit, host
+from .program import program
 from .server import OPTIMIZER
 from .ship import dumps
 from .worker import RankJob, run_rank
@@ -100,33 +101,42 @@ class Driver:
             "steps": self._plan.steps,
             "atoms": len(schedule.kind),
             "microbatches": schedule.microbatches,
-            "messages": messages(schedule),
+            "messages": MAX_PARTS * self._plan.exchange.total,
         }
 
     def _job(self, rank: int) -> RankJob:
         plan, schedule = self._plan, self._plan.schedule
-        mine = np.flatnonzero(schedule.placement_table[0] == rank).tolist()
+        mine = sorted(key for key, home in schedule.placement.items() if home == rank)
         last = schedule.stages - 1
         return RankJob(
             rank=rank,
             sizes=self._sizes(),
-            program=program(schedule, rank),
-            stages={s: (plan.stages[s], plan.loss if s == last else None) for s in mine},
+            program=program(schedule, rank, plan.recompute),
+            stages={(r, s): (plan.stages[s], plan.loss if s == last else None) for r, s in mine},
+            weights=schedule.weights,
             optimizer=plan.optimizer,
+            scheduler=plan.scheduler,
+            clip=plan.clip,
+            exchange=plan.exchange,
+            resumed=plan.resumed,
+            dtype=plan.dtype,
+            evaluate=plan.evaluate,
+            outputs=plan.outputs,
             steps=plan.steps,
+            first_step=plan.first_step,
             batch=plan.fixed and self._part(plan.fixed, rank),
             seed=plan.seed,
-            durations=plan.durations(),
+            durations=plan.durations(rank),
             latency=plan.latency,
             timeout=plan.timeout or float("inf"),
         )
 
     def _part(self, batch: Batch, rank: int) -> Batch:
         """What a rank needs of a batch: inputs for the first stage, targets for the last."""
-        home = self._plan.schedule.placement_table[0]
+        homes = self._plan.schedule.placement_table
         return Batch(
-            batch.inputs if home[0] == rank else None,
-            batch.targets if home[-1] == rank else None,
+            batch.inputs if rank in homes[:, 0] else None,
+            batch.targets if rank in homes[:, -1] else None,
             batch.weights,
         )
 
@@ -170,7 +180,7 @@ class Driver:
         if self._plan.fixed:
             return self._plan.fixed
         if step not in self._batches:
-            self._batches[step] = self._plan.batches(step)
+            self._batches[step] = self._plan.batches(self._plan.first_step + step)
             for old in [s for s in self._batches if s < step - PREFETCH]:
                 del self._batches[old]
         return self._batches[step]
@@ -237,6 +247,9 @@ class Driver:
         if since == 0:
             return f"Rank {rank} was getting ready."
         step = int(self._board.status[rank, 0])
+        if phase == WAITING and atom < 0:
+            seconds = time.perf_counter() - since
+            return f"Rank {rank} has waited {seconds:.1f} s, after step {step}, for the gradients of other ranks."
         if phase == BETWEEN or atom < 0:
             return f"Rank {rank} was between step {step} and the next."
         schedule: Schedule = self._plan.schedule
@@ -248,7 +261,7 @@ class Driver:
             source = action._replace(stage=other)
             return (
                 f"Rank {rank} has waited {seconds:.1f} s, in step {step}, before {action}, for the result of {source} from "
-                f"rank {schedule.placement[0, other]}."
+                f"rank {schedule.placement[action.replica, other]}."
             )
         return (
             f"Rank {rank} has computed {action} ({action.kind.title} of micro-batch {action.microbatch} on stage "

@@ -1,86 +1,68 @@
 """The interpreter: executes the actions of one rank, in order. Every schedule runs through this loop.
 
-Communication is implied by the placement. Messages are numbered by what they carry, so both sides agree without a word:
-the output of stage s for micro-batch i is message s·m + i, the gradient of its input is message (S + s)·m + i.
+    receive what the action needs ▸ wait for its time (paced) ▸ compute ▸ hand on the result ▸ write the trace
 """
 
+import math
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ..schedule import Action, Kind, Schedule
+from ..schedule import Action, Kind
 from .board import BETWEEN, COMPUTING, TRACE, WAITING, Board
+from .layers import Seeds, Value
 from .pace import Pace
-from .stage import Seeds, Stage
-from .transport import Transport
+from .program import Step
+from .stage import Stage
+from .transport import Arrival, Transport
 
-SUPPORTED = frozenset({Kind.F, Kind.B})
+MAX_PARTS = 8
+"""The most tensors in a tuple between stages."""
 _ROW = struct.Struct(f"<{len(TRACE)}d")
 _STATUS = struct.Struct("<4d")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """An action of this rank with its way in and out. None: no tensor crosses to another rank there."""
-
-    atom: int
-    kind: int
-    stage: int
-    microbatch: int
-    message_in: int | None
-    message_out: int | None
-    to: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The micro-batches of one step; a rank has the inputs or the targets only if it runs the stage that needs them."""
 
-    inputs: tuple[torch.Tensor, ...] | None
-    targets: tuple[torch.Tensor, ...] | None
+    inputs: tuple[Value, ...] | None
+    targets: tuple[Value, ...] | None
     weights: tuple[float, ...]
 
 
-def program(schedule: Schedule, rank: int) -> list[Step]:
-    """The steps of one rank."""
-    stages, m = schedule.stages, schedule.microbatches
-    home = schedule.placement_table[0].tolist()
-    steps = []
-    for atom in range(int(schedule.offsets[rank]), int(schedule.offsets[rank + 1])):
-        kind, stage, microbatch = (int(c[atom]) for c in (schedule.kind, schedule.stage, schedule.microbatch))
-        forward = kind == Kind.F
-        source, sink = (stage - 1, stage + 1) if forward else (stage + 1, stage - 1)
-        message_in = message_out = to = None
-        if 0 <= source < stages and home[source] != rank:
-            message_in = (source if forward else stages + source) * m + microbatch
-        if 0 <= sink < stages and home[sink] != rank:
-            message_out, to = (stage if forward else stages + stage) * m + microbatch, home[sink]
-        steps.append(Step(atom, kind, stage, microbatch, message_in, message_out, to))
-    return steps
-
-
-def messages(schedule: Schedule) -> int:
-    """How many message numbers a step needs."""
-    return 2 * schedule.stages * schedule.microbatches
-
-
 class Interpreter:
-    """Executes the steps of one rank over its stages."""
+    """Executes the steps of one rank over its stages, which are known by (replica, stage).
+
+    stride: between the numbers of a tuple's parts. step_optimizer: called for STEP with (replica, stage).
+    """
 
     def __init__(
-        self, rank: int, steps: list[Step], stages: dict[int, Stage], transport: Transport, board: Board, pace: Pace,
-        timeout: float,
+        self, rank: int, steps: list[Step], stages: dict[tuple[int, int], Stage], transport: Transport, board: Board,
+        pace: Pace, timeout: float, stride: int,
     ):  # fmt: skip
         self.rank, self.steps, self.stages = rank, steps, stages
-        self._transport, self._board, self._timeout = transport, board, timeout
+        self.transport, self._board, self._timeout, self._stride = transport, board, timeout, stride
         self.pace, self.work_clock = pace, time.perf_counter
-        self._last = next((index for index, stage in stages.items() if stage.loss), None)
-        self._do = {Kind.F: self._forward, Kind.B: self._backward}
-        self._local: dict[tuple[int, int, int], torch.Tensor] = {}  # (kind, stage, micro-batch) -> its input
-        self._borrowed: dict[tuple[int, int], int] = {}  # (stage, micro-batch) -> the message that holds its input
+        self.step_optimizer: Callable[[int, int], None] = lambda replica, stage: None
+        self.outputs: dict[int, Value] | None = None
+        """Where evaluation puts what the last stage returns, by micro-batch; None: it is not wanted."""
+        self._do = {
+            Kind.F: self._forward, Kind.B: self._backward, Kind.I: self._input_gradient, Kind.W: self._weight_gradient,
+            Kind.R: self._recompute, Kind.STEP: self._step,
+        }  # fmt: skip
+        self._cells: list[list[Step]] = []
+        for step in steps:
+            if step.paired:
+                self._cells[-1].append(step)
+            else:
+                self._cells.append([step])
+        self._local: dict[tuple[bool, int, int], Value] = {}  # (forward?, stage, micro-batch) -> its input
+        self._borrowed: dict[tuple[int, int], tuple[int, Value]] = {}  # (stage, micro-batch) -> its input and the message
         self._held = 0
         self._status_at = 8 * board.status.shape[1] * rank
         self.done = 0
@@ -88,86 +70,165 @@ class Interpreter:
         self._row_bytes = 8 * len(TRACE)
 
     def run(self, number: int, sequence: int, batch: Batch, seeds: Seeds, record: bool) -> None:
-        """One training step without the optimizer: gradients are added to ``.grad``.
+        """One training step: gradients are added to ``.grad``.
 
         number: which step of the run; sequence: of its messages, one more at every call; record: write trace and losses.
         """
         self._batch, self._seeds, self._sequence = batch, seeds, sequence
         self._losses = self._board.losses[number] if record else np.zeros(len(batch.weights))
         self.pace.new_step()
+        for stage in self.stages.values():
+            stage.begin()
         row = self._trace_at + number * self._board.trace.shape[1] * self._row_bytes
         clock, work_clock, memory = time.perf_counter, self.work_clock, self._board.memory
         ended = clock()
-        for step in self.steps:
-            asked, sent, planned = ended, ended, 0.0
-            arrival = None
-            if step.message_in is not None:
-                self._status(number, step.atom, WAITING)
-                arrival = self._receive(step)
-                sent, planned = arrival.sent, arrival.planned
-            self.pace.begin(step.kind, step.stage, sent if arrival else None, planned)
-            self._status(number, step.atom, COMPUTING)
+        for cell in self._cells:
+            asked, sent, planned, values = ended, None, 0.0, []
+            for step in cell:
+                value = None
+                if step.message_in is not None:
+                    self.status(number, step.atom, WAITING)
+                    value, arrival = self._receive(step)
+                    sent, planned = max(sent or arrival.sent, arrival.sent), max(planned, arrival.planned)
+                values.append(value)
+            self.pace.begin(cell[0].atom, sent, planned)
             started, work_began = clock(), work_clock()
-            output, kept, freed = self._do[step.kind](step, arrival.tensor if arrival else None)
-            worked = work_clock() - work_began
-            self._held += kept
-            held = self._held
+            results, freed = [], 0
+            for step, value in zip(cell, values):
+                self.status(number, step.atom, COMPUTING)
+                output, kept, gone = self._do[step.kind](step, value)
+                results.append((output, self.stages[step.replica, step.stage].version))
+                self._held += kept
+                freed += gone
+            worked, held = work_clock() - work_began, self._held
             planned_end = self.pace.finish()
             ended = clock()
             self._held -= freed
-            sent_bytes = 0
-            if output is not None and step.message_out is not None:
-                self._transport.send(step.to, step.message_out, sequence, output, planned_end)
-                sent_bytes = output.nbytes
-            elif output is not None:
-                sink = step.stage + 1 if step.kind == Kind.F else step.stage - 1
-                self._local[step.kind, sink, step.microbatch] = output
-            if record:
-                _ROW.pack_into(
-                    memory, row + step.atom * self._row_bytes, asked, sent, started, started, ended, worked,
-                    held, self._held, sent_bytes,
-                )  # fmt: skip
-                self.done += 1
-                self._board.status[self.rank, 4] = self.done
-        self._status(number, -1, BETWEEN)
+            for step, (output, version) in zip(cell, results):
+                sent_bytes = 0 if output is None else self._hand_over(step, output, planned_end)
+                if record:
+                    _ROW.pack_into(
+                        memory, row + step.atom * self._row_bytes, asked, asked if sent is None else sent, started, started,
+                        ended, worked, held, self._held, sent_bytes, version,
+                    )  # fmt: skip
+                    self.done += 1
+                    self._board.status[self.rank, 4] = self.done
+                asked = sent = started  # of a pair, the first carries the wait and the work
+                worked = 0.0
+        self.status(number, -1, BETWEEN)
 
-    def _status(self, number: int, atom: int, phase: float) -> None:
+    def status(self, number: int, atom: int, phase: float) -> None:
+        """Says where this rank stands, for whoever watches. atom: -1 outside of the schedule's actions."""
         _STATUS.pack_into(self._board.memory, self._status_at, number, atom, phase, time.perf_counter())
 
-    def _receive(self, step: Step):
+    def part(self, message: int, k: int) -> int:
+        """The number of a tuple's part."""
+        return message + k * self._stride
+
+    def _receive(self, step: Step) -> tuple[Value, Arrival]:
         try:
-            return self._transport.receive(step.message_in, self._sequence, time.perf_counter() + self._timeout)
+            deadline, message = time.perf_counter() + self._timeout, step.message_in
+            arrival = self.transport.receive(message, self._sequence, deadline)
+            if not arrival.parts:
+                return arrival.tensor, arrival
+            more = [
+                self.transport.receive(self.part(message, k), self._sequence, deadline) for k in range(1, arrival.parts)
+            ]
+            return (arrival.tensor, *(a.tensor for a in more)), (more or [arrival])[-1]
         except TimeoutError:
-            action = Action(Kind(step.kind), step.stage, step.microbatch)
+            action = Action(Kind(step.kind), step.stage, step.microbatch, step.replica)
             raise TimeoutError(f"{action} waited {self._timeout:g} s for its input") from None
 
-    def _forward(self, step: Step, x: torch.Tensor | None) -> tuple[torch.Tensor | None, int, int]:
-        """Returns what the next stage needs, bytes kept, bytes freed."""
-        last = step.stage == self._last
+    def _hand_over(self, step: Step, output: Value, planned: float) -> int:
+        """Gives a result to the stage that needs it. Returns the bytes sent to another rank."""
+        if step.message_out is None:
+            sink = step.stage + 1 if step.kind == Kind.F else step.stage - 1
+            self._local[step.kind == Kind.F, sink, step.microbatch] = output
+            return 0
+        if isinstance(output, torch.Tensor):
+            self.transport.send(step.to, step.message_out, self._sequence, output, planned)
+            return output.nbytes
+        if len(output) > MAX_PARTS:
+            raise TypeError(
+                f"stage {step.stage} hands on {len(output)} tensors, but at most {MAX_PARTS} pass between stages: "
+                "stack some of them, or cut the model elsewhere (partition=[...])"
+            )
+        for k, tensor in enumerate(output):
+            message = self.part(step.message_out, k)
+            self.transport.send(step.to, message, self._sequence, tensor, planned, parts=len(output))
+        return sum(tensor.nbytes for tensor in output)
+
+    def _consumed(self, message: int, value: Value) -> None:
+        for k in range(1 if isinstance(value, torch.Tensor) else len(value)):
+            self.transport.consumed(self.part(message, k), self._sequence)
+
+    def _input(self, step: Step, value: Value | None) -> Value:
         if step.stage == 0:
-            x = self._batch.inputs[step.microbatch]
-        elif x is None:
-            x = self._local.pop((Kind.F, step.stage, step.microbatch))
-        target = self._batch.targets[step.microbatch] if last else None
-        weight = self._batch.weights[step.microbatch]
-        output, kept = self.stages[step.stage].forward(step.microbatch, x, self._seeds, target, weight)
+            return self._batch.inputs[step.microbatch]
+        return self._local.pop((True, step.stage, step.microbatch)) if value is None else value
+
+    # One method per kind; each returns what the neighbouring stage needs, the bytes it keeps, and the bytes it frees.
+
+    def _forward(self, step: Step, value: Value | None) -> tuple[Value | None, int, int]:
+        stage = self.stages[step.replica, step.stage]
+        target = self._batch.targets[step.microbatch] if stage.loss else None
         if step.message_in is not None:  # read in place, so it stays until the backward is done
-            self._borrowed[step.stage, step.microbatch] = step.message_in
-        if last:
-            self._losses[step.microbatch] = output.item()
-            return None, kept, 0
+            self._borrowed[step.stage, step.microbatch] = step.message_in, value
+        value = self._input(step, value)
+        output, kept = stage.forward(
+            step.microbatch, value, self._seeds, target, self._batch.weights[step.microbatch],
+            recomputed=step.recomputed, version=step.version,
+        )  # fmt: skip
+        if stage.loss:
+            self._note_loss(step, output, value)
+            output = None
         return output, kept, 0
 
-    def _backward(self, step: Step, gradient: torch.Tensor | None) -> tuple[torch.Tensor | None, int, int]:
-        """Returns what the stage before needs, bytes kept, bytes freed."""
+    def _backward(self, step: Step, gradient: Value | None) -> tuple[Value | None, int, int]:
+        result = self._backward_through(step, gradient, split=False)
+        self._release(step)
+        return result
+
+    def _input_gradient(self, step: Step, gradient: Value | None) -> tuple[Value | None, int, int]:
+        return self._backward_through(step, gradient, split=True)
+
+    def _weight_gradient(self, step: Step, _: None) -> tuple[None, int, int]:
+        freed = self.stages[step.replica, step.stage].weight_gradient(step.microbatch)
+        self._release(step)
+        return None, 0, freed
+
+    def _recompute(self, step: Step, _: None) -> tuple[None, int, int]:
+        return None, self.stages[step.replica, step.stage].recompute(step.microbatch), 0
+
+    def _step(self, step: Step, _: None) -> tuple[None, int, int]:
+        self.step_optimizer(step.replica, step.stage)
+        self.stages[step.replica, step.stage].stepped(step.version)
+        return None, 0, 0
+
+    def _backward_through(self, step: Step, gradient: Value | None, split: bool) -> tuple[Value | None, int, int]:
+        stage = self.stages[step.replica, step.stage]
         if gradient is not None:
-            # A copy: autograd may keep a view of it as the gradient of a parameter.
-            gradient = gradient.clone()
-            self._transport.consumed(step.message_in, self._sequence)
-        elif step.stage != self._last:
-            gradient = self._local.pop((Kind.B, step.stage, step.microbatch))
-        output, freed = self.stages[step.stage].backward(step.microbatch, gradient)
+            received = gradient  # a copy of it: autograd may keep a view of it as the gradient of a parameter
+            gradient = received.clone() if isinstance(received, torch.Tensor) else tuple(t.clone() for t in received)
+            self._consumed(step.message_in, received)
+        elif not stage.loss:
+            gradient = self._local.pop((False, step.stage, step.microbatch))
+        return stage.backward(step.microbatch, gradient, split=split)
+
+    def _release(self, step: Step) -> None:
+        """Nothing needs the input of this stage any more."""
         borrowed = self._borrowed.pop((step.stage, step.microbatch), None)
         if borrowed is not None:
-            self._transport.consumed(borrowed, self._sequence)
-        return output if step.stage else None, 0, freed
+            self._consumed(*borrowed)
+
+    def _note_loss(self, step: Step, output: torch.Tensor, value: Value) -> None:
+        self._losses[step.microbatch] = loss = output.item()
+        if not math.isfinite(loss):
+            parts = (value,) if isinstance(value, torch.Tensor) else value
+            finite = all(bool(t.isfinite().all()) for t in parts)
+            raise FloatingPointError(
+                f"the loss of micro-batch {step.microbatch} is {loss}; the input of stage {step.stage}, which computed it, "
+                + ("was finite, so it arose there." if finite else "was not finite either, so it arose on a stage before.")
+                + " Its gradients would spoil every weight for good, so the run ends here. Often the learning rate is too "
+                "large (a smaller one, or clip=1.0), the loss divides by 0 or takes its logarithm, or the data holds nan."
+            )

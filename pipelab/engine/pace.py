@@ -12,26 +12,31 @@ SLACK = 0.5
 
 
 class Pace:
-    """The plan of one rank. durations: {(kind, stage): seconds}, or None to run raw; latency in seconds."""
+    """The plan of one rank. durations: {atom: seconds}, or None to run raw; latency in seconds.
 
-    def __init__(self, durations: dict[tuple[int, int], float] | None, latency: float):
+    What takes no planned time, such as an optimizer step that costs nothing, moves the plan no sooner than the shortest of
+    the others.
+    """
+
+    def __init__(self, durations: dict[int, float] | None, latency: float):
         self._durations, self._latency = durations, latency
+        self._shortest = min((d for d in (durations or {}).values() if d), default=0.0)
         self._free = self._end = self._slack = 0.0
 
     def new_step(self) -> None:
         """The next action is the first of a step: it starts when its input is there."""
         self._free = 0.0
 
-    def begin(self, kind: int, stage: int, sent: float | None, planned: float) -> None:
+    def begin(self, atom: int, sent: float | None, planned: float) -> None:
         """Waits until the action may start. sent, planned: of its input; sent is None when it came from this rank."""
         if self._durations is None:
             if sent is not None and self._latency:
                 _sleep_until(sent + self._latency)
             return
-        start, duration, now = self._free, self._durations[kind, stage], time.perf_counter()
+        start, duration, now = self._free, self._durations[atom], time.perf_counter()
         if sent is not None:
             start = max(start, planned + self._latency)
-        self._slack = SLACK * duration
+        self._slack = SLACK * max(duration, self._shortest)
         if now > start + self._slack:
             start = now
         self._end = start + duration

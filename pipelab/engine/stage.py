@@ -1,4 +1,10 @@
-"""One stage of the model on its rank: forward, backward, and what it keeps in between."""
+"""One stage of the model on its rank: forward, backward, and what it keeps in between.
+
+    F  inputs ─▶ layers ─▶ outputs        keeps the inputs and what autograd saved
+    R  the same once more                 where F kept only the inputs
+    B  gradients of the outputs ─▶ gradients of the inputs, and of the weights
+    I, W  the same in two parts (split.py)
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,123 +13,246 @@ import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
+from .layers import Seeds, Value, run_layers, weighted_loss
+from .split import Deferred, WeightGradients, kept_bytes
+from .stash import Stash
+
 
 @dataclass(slots=True)
 class InFlight:
-    """What a stage keeps of a micro-batch from F to B. The output itself is gone: only its place in the graph is kept."""
+    """What a stage keeps of a micro-batch from F to its last backward action. The outputs themselves are gone: only their
+    places in the graph are kept, one per output that can have a gradient (None: it has none).
 
-    input: torch.Tensor
-    root: GradientEdge | None
-    saved_bytes: int
+    roots is None while only the inputs are kept; task: (seeds, target, weight), to run the layers again.
+    """
+
+    value: Value
+    inputs: tuple[torch.Tensor, ...]
+    task: tuple
+    version: int
+    roots: list[GradientEdge | None] | None = None
+    bytes: int = 0
+    buffers: list[torch.Tensor] | None = None
+    deferred: list[Deferred] | None = None
 
 
 class Stage:
-    """A consecutive part of the model.
+    """A consecutive part of one copy of the model.
 
     layers: (index in the whole model, module) in order. loss: on the last stage, (output, target) -> mean; else None.
-    Raises TypeError when a layer returns anything but one tensor.
+    weights: where the gradients of weights are deferred, on a rank that splits its backwards. stash: where the weights
+    have versions. half: compute in bfloat16 where autocast does. Raises TypeError when a layer returns anything but
+    tensors.
     """
 
-    def __init__(self, index: int, layers: list[tuple[int, nn.Module]], loss: Callable | None):
+    def __init__(
+        self, index: int, layers: list[tuple[int, nn.Module]], loss: Callable | None,
+        weights: WeightGradients | None = None, stash: Stash | None = None, half: bool = False,
+    ):  # fmt: skip
         self.index, self.layers, self.loss = index, layers, loss
+        self._weights, self._stash, self._half = weights, stash, half
         self._in_flight: dict[int, InFlight] = {}
-        state = [t for _, module in layers for t in (*module.parameters(), *module.buffers())]
-        self._own = {t.untyped_storage().data_ptr() for t in state}
-        self._known_bytes: dict[int, int] = {}
+        modules = list(dict.fromkeys(m for _, layer in layers for m in layer.modules()))
+        self._buffers = [(m, name) for m in modules for name, buffer in m._buffers.items() if buffer is not None]
+        self._own = {t.untyped_storage().data_ptr() for _, layer in layers for t in (*layer.parameters(), *layer.buffers())}
+        self._known: dict[tuple, int] = {}
+        self.version = 0
+        """Of the weights that the last action used."""
+
+    def begin(self) -> None:
+        """A training step begins: versions of the weights count from 0 again."""
+        self.version = 0
+        if self._stash is not None:
+            self._stash.begin()
+
+    def stepped(self, version: int) -> None:
+        """The optimizer has stepped the weights, which makes this version of them."""
+        self.version = version if self._stash is None else self._stash.stepped()
 
     def forward(
-        self, microbatch: int, x: torch.Tensor, seeds: "Seeds", target: torch.Tensor | None, weight: float
-    ) -> tuple[torch.Tensor, int]:
-        """Runs the layers on x. Returns the output, or on the last stage the weighted loss, and the bytes it keeps.
+        self, microbatch: int, value: Value, seeds: Seeds, target: Value | None, weight: float, *,
+        recomputed: bool = False, version: int = 0,
+    ) -> tuple[Value, int]:  # fmt: skip
+        """Runs the layers. Returns the output, or on the last stage the weighted loss, and the bytes it keeps.
 
-        The bytes are counted the first time a micro-batch passes, and known from then on.
+        recomputed: keep only the inputs. version: of the weights, where they are stashed.
         """
+        inputs = (value,) if isinstance(value, torch.Tensor) else value
         if self.index:
-            if not x.is_floating_point():
-                raise TypeError(f"stage {self.index} received a tensor of {x.dtype}, which carries no gradient back")
-            x = x.requires_grad_()
-        known = self._known_bytes.get(microbatch)
-        if known is None:
-            with SavedBytes(self._own) as counter:
-                output = self._compute(microbatch, x, seeds, target, weight)
-            known = self._known_bytes[microbatch] = counter.total
-        else:
-            output = self._compute(microbatch, x, seeds, target, weight)
-        root = get_gradient_edge(output) if output.requires_grad else None
-        self._in_flight[microbatch] = InFlight(x, root, known)
-        return output.detach(), known
+            _ask_for_gradients(self.index, inputs)
+        kept = InFlight(value, inputs, (seeds, target, weight), version)
+        if self._stash is not None:
+            self._stash.hold(version)
+        if not recomputed:
+            output, kept.bytes = self._remember(microbatch, kept)
+        else:  # what the layers count, such as BatchNorm's statistics, stands as it did when R runs them again
+            kept.buffers = [module._buffers[name].clone() for module, name in self._buffers]
+            with torch.no_grad():
+                output = self._compute(microbatch, kept)
+            kept.bytes = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in inputs}.values())
+        self._in_flight[microbatch] = kept
+        return output.detach() if isinstance(output, torch.Tensor) else tuple(t.detach() for t in output), kept.bytes
 
-    def _compute(self, microbatch, x, seeds, target, weight) -> torch.Tensor:
-        output = run_layers(self.layers, x, seeds, microbatch)
-        return output if self.loss is None else weighted_loss(self.loss, output, target, weight)
+    def recompute(self, microbatch: int) -> int:
+        """Runs a forward again, with the same random numbers and buffers. Returns the bytes kept in addition."""
+        kept = self._in_flight[microbatch]
+        now = [module._buffers[name] for module, name in self._buffers]
+        self._set_buffers(kept.buffers)
+        try:
+            _, total = self._remember(microbatch, kept)
+        finally:
+            self._set_buffers(now)
+        more, kept.bytes, kept.buffers = total - kept.bytes, total, None
+        return more
 
-    def backward(self, microbatch: int, gradient: torch.Tensor | None) -> tuple[torch.Tensor | None, int]:
-        """Adds the micro-batch's gradients to the parameters.
+    def backward(self, microbatch: int, gradient: Value | None, *, split: bool = False) -> tuple[Value | None, int, int]:
+        """The gradient of the inputs, and of the weights: added to ``.grad``, or with ``split`` deferred to their W.
 
-        gradient: of the output; None on the last stage. Returns the gradient of the input (None where the input has none)
-        and the bytes that are free now.
+        gradient: of the outputs that can have one; None on the last stage. Returns the gradients of the inputs in the same
+        form (None on the first stage), the bytes that are kept in addition, and those that are free now.
         """
+        kept, more = self._in_flight[microbatch], 0
+        if kept.roots is None:
+            more = self.recompute(microbatch)
+        if self._weights is not None:
+            self._weights.queue = kept.deferred = []
+        if gradient is None or isinstance(gradient, torch.Tensor):
+            if kept.roots[0] is not None:
+                torch.autograd.backward(kept.roots[0], gradient)
+        else:
+            pairs = [pair for pair in zip(kept.roots, gradient, strict=True) if pair[0] is not None]
+            if pairs:
+                torch.autograd.backward(*zip(*pairs, strict=True))
+        self.version, freed = kept.version, kept.bytes
+        if split:
+            freed, added = self._keep_for_weights(microbatch, kept)
+            more += added
+        else:
+            self._finish(microbatch)
+        if not self.index:
+            return None, more, freed
+        # An input that the stage does not use has no gradient: zeros stand for it.
+        gradients = tuple(torch.zeros_like(t) if t.grad is None else t.grad for t in kept.inputs if t.requires_grad)
+        return gradients[0] if isinstance(kept.value, torch.Tensor) else gradients, more, freed
+
+    def weight_gradient(self, microbatch: int) -> int:
+        """Adds the gradients that I deferred to ``.grad``. Returns the bytes that are free now."""
+        kept = self._finish(microbatch)
+        self.version = kept.version
+        return kept.bytes
+
+    def infer(self, microbatch: int, value: Value, seeds: Seeds, target: Value | None, weight: float) -> tuple[Value, Value]:
+        """Runs the layers and keeps nothing. Returns what ``forward`` does, and what the last layer returned."""
+        with torch.no_grad(), self._precision(value):
+            output = run_layers(self.layers, value, seeds, microbatch)
+            return (output if self.loss is None else weighted_loss(self.loss, output, target, weight)), output
+
+    def _finish(self, microbatch: int) -> InFlight:
         kept = self._in_flight.pop(microbatch)
-        if kept.root is not None:
-            torch.autograd.backward(kept.root, gradient)
-        grad = kept.input.grad
-        if grad is None and kept.input.requires_grad:
-            grad = torch.zeros_like(kept.input)  # the stage does not use its input
-        return grad, kept.saved_bytes
+        if kept.deferred:
+            self._weights.add(kept.deferred)
+        if self._stash is not None:
+            self._stash.collect(kept.version)
+        return kept
+
+    def _remember(self, microbatch: int, kept: InFlight) -> tuple[Value, int]:
+        """Runs the layers with the graph for the backward. Returns the output and the bytes saved.
+
+        The bytes are counted the first time that a micro-batch passes in these shapes, and known from then on.
+        """
+        key = (microbatch, *(t.shape for t in kept.inputs))
+        saved = self._known.get(key)
+        if saved is None:
+            with SavedBytes(self._own | (self._stash.memory() if self._stash else set())) as counter:
+                if self._weights is not None:
+                    self._weights.counter = counter
+                output = self._compute(microbatch, kept)
+            if self._weights is not None:
+                self._weights.counter = None
+            saved = self._known[key] = counter.total
+        else:
+            output = self._compute(microbatch, kept)
+        outputs = (output,) if isinstance(output, torch.Tensor) else output
+        kept.roots = [get_gradient_edge(t) if t.requires_grad else None for t in outputs if can_have_gradient(t)]
+        return output, saved
+
+    def _compute(self, microbatch: int, kept: InFlight) -> Value:
+        seeds, target, weight = kept.task
+        self.version = kept.version
+        if self._stash is not None:
+            self._stash.use(kept.version)
+        with self._precision(kept.value):
+            output = run_layers(self.layers, kept.value, seeds, microbatch)
+            return output if self.loss is None else weighted_loss(self.loss, output, target, weight)
+
+    def _precision(self, value: Value):
+        if not self._half:
+            return _AS_IT_IS
+        return torch.autocast((value if isinstance(value, torch.Tensor) else value[0]).device.type, torch.bfloat16)
+
+    def _keep_for_weights(self, microbatch: int, kept: InFlight) -> tuple[int, int]:
+        """After I: lets go of all but what W needs. Returns the bytes freed, and those of the gradients kept for W."""
+        key = (microbatch, *(t.shape for t in kept.inputs), "W")
+        if key not in self._known:
+            self._known[key] = kept_bytes(kept.deferred)
+        activations, gradients = self._known[key]
+        freed = kept.bytes - activations
+        kept.roots, kept.bytes = [], activations + gradients
+        return freed, gradients
+
+    def _set_buffers(self, buffers: list[torch.Tensor]) -> None:
+        for (module, name), buffer in zip(self._buffers, buffers, strict=True):
+            module._buffers[name] = buffer
 
 
-@dataclass(frozen=True)
-class Seeds:
-    """Seeds the random numbers of every layer by (run, step, layer, micro-batch), wherever it runs."""
+class _AsItIs:
+    """A context that changes nothing, cheaper than contextlib's."""
 
-    seed: int
-    step: int
+    def __enter__(self) -> None: ...
 
-    def set(self, layer: int, microbatch: int) -> None:
-        # Python's hash of integers is the same in every process. The generator is seeded directly: torch.manual_seed
-        # would also queue a seed for every GPU, with a stack trace, each time.
-        torch.default_generator.manual_seed(hash((self.seed, self.step, layer, microbatch)) & 0x7FFF_FFFF_FFFF_FFFF)
+    def __exit__(self, *exception) -> None: ...
 
 
-def run_layers(layers: list[tuple[int, nn.Module]], x: torch.Tensor, seeds: Seeds | None, microbatch: int) -> torch.Tensor:
-    """One layer after the other, each with its own seed (without ``seeds``, as the generator stands)."""
-    for index, module in layers:
-        if seeds:
-            seeds.set(index, microbatch)
-        x = module(x)
-        if not isinstance(x, torch.Tensor):
-            raise TypeError(
-                f"layer {index} ({type(module).__name__}) returned a {type(x).__name__}; "
-                "between the layers of a pipeline passes one tensor"
-            )
-    return x
+_AS_IT_IS = _AsItIs()
 
 
-def weighted_loss(loss: Callable, output: torch.Tensor, target: torch.Tensor, weight: float) -> torch.Tensor:
-    """The micro-batch's share of the batch's mean loss: scaled before the backward, so gradients never are after it."""
-    value = loss(output, target)
-    if not isinstance(value, torch.Tensor) or value.numel() != 1:
-        raise TypeError(f"loss_fn must return one number as a tensor, not {_describe(value)}; average over the batch")
-    return value.reshape(()) * weight
+def can_have_gradient(tensor: torch.Tensor) -> bool:
+    """Masks and integers travel forward only."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
-def _describe(value: object) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+def _ask_for_gradients(stage: int, inputs: tuple[torch.Tensor, ...]) -> None:
+    able = [t for t in inputs if can_have_gradient(t)]
+    if not able:
+        kinds = ", ".join(str(t.dtype) for t in inputs)
+        raise TypeError(
+            f"stage {stage} received nothing but {kinds}, which carries no gradient back; "
+            "let the stage before return a tensor of floating-point numbers too"
+        )
+    for tensor in able:
+        tensor.requires_grad_()
 
 
 class SavedBytes:
-    """Counts the bytes that autograd saves for the backward: each storage once, parameters and buffers not at all."""
+    """Counts the bytes that autograd saves for the backward: each storage once, parameters and buffers not at all.
+
+    log: (place, bytes) of every tensor that was saved, in order.
+    """
 
     def __init__(self, excluded: set[int]):
-        self._seen, self.total = set(excluded), 0
-        self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
+        self._excluded = excluded
+        self.log: list[tuple[int, int]] = []
+        self._hooks = saved_tensors_hooks(self._pack, _unpack)
 
-    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+    @property
+    def total(self) -> int:
+        return sum(dict(self.log).values())
+
+    def _pack(self, tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.total += storage.nbytes()
-        return tensor
+        if storage.data_ptr() not in self._excluded:
+            self.log.append((storage.data_ptr(), storage.nbytes()))
+        return tensor, tensor._version
 
     def __enter__(self) -> "SavedBytes":
         self._hooks.__enter__()
@@ -131,3 +260,14 @@ class SavedBytes:
 
     def __exit__(self, *exception) -> None:
         self._hooks.__exit__(*exception)
+
+
+def _unpack(saved: tuple[torch.Tensor, int]) -> torch.Tensor:
+    """Autograd's own check, which it leaves to hooks where there are some."""
+    tensor, version = saved
+    if tensor._version != version:
+        raise RuntimeError(
+            f"a tensor of shape {tuple(tensor.shape)} that the backward needs was changed in place after the forward had "
+            "saved it"
+        )
+    return tensor

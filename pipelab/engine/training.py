@@ -1,6 +1,7 @@
 """``run`` and ``start``: train a model through a pipeline, for real."""
 
 import inspect
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,12 +16,12 @@ from ..errors import UsageError
 from ..schedule import Kind, Schedule
 from ..simulator import Costs, simulate
 from ..timeline import Timeline
-from . import trace
+from . import checkpoint, trace
 from .driver import Driver, call_in_worker
+from .layers import Seeds
 from .plan import Plan, make_plan
 from .reference import gradient_error, unsplit_gradients
 from .ship import unpack
-from .stage import Seeds
 
 
 class Event(NamedTuple):
@@ -128,17 +129,31 @@ class Run:
         return [int(held[low:high].max()) for low, high in zip(offsets[:-1], offsets[1:], strict=True)]
 
     @property
-    def gradient_error(self) -> float:
+    def gradient_error(self) -> float | None:
         """The largest relative error of a parameter's gradient against the unsplit model (see ``gradient_note``).
 
-        Computed once, when first asked for, in a worker: max over p of ‖Δ‖₂ / max(‖g_p‖₂, 10⁻³ ‖g‖₂).
+        Computed once, when first asked for, in a worker: max over p of ‖Δ‖₂ / max(‖g_p‖₂, 10⁻³ ‖g‖₂). None where there
+        is nothing to compare with.
         """
         return self._checked_gradients[0]
 
     @property
     def gradient_note(self) -> str | None:
-        """What the gradients were compared with when it is not one pass of the unsplit model over the full batch."""
+        """What the gradients were compared with when it is not one pass of the unsplit model over the full batch, or why
+        they cannot be compared."""
         return self._checked_gradients[1]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes a checkpoint for ``run(..., resume=path)``, whole or not at all.
+
+        A file of ``torch.save``: "model" is a state_dict that the unsplit model loads, "optimizer" one for an optimizer of
+        all its parameters.
+        """
+        state = self.state_dict
+        parts = [checkpoint.from_bytes(result.optimizer) for result in self._driver.results if result.optimizer]
+        order = list(dict(checkpoint.named_parameters(self._plan.layers)))
+        rest = {"step": self._plan.first_step + self._plan.steps, "seed": self.seed}
+        checkpoint.write(path, {"model": state} | checkpoint.merge(parts, order) | rest)
 
     def snapshot(self) -> dict:
         """Where the run stands, for drawing while it goes on.
@@ -176,11 +191,13 @@ class Run:
     @cached_property
     def _checked_gradients(self) -> tuple[float, str | None]:
         plan, gradients = self._plan, self.gradients
+        if Kind.STEP in plan.schedule.kinds:
+            return None, "nothing to compare with: micro-batches of one step saw weights of several versions"
         last = self._driver.last_batch
         before = {name: packed for result in self._results() for name, packed in result.before.items()}
         reference, note = call_in_worker(
             unsplit_gradients, plan.layers, before, plan.loss, last.inputs, last.targets, last.weights,
-            Seeds(plan.seed, plan.steps - 1), timeout=plan.timeout,
+            Seeds(plan.seed, plan.first_step + plan.steps - 1), plan.dtype, timeout=plan.timeout,
         )  # fmt: skip
         return gradient_error(gradients, unpack(reference)), note
 
@@ -229,21 +246,27 @@ def start(
     stages_per_rank: int | None = None,
     steps: int = 1,
     optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
+    clip: float | None = None,
     device: str = "auto",
     workers: str = "auto",
+    dtype: str = "float32",
     pace: Costs | tuple[float, ...] | None = None,
     latency: float = 0,
+    recompute: str | None = None,
     partition: Sequence[int] | None = None,
     seed: int | None = None,
     timeout: float | None = None,
     weight: Callable[[torch.Tensor], float] | None = None,
+    resume: str | os.PathLike | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Run:
     """``run`` in the background: returns at once with a Run that is going on (``wait``, ``cancel``, ``snapshot``)."""
     plan = make_plan(
         model, inputs, targets, loss_fn, schedule=schedule, ranks=ranks, microbatches=microbatches,
-        stages_per_rank=stages_per_rank, steps=steps, optimizer=optimizer, device=device, workers=workers, pace=pace,
-        latency=latency, partition=partition, seed=seed, timeout=timeout, weight=weight,
+        stages_per_rank=stages_per_rank, steps=steps, optimizer=optimizer, scheduler=scheduler, clip=clip, device=device,
+        workers=workers, dtype=dtype, pace=pace, latency=latency, recompute=recompute, partition=partition, seed=seed,
+        timeout=timeout, weight=weight, resume=resume,
     )  # fmt: skip
     run = Run(plan, on_event)
     run._thread.start()
@@ -253,18 +276,24 @@ def start(
 def run(*arguments, **options) -> Run:
     """Trains a model through a pipeline of real workers, and measures what happens.
 
-    model: an ``nn.Sequential`` or a list of modules, each taking the one tensor that the one before returns; it is never
-    changed. inputs, targets: one batch (first dimension: samples) for every step, or a callable step -> (inputs, targets)
+    model: an ``nn.Sequential`` or a list of modules, each taking what the one before returns: a tensor, or a flat tuple of
+    tensors (one by one where its forward takes several arguments, else as one); it is never changed. inputs, targets: one
+    batch (first dimension: samples; a tensor or a tuple of them) for every step, or a callable step -> (inputs, targets)
     with ``targets=None``. loss_fn(output, target) returns a mean; micro-batch i counts as its share of the samples, or of
     ``weight(target_i)`` where that is given (tokens).
 
     schedule: a name or a Schedule; ranks, microbatches, stages_per_rank: as for ``build``. steps: how many. optimizer: a
-    factory parameters -> Optimizer; without one only gradients are computed. device: "auto" or "cpu". workers:
-    "processes", "threads" of one process, "torchrun" (this process is one of the ranks), or "auto": torchrun where it has
-    started this process, else processes. pace: None to run at full speed, or (forward, backward) in seconds, or Costs in seconds: every action
-    really computes, then sleeps to its duration. latency: seconds added to every transfer between ranks. partition: the
-    number of layers of each stage. seed: of the layers that draw random numbers. timeout: seconds that any wait may last
-    (default: 30, or 20 times the longest action). on_event: called with each finished action, from another thread.
+    factory parameters -> Optimizer; without one only gradients are computed. scheduler: a factory optimizer ->
+    LRScheduler, stepped once a step. clip: the largest norm of the gradients of the whole model. device: "auto" or "cpu".
+    workers: "processes", "threads" of one process, "torchrun" (this process is one of the ranks), or "auto": torchrun
+    where it has started this process, else processes. dtype: "float32" computes in the model's own precision, "bfloat16"
+    under autocast.
+    pace: None to run at full speed, or (forward, backward[, weight gradient]) in seconds, or Costs in seconds: every action
+    really computes, then sleeps to its duration. latency: seconds added to every transfer between ranks. recompute: None;
+    "in-backward" or "early": forwards keep only their input and run once more, inside the backward or before it. partition:
+    the number of layers of each stage. seed: of the layers that draw random numbers. timeout: seconds that any wait may
+    last (default: 30, or 20 times the longest action). resume: a checkpoint of ``Run.save`` to go on from; steps are
+    numbered on. on_event: called with each finished action, from another thread.
 
     Returns a finished Run. Raises UsageError and ScheduleError before anything starts; WorkerError, WorkerDied,
     WorkerStalled or RunCancelled when it does not finish. Interrupting it ends the workers.

@@ -146,7 +146,8 @@ def as_text(data: dict, note: str | None) -> str:
             f"makespan         measured {last['makespan_ms']:.1f} ms, predicted {predicted['makespan_ms']:.1f} ms (last step)",
             f"bubble_fraction  measured {last['bubble_fraction']:.1%}, predicted {predicted['bubble_fraction']:.1%} "
             "(idle / (ranks × makespan))",
-            f"gradient error   {data['gradient_error']:.1e} {note or 'against the unsplit model'}",
+            "gradient error   "
+            + (note if data["gradient_error"] is None else f"{data['gradient_error']:.1e} {note or 'against the unsplit model'}"),
             *("  ".join(f"{cell:>11}" for cell in row) for row in rows),
         ]
     )

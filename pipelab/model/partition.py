@@ -29,7 +29,8 @@ def split(
 
     Raises:
         UsageError: not a list of layers; more stages than layers; a partition that does not
-            add up; a parameter that layers of two stages share.
+            add up; layers of two stages that share memory but not the parameter. (One parameter in
+            several layers is a tied weight, which may be on several stages.)
 
     >>> import torch
     >>> model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(5)))
@@ -100,17 +101,17 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _check_shared(layers: list[tuple[str, nn.Module]], stage_of_layer: list[int]) -> None:
-    """Refuse a parameter that two stages would each train a copy of."""
-    first: dict[int, tuple[int, str]] = {}  # where the memory is -> the layer and name met first
+    """Refuse memory that two stages would each train a copy of, without anybody knowing that it is tied."""
+    first: dict[int, tuple[int, str, nn.Parameter]] = {}  # where the memory is -> what was met first
     for index, (layer_name, layer) in enumerate(layers):
         for name, parameter in layer.named_parameters(prefix=layer_name, remove_duplicate=False):
             # Two Parameter objects over one memory are tied as well; "meta" tensors have none.
             key = parameter.untyped_storage().data_ptr() or id(parameter)
-            earlier, earlier_name = first.setdefault(key, (index, name))
-            if stage_of_layer[earlier] != stage_of_layer[index]:
+            earlier, earlier_name, same = first.setdefault(key, (index, name, parameter))
+            if parameter is not same and stage_of_layer[earlier] != stage_of_layer[index]:
                 raise UsageError(
-                    f"layer {earlier} and layer {index} share a parameter ({earlier_name} is {name}), but they are "
-                    f"on stages {stage_of_layer[earlier]} and {stage_of_layer[index]}: each stage would train a copy "
-                    "of its own. Tied weights are not supported between stages: put both layers on one stage "
-                    f"(partition=[...]), or give layer {index} a parameter of its own"
+                    f"layer {earlier} and layer {index} share the memory of a parameter ({earlier_name} and {name}), but "
+                    f"they are on stages {stage_of_layer[earlier]} and {stage_of_layer[index]}: each stage would train a "
+                    "copy of its own. Tie weights by giving both layers the same nn.Parameter, put both layers on one "
+                    f"stage (partition=[...]), or give layer {index} memory of its own"
                 )

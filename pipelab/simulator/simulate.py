@@ -6,6 +6,7 @@ from ..errors import UsageError
 from ..schedule import Kind, Schedule, require_legal
 from ..schedule.check import check_each_rank
 from ..schedule.longest_path import longest_path
+from ..schedule.versions import versions
 from ..timeline import Timeline
 from .costs import Costs
 from .memory import Memory, activations, memory_over_time
@@ -81,6 +82,7 @@ def simulate(
         transit=None if path.arrival is None else path.arrival - ended[producer],
         memory=parts,
         memory_unit="bytes" if memory else "activations",
+        version=versions(schedule),
     )
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "rank", "stage", "microbatch", "kind", "replica", "asked", "sent", "arrived", "started", "ended", "compute",
-    "worked", "bytes_held", "bytes_after", "bytes_sent",
+    "worked", "bytes_held", "bytes_after", "bytes_sent", "version",
 )  # fmt: skip
 
 

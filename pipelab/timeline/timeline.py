@@ -25,7 +25,8 @@ class Timeline:
     A rank's first action asks when it starts: the time before is its warm-up. Of an overlapped pair, the first atom
     carries waiting, transfer and compute. ``worked``: seconds of real computing inside ``compute`` (less in paced mode).
     ``bytes_held`` while the action runs and ``bytes_after`` it count the rank's saved activations in ``memory_unit``
-    ("bytes", or "activations" of one stage for one micro-batch); ``bytes_sent`` is what it sent on.
+    ("bytes", or "activations" of one stage for one micro-batch); ``bytes_sent`` is what it sent on. ``version``: of its
+    stage's weights, counting the optimizer steps inside the schedule (0 without any); a STEP has the one that it makes.
     ``memory``: where more than activations is counted, its parts by name, each (held, after); bytes_held is their sum.
     ``transit``: where it is known, how long the input of each atom was under way, whether the atom waited for it or not.
     """
@@ -41,6 +42,7 @@ class Timeline:
     bytes_held: np.ndarray
     bytes_after: np.ndarray
     bytes_sent: np.ndarray
+    version: np.ndarray
     source: str = "predicted"
     unit: str = ""
     memory_unit: str = "activations"

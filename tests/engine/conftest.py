@@ -5,17 +5,6 @@ import torch
 from torch import nn
 
 from pipelab import engine
-from pipelab.catalogue import build, names
-from pipelab.engine.interpreter import SUPPORTED
-
-
-def _trainable(name: str) -> bool:
-    schedule = build(name, ranks=2, microbatches=4)
-    return schedule.kinds <= SUPPORTED and schedule.replicas == 1 and not schedule.overlaps and schedule.weights == "one"
-
-
-TRAINABLE = list(filter(_trainable, names()))
-"""The schedules of F and full B, on one copy of the weights; the engine refuses the others by name."""
 
 
 @pytest.fixture(scope="session", autouse=True)

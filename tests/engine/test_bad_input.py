@@ -58,23 +58,6 @@ def test_refused_before_anything_starts(options, message):
     assert isinstance(caught.value, ValueError)
 
 
-@pytest.mark.parametrize(
-    ("rows", "what"),
-    [
-        (["0F0 0I0 0W0", "1F0 1I0 1W0"], "I (input gradient), W (weight gradient)"),
-        (["0F0 0R0 0B0", "1F0 1B0"], "R (recompute)"),
-        (["0F0 0B0 0STEP0", "1F0 1B0 1STEP0"], "STEP (optimizer step)"),
-        (["0F0 0F1 0B0 0B1", "1F0 (1F1;1B0)OVERLAP_F_B 1B1"], "OVERLAP_F_B"),
-    ],
-)
-def test_kinds_that_come_later_are_simulated_but_not_trained(rows, what):
-    schedule = pipelab.Schedule.from_rows([row.split() for row in rows], name="later")
-    assert pipelab.simulate(schedule).makespan > 0
-    with pytest.raises(pipelab.PipelabError) as caught:
-        train(schedule=schedule, ranks=None, microbatches=None)
-    assert f"Training cannot run {what} yet" in str(caught.value)
-
-
 def test_an_illegal_schedule_never_reaches_a_worker():
     schedule = pipelab.Schedule.from_rows(["0F0 0B0 0F1 0B1".split(), "1F1 1F0 1B0 1B1".split()])
     with pytest.raises(pipelab.PipelabError, match="ranks wait for one another"):
@@ -82,13 +65,6 @@ def test_an_illegal_schedule_never_reaches_a_worker():
     schedule = pipelab.build("gpipe", ranks=2, microbatches=2)
     with pytest.raises(pipelab.PipelabError, match="gpipe has ranks = 2, not 3"):
         train(schedule=schedule, ranks=3)
-
-
-def test_parameters_shared_between_stages_are_refused():
-    model = mlp(4)
-    model[2][0].weight = model[0][0].weight
-    with pytest.raises(pipelab.PipelabError, match="share a parameter"):
-        train(model)
 
 
 def test_a_module_that_is_no_list_of_layers_is_refused():

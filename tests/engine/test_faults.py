@@ -163,15 +163,48 @@ def test_an_error_in_the_users_callables_is_the_users_own():
     works_again()
 
 
-def test_what_a_layer_returns_must_be_one_tensor():
-    class Pair(nn.Module):
-        def forward(self, x):
-            return x, x
+class Returning(nn.Module):
+    def __init__(self, wrap):
+        super().__init__()
+        self.wrap = wrap
 
-    model = nn.Sequential(nn.Linear(16, 16), Pair(), nn.Linear(16, 4))
-    with pytest.raises(errors.WorkerError, match=r"layer 1 \(Pair\) returned a tuple"):
+    def forward(self, x):
+        return self.wrap(x)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (lambda x: [x, x], "returned a list; between the layers of a pipeline passes a tensor or a flat tuple of tensors"),
+        (lambda x: {"x": x}, "returned a dict"),
+        (lambda x: (x, (x, x)), "returned a tuple whose part 1 is a tuple"),
+        (lambda x: (x, None), "returned a tuple whose part 1 is a NoneType"),
+        (lambda x: (), "returned an empty tuple"),
+        (lambda x: (x,) * 9, "stage 1 hands on 9 tensors, but at most 8 pass between stages"),
+        (lambda x: x.long(), "stage 2 received nothing but torch.int64, which carries no gradient back"),
+    ],
+)
+def test_what_may_not_pass_between_layers(wrap, message):
+    model = nn.Sequential(nn.Linear(16, 16), Returning(wrap), nn.Linear(16, 4))
+    with pytest.raises(errors.WorkerError) as caught:
         pipelab.run(model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=3, microbatches=2)
+    assert message in str(caught.value)
+    if "returned" in message:
+        assert "layer 1 (Returning) returned" in str(caught.value)
 
+
+@pytest.mark.parametrize(("where", "blame"), [(2, "was not finite either, so it arose on a stage before"), (3, "was finite")])
+def test_a_loss_that_is_no_number_is_said_with_stage_and_microbatch(where, blame):
+    model = mlp(4)
+    model[where] = Returning(lambda x: (x if where == 2 else x[:, :4]) * float("nan"))
+    with pytest.raises(errors.WorkerError) as caught:
+        pipelab.run(model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4)
+    text = str(caught.value)
+    assert "Rank 3 raised FloatingPointError: the loss of micro-batch 0 is nan; the input of stage 3, which" in text
+    assert blame in text and "clip=1.0" in text
+
+
+def test_a_loss_must_be_one_number():
     def per_sample(output, target):
         return functional.cross_entropy(output, target, reduction="none")
 

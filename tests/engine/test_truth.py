@@ -1,4 +1,4 @@
-"""The engine's gradients and losses against the unsplit model."""
+"""The engine's gradients and losses against the unsplit model: what layers and data do (test_registry.py: schedules)."""
 
 import copy
 
@@ -8,61 +8,10 @@ from torch import nn
 from torch.nn import functional
 
 import pipelab
-from pipelab.catalogue import build, entry, names
 
-from .conftest import TRAINABLE, batch, mlp
+from .conftest import batch, mlp
 
 STEPS = 3
-
-
-def sequential(model, inputs, targets, order, loss_fn=functional.cross_entropy):
-    """Micro-batches one after the other on the unsplit model, each loss scaled by its share: the reference to the bit."""
-    model = copy.deepcopy(model)
-    xs, ys = (t.tensor_split(len(order)) for t in (inputs, targets))
-    for i in order:
-        (loss_fn(model(xs[i].clone()), ys[i].clone()) * (len(xs[i]) / len(inputs))).backward()
-    return {name: p.grad for name, p in model.named_parameters()}
-
-
-@pytest.mark.parametrize("microbatches", [1, 3, 8])
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("schedule", TRAINABLE)
-def test_gradients_equal_sequential_accumulation_to_the_bit(model, data, schedule, ranks, microbatches):
-    """Stage by stage in the order in which the schedule runs its backwards."""
-    order = build(schedule, ranks=ranks, microbatches=microbatches)
-    run = pipelab.run(model, *data, functional.cross_entropy, schedule=order)
-    stage_of = [s for s, part in enumerate(torch.arange(len(model)).tensor_split(order.stages)) for _ in part]
-    expected = {}
-    for stage in range(order.stages):
-        mine = (order.stage == stage) & (order.kind == pipelab.Kind.B)
-        by_order = sequential(model, *data, order.microbatch[mine].tolist())
-        expected |= {name: g for name, g in by_order.items() if stage_of[int(name.split(".")[0])] == stage}
-    assert run.gradients.keys() == expected.keys()
-    for name, gradient in expected.items():
-        assert torch.equal(run.gradients[name], gradient), name
-    assert run.gradient_error <= 1e-5
-    assert run.gradient_note is None
-
-
-@pytest.mark.parametrize("schedule", sorted(set(names()) - set(TRAINABLE)))
-def test_schedules_of_other_kinds_are_refused_by_name(model, data, schedule):
-    order = build(schedule, ranks=2, microbatches=4)
-    with pytest.raises(pipelab.PipelabError, match="Training cannot run .* yet"):
-        pipelab.run(model, *data, functional.cross_entropy, schedule=order)
-    assert entry(schedule).problem(2, 4) is None
-
-
-@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
-def test_uneven_microbatches_in_double_precision_equal_the_full_batch(schedule):
-    model, (x, y) = mlp().double(), batch(size=11)
-    run = pipelab.run(model, x.double(), y, functional.cross_entropy, schedule=schedule, ranks=3, microbatches=4)
-    assert run.gradient_error <= 1e-12
-    whole = copy.deepcopy(model)
-    loss = functional.cross_entropy(whole(x.double()), y)
-    loss.backward()
-    assert run.losses == [pytest.approx(loss.item(), rel=1e-12)]
-    for name, parameter in whole.named_parameters():
-        torch.testing.assert_close(run.gradients[name], parameter.grad, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("optimizer", [lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9), lambda ps: torch.optim.Adam(ps)])
