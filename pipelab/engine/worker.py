@@ -92,7 +92,12 @@ def main_spawned(parent: int, controls: list[int], board: int, wake: list[int], 
 def run_rank(place: Place, job: RankJob) -> RankResult:
     """A rank's whole run: get ready, wait for the others, train."""
     board = place.open_board(job.sizes)
-    rank = Rank(job, board, place.transport(board, job.rank))
+    if job.torch is None:
+        rank = Rank(job, board, place.transport(board, job.rank))
+    else:
+        from .torch_rank import TorchRank  # a second of imports, only where it is asked for
+
+        rank = TorchRank(job, board)
     sequence, first = 0, job.batch
     if job.durations is not None:
         first = first or place.ask("batch", 0)
