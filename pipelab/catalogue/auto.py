@@ -36,28 +36,28 @@ PLACEMENTS = {1: "loop", 2: "v"}
 def find(
     *, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,
     memory_limit: float | None = None, placement: str | None = None, weight_grad_memory: float = WEIGHT_GRAD_MEMORY,
-    exact: bool = False,
+    effort: float = 1, exact: bool = False,
 ) -> Found:  # fmt: skip
-    """The schedule of ``build("auto", …)`` with its lower bound and gap; exact: with OR-tools, for small cases.
+    """The schedule of ``build("auto", …)`` with its lower bound and gap. effort, exact: see ``pipelab.search.best``.
 
     Raises UsageError, which says what is possible.
     """
     problem = AUTO.problem(ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
     if problem:
         raise UsageError(problem)
-    return _find(AUTO.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement), weight_grad_memory, exact)
+    size = AUTO.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
+    return _find(size, weight_grad_memory=weight_grad_memory, effort=effort, exact=exact)
 
 
-def _find(size: Size, weight_grad_memory: float = WEIGHT_GRAD_MEMORY, exact: bool = False) -> Found:
+def _find(size: Size, **how) -> Found:
     return best(
         ranks=size.ranks,
         microbatches=size.microbatches,
         placement=PLACEMENTS[size.stages_per_rank],
         costs=size.costs,
         memory_limit=size.memory_limit,
-        weight_grad_memory=weight_grad_memory,
         candidates=_known(size),
-        exact=exact,
+        **how,
     )
 
 

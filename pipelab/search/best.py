@@ -12,7 +12,7 @@ from ..simulator import Costs, simulate
 from ..timeline import Timeline
 from .bounds import lower_bound
 from .exact import solve
-from .greedy import Greedy, first_backwards
+from .greedy import Greedy, Policy, first_backwards
 from .improve import improve
 from .policies import policies
 from .problem import EXACT, WEIGHT_GRAD_MEMORY, Problem, Row, peak_memory, pose
@@ -61,6 +61,7 @@ def best(
     memory_limit: float | None = None,
     weight_grad_memory: float = WEIGHT_GRAD_MEMORY,
     candidates: Iterable[Schedule] = (),
+    effort: float = 1,
     exact: bool = False,
     time_limit: float = 60,
 ) -> Found:
@@ -69,8 +70,8 @@ def best(
     placement: "loop" (one stage per rank) or "v" (two). costs: per action of one stage, one number or one per stage.
     memory_limit: activations of one micro-batch through all of a rank's layers that a rank may hold (default: ``ranks``,
     as 1F1B); weight_grad_memory: the share of them that W gives back. candidates: known schedules, which are used if they
-    fit, so that the result is never longer. exact: go on with OR-tools for at most ``time_limit`` seconds. The heuristic
-    takes well under a second for 8 × 24; seconds for 16 × 128.
+    fit, so that the result is never longer. effort: how much the heuristic may try; 1 takes about a second for 8 × 24 and
+    some for 16 × 128, 0.005 a tenth of that. exact: go on with OR-tools for at most ``time_limit`` seconds.
 
     >>> found = best(ranks=4, microbatches=8, costs=Costs(1, input_grad=1, weight_grad=1))
     >>> found.makespan, found.lower_bound, found.proven
@@ -81,7 +82,7 @@ def best(
     costs = Costs() if costs is None else costs
     problem = pose(ranks, microbatches, placement, costs, memory_limit, weight_grad_memory)
     bound = lower_bound(problem, costs)
-    search = Search(problem, costs, bound)
+    search = Search(problem, costs, bound, effort)
     for schedule in candidates:
         search.offer(schedule)
         if search.optimal:
@@ -96,8 +97,8 @@ def best(
 class Search:
     """The shortest schedule so far. forms: the problem, and once more with full backwards where these are faster."""
 
-    def __init__(self, problem: Problem, costs: Costs, bound: float):
-        self.problem, self.costs, self.bound = problem, costs, bound
+    def __init__(self, problem: Problem, costs: Costs, bound: float, effort: float = 1):
+        self.problem, self.costs, self.bound, self.effort = problem, costs, bound, effort
         full = problem.with_full_backwards(costs)
         faster = any(b < i + w for b, i, w in zip(full.times[1], *problem.times[1:]))
         self.forms = [problem, full] if faster else [problem]
@@ -126,14 +127,14 @@ class Search:
         for form in self.forms:
             if self.optimal:
                 return
-            for rows in _greedy(form):
+            for rows in _greedy(form, self.effort):
                 self._keep(form.schedule(rows))
-        actions = 3 * self.problem.stages * self.problem.microbatches
+        affordable = int(self.effort * IMPROVED_ACTIONS) // (3 * self.problem.stages * self.problem.microbatches)
         for form in self.forms:
             for schedule, _ in self.found[:2]:
                 rows = _rows(form, schedule)
                 if rows and not self.optimal:
-                    self._keep(form.schedule(improve(form, rows, min(MOST_TRIES, IMPROVED_ACTIONS // actions))))
+                    self._keep(form.schedule(improve(form, rows, min(MOST_TRIES, affordable))))
 
     def exact(self, time_limit: float) -> float:
         """Goes on with the exact search; returns its bound."""
@@ -157,14 +158,17 @@ def _length(found: tuple[Schedule, Timeline]) -> tuple[float, float]:
     return float(f"{timeline.makespan:.9g}"), max(timeline.metrics["spans"])
 
 
-def _greedy(problem: Problem) -> list[list[Row]]:
+def _greedy(problem: Problem, effort: float) -> list[list[Row]]:
     """The finalists among the policies: compared on as many micro-batches as fill the pipeline twice, then run on all."""
     few = replace(problem, microbatches=min(problem.microbatches, 2 * problem.ranks + 1))
     first = first_backwards(problem)
-    affordable = max(FINALISTS, GREEDY_ACTIONS // (3 * few.stages * few.microbatches))
-    tried = [(Greedy(few, policy, first).run().makespan, policy) for policy in policies(problem)[:affordable]]
-    tried.sort(key=lambda pair: pair[0])
-    ran = [Greedy(problem, policy, first).run() for _, policy in tried[:FINALISTS]]
+    budget = int(effort * GREEDY_ACTIONS) // (3 * problem.stages)
+    affordable = max(FINALISTS, budget // few.microbatches)
+    by_makespan: dict[float, Policy] = {}  # one policy each: those that take equally long mostly do the same
+    for policy in policies(problem)[:affordable]:
+        by_makespan.setdefault(float(f"{Greedy(few, policy, first).run().makespan:.9g}"), policy)
+    finalists = max(2, min(FINALISTS, budget // problem.microbatches))
+    ran = [Greedy(problem, by_makespan[makespan], first).run() for makespan in sorted(by_makespan)[:finalists]]
     return [run.rows for run in ran if run.makespan < float("inf")]
 
 

@@ -12,7 +12,10 @@ from .problem import Problem
 Slots = tuple[tuple[float, ...], tuple[float, ...]]
 
 # The way in and out of a V: see ``pattern``. The first ones do well most often.
-V_FIRST = ((0, 0, 0, 0, 0), (1, 3, 1, 3, 0), (0, 1, 0, 1, 3), (0, 0, 0, 1, 0), (0, 1, 0, 1, 0))
+V_FIRST = (
+    (1, 3, 1, 3, 0), (0, 0, 0, 0, 0), (0, 1, 0, 1, 3), (0, 0, 0, 1, 0), (0, 1, 0, 1, 0), (1, 3, 0, 2, 0), (2, 2, 0, 2, 2),
+    (0, 2, 0, 2, 1),
+)  # fmt: skip
 V_STRICT = ((0, 1), (0, 1, 3), (0, 1), (0, 1, 3), (0, 3))
 V_FREE = ((0, 1, 3), (0, 1, 3), (0, 2), (0, 1), (0,))
 
@@ -60,8 +63,15 @@ def _for_v(problem: Problem) -> Iterator[Policy]:
 def _for_loop(problem: Problem) -> Iterator[Policy]:
     p = problem.ranks
     delays = (None, tuple(range(p)), tuple(range(0, 2 * p, 2)))
-    for delay, in_turn, whole, punctual, backward in product(delays, *[(True, False)] * 3, (1, -1)):
-        slots = (0.0,) * p, (float(backward),) * p
+    forward_first, backward_first = ((0.0,) * p, (1.0,) * p), ((1.0,) * p, (0.0,) * p)
+    yield Policy(forward_first, 0, in_turn=True, whole=False, punctual=True)
+    yield Policy(forward_first, 0, in_turn=True, punctual=True)
+    yield Policy(pattern(problem, (0, 0, 0, 1, 0)), 3, whole=False)
+    yield Policy(backward_first, 0)
+    yield Policy(pattern(problem, (0, 0, 0, 1, 0)), 3, strict=True, delay=delays[1])
+    yield Policy(pattern(problem, (0, 0, 0, 3, 1)), 3, strict=True)
+    yield Policy(forward_first, 0, punctual=True, delay=delays[1])
+    for delay, in_turn, whole, punctual, slots in product(delays, *[(True, False)] * 3, (forward_first, backward_first)):
         yield Policy(slots, 0, in_turn=in_turn, delay=delay, whole=whole, punctual=punctual)
     for out, delay, turn, strict, whole, into in product(
         (0, 1, 2, 3), delays[:2], (0, 1), (True, False), (True, False), (0, 2)

@@ -22,7 +22,10 @@ TABLE = {  # model, micro-batches: F, I, W, latency, on 8 ranks
     ("6.2B", 64): (29.935, 29.621, 19.388, 0.535),
 }
 RANKS, SHARE = 8, 0.4324
-HEAD = f"{'model':>6}{'m':>4} {'against':8}{'limit':>6}{'theirs':>10}{'alone':>10}{'ratio':>8}{'s':>6}{'auto':>10}{'ratio':>8}{'gap':>9}{'s':>6}"
+HEAD = (
+    f"{'model':>6}{'m':>4} {'against':8}{'limit':>6}{'theirs':>10}{'alone':>10}{'ratio':>8}{'s':>6}{'auto':>10}{'ratio':>8}"
+    f"{'gap':>9}{'s':>6}"
+)
 
 
 def timed(function, **arguments):

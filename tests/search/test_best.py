@@ -245,6 +245,14 @@ def test_errors_of_build(name, arguments, text):
     assert str(error.value).startswith(text)
 
 
+def test_more_effort_finds_shorter_schedules():
+    case = {"ranks": 4, "microbatches": 12, "placement": "v", "memory_limit": 3}
+    case["costs"] = Costs(5, input_grad=6, weight_grad=4)
+    little, much = best(**case, effort=0.01), best(**case)
+    assert much.makespan < little.makespan and little.lower_bound == much.lower_bound
+    require_sound(little, 3)
+
+
 def test_build_takes_limit_and_placement():
     tight, wide = (build("auto", ranks=3, microbatches=6, memory_limit=limit) for limit in (1, 3))
     assert max(peak_memory(tight)) <= 1 < max(peak_memory(wide)) <= 3

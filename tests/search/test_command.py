@@ -5,8 +5,10 @@ import json
 import pytest
 
 from pipelab.cli import main
+from pipelab.catalogue import build
 from pipelab.schedule import read_csv
 from pipelab.search import peak_memory
+from pipelab.simulator import Costs, simulate
 from pipelab.widgets import lab
 
 SIZE = "--ranks 4 --microbatches 8"
@@ -99,4 +101,6 @@ def test_the_lab_offers_it():
     before = widget.timeline.makespan
     widget.latency = 2.0
     assert widget.timeline.makespan > before
+    known = simulate(build("zb-h1", ranks=3, microbatches=6), Costs(1, backward=2, latency=2)).makespan
+    assert widget.timeline.makespan < known  # it is found anew for each setting
     widget.close()
