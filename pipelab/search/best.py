@@ -65,7 +65,9 @@ def best(
     exact: bool = False,
     time_limit: float = 60,
 ) -> Found:
-    """Searches for the schedule with the shortest makespan; of equals, for the one with the shortest longest span.
+    """Searches for the schedule with the shortest makespan; of equals that it meets, it takes the shortest longest span.
+
+    Searched are orders of F with I and W, and of F with B where a full backward is faster; exact also mixes them.
 
     placement: "loop" (one stage per rank) or "v" (two). costs: per action of one stage, one number or one per stage.
     memory_limit: activations of one micro-batch through all of a rank's layers that a rank may hold (default: ``ranks``,
@@ -130,7 +132,7 @@ class Search:
             for rows in _greedy(form, self.effort):
                 self._keep(form.schedule(rows))
         affordable = int(self.effort * IMPROVED_ACTIONS) // (3 * self.problem.stages * self.problem.microbatches)
-        for form in self.forms:
+        for form in self.forms if affordable else ():
             for schedule, _ in self.found[:2]:
                 rows = _rows(form, schedule)
                 if rows and not self.optimal:

@@ -13,8 +13,8 @@ from ..simulator import Costs
 
 PLACEMENTS = ("loop", "v")
 WEIGHT_GRAD_MEMORY = 0.5
-LARGEST = 1_000_000
-"""Actions of a schedule that is still searched for; one try then takes seconds."""
+LARGEST = 100_000
+"""Actions of a schedule that is still searched for; beyond, it would take minutes."""
 EXACT = 1e-9
 """Relative difference that counts as none: sums of floats in another order."""
 

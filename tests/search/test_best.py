@@ -218,7 +218,7 @@ def test_peak_memory(name, share, expected):
          "gives back, from 0 (I gives back all) to 1 (W does)."),
         ({"ranks": 0}, "0 ranks are impossible; the number of ranks is a whole number, 1 or more."),
         ({"costs": Costs([1, 2, 3])}, "There are 3 costs per stage, but the schedule has 2 stages."),
-        ({"microbatches": 10**6}, "auto searches among schedules of up to 1,000,000 actions, and these sizes make "
+        ({"microbatches": 10**6}, "auto searches among schedules of up to 100,000 actions, and these sizes make "
          "6,000,000: search for fewer micro-batches, or take a schedule that needs no search."),
     ],
 )  # fmt: skip
@@ -251,6 +251,14 @@ def test_more_effort_finds_shorter_schedules():
     little, much = best(**case, effort=0.01), best(**case)
     assert much.makespan < little.makespan and little.lower_bound == much.lower_bound
     require_sound(little, 3)
+
+
+@pytest.mark.parametrize("placement", ["loop", "v"])
+@pytest.mark.parametrize("limit", [1, 1.25, 2])
+def test_least_effort_still_finds_one(placement, limit):
+    for costs in (Costs(5, input_grad=6, weight_grad=4), Costs(0, backward=0), Costs(1, backward=0, latency=3)):
+        found = best(ranks=4, microbatches=7, placement=placement, memory_limit=limit, costs=costs, effort=0)
+        assert check(found.schedule) is None and max(found.memory) <= limit
 
 
 def test_build_takes_limit_and_placement():
