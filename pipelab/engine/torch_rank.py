@@ -57,18 +57,15 @@ class TorchRank:
 
     def step(self, number: int, sequence: int, batch: Batch) -> None:
         """One training step."""
-        self._number = number
+        self._number, self._weights = number, batch.weights
         for parameter in self._named.values():
             parameter.grad = None
         arguments = () if batch.inputs is None else (torch.cat(batch.inputs),)
-        losses: list[torch.Tensor] = []
-        target = {} if batch.targets is None else {"target": torch.cat(batch.targets), "losses": losses}
+        target = {} if batch.targets is None else {"target": torch.cat(batch.targets), "losses": []}
         self._ended = time.perf_counter()
         self._about_to(self._job.program[0])
         self._runtime.step(*arguments, **target)
         self._status(-1, BETWEEN)
-        for i, loss in enumerate(losses):
-            self._board.losses[number, i] = loss.item() * batch.weights[i]
         if number == self._job.steps - 1:
             self._result.gradients = pack({name: p.grad for name, p in self._named.items() if p.grad is not None})
             if self._optimizer:
@@ -125,6 +122,8 @@ class TorchRank:
                 row = self._board.trace[self._number, atom]
                 row[TRACE.index("worked")] += ended - row[TRACE.index("ended")]
                 row[TRACE.index("ended")] = self._ended = ended
+                loss = self._runtime._internal_losses[-1]
+                self._board.losses[self._number, microbatch] = loss.item() * self._weights[microbatch]
 
         self._runtime._maybe_compute_loss = timed
 
