@@ -4,14 +4,15 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+
+import torch
 
 from ..schedule import Kind
 from .board import TRACE, Board
 from .checkpoint import to_bytes
 from .evaluator import Evaluator
 from .interpreter import MAX_PARTS, Batch, Interpreter
-from .layers import Seeds
+from .layers import Seeds, Value
 from .pace import Pace
 from .program import Step
 from .ship import pack
@@ -60,7 +61,7 @@ class RankResult:
     before: dict[str, tuple] = field(default_factory=dict)
     state: dict[str, tuple] = field(default_factory=dict)
     optimizer: bytes | None = None
-    outputs: list[dict[int, Any]] = field(default_factory=list)
+    outputs: list[dict[int, dict]] = field(default_factory=list)
 
 
 class Rank:
@@ -111,8 +112,9 @@ class Rank:
             self._interpreter.outputs = {}
         self._interpreter.run(number, sequence, batch, Seeds(job.seed, job.first_step + number), record=True)
         if job.evaluate:
+            update.meet(torch.zeros(()), number, sequence)
             if job.outputs:
-                result.outputs.append(self._interpreter.outputs)
+                result.outputs.append({i: pack(_by_part(value)) for i, value in self._interpreter.outputs.items()})
             return
         update.sum_copies(number, sequence)
         if number == job.steps - 1:
@@ -147,6 +149,11 @@ class Rank:
         self._update.clear()
         worked = board.trace[0, :, TRACE.index("worked")]
         return {step.atom: float(worked[step.atom]) for step in job.program}
+
+
+def _by_part(value: Value) -> dict[int | None, torch.Tensor]:
+    """A tuple's tensors by their place; a tensor that stands alone by None."""
+    return {None: value} if isinstance(value, torch.Tensor) else dict(enumerate(value))
 
 
 def _with_copies(stages: dict[tuple[int, int], tuple[list, Callable | None]]) -> dict:
