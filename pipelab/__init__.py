@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .catalogue import build
 from .errors import PipelabError
 from .schedule import Action, Kind, Schedule, check, read_csv
-from .simulator import Costs, simulate
+from .simulator import Costs, Memory, simulate
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = version("pipelab")
 __all__ = [
-    "Action", "Costs", "Kind", "PipelabError", "Run", "Schedule", "Timeline",
+    "Action", "Costs", "Kind", "Memory", "PipelabError", "Run", "Schedule", "Timeline",
     "build", "check", "evaluate", "lab", "plot", "read_csv", "run", "simulate", "start",
 ]  # fmt: skip
 

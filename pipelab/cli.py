@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     try:
         args = _parser().parse_args(argv)
+        args.argv = argv
         code = args.command(args)
     except (PipelabError, OSError) as error:
         if isinstance(error, BrokenPipeError):
@@ -189,7 +190,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace) -> int:
-    from .launcher.train import as_data, as_text
+    from .launcher.train import as_data, as_text, speaks
     from .launcher.train import train as train_for_real
 
     is_file = _is_file(args.schedule)
@@ -200,7 +201,15 @@ def train(args: argparse.Namespace) -> int:
             raise UsageError(f"cannot write {output}: its folder does not exist")
     options = ("model", "layers", "width", "steps", "seed", "pace", "timeout", "device", "workers")
     plan = load(args.schedule, args)
+    if args.nnodes is not None:
+        from .launcher.nodes import train_on_nodes
+
+        return train_on_nodes(
+            args.argv, nodes=args.nnodes, node_rank=args.node_rank, master=args.master, ranks=plan.ranks
+        )
     run = train_for_real(plan, **{name: getattr(args, name) for name in options}, say=say)
+    if not speaks():
+        return 0
     if args.trace:
         write(args.trace, json.dumps(run.timeline.to_chrome()))
     if args.html:
@@ -357,11 +366,11 @@ def pace(text: str) -> tuple[float, ...]:
 
 
 def only(*values: str) -> Callable[[str], str]:
-    """One of the values that this version can do, with the reason for the others that it cannot."""
+    """One of these values."""
 
     def one_of(text: str) -> str:
         if text not in values:
-            raise argparse.ArgumentTypeError(f"this version offers {' and '.join(values)}, not {text!r}")
+            raise argparse.ArgumentTypeError(f"it is one of {', '.join(values)}, not {text!r}")
         return text
 
     return one_of
@@ -424,8 +433,12 @@ def _parser() -> Parser:
     added.add_argument("--layers", type=int, default=8, metavar="L", help="layers, first and last included (8)")
     added.add_argument("--width", type=int, default=64, metavar="D", help="size of the hidden vectors (64)")
     added.add_argument("--device", type=only("auto", "cpu"), default="auto", metavar="auto|cpu")
-    added.add_argument("--workers", type=only("auto", "processes"), default="auto", metavar="auto|processes")
+    hosts = "auto", "processes", "threads", "torchrun"
+    added.add_argument("--workers", type=only(*hosts), default="auto", metavar="|".join(hosts), help="what the ranks are")
     added.add_argument("--pace", type=pace, metavar="F,B[,W]", help="paced: milliseconds each action is made to last")
+    added.add_argument("--nnodes", type=int, metavar="N", help="hosts, each told its --node-rank and the --master (torchrun)")
+    added.add_argument("--node-rank", type=int, metavar="K", help="which of the hosts this is, from 0")
+    added.add_argument("--master", metavar="HOST:PORT", help="where the first host listens")
     added.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches (0)")
     added.add_argument("--timeout", type=number, metavar="S", help="seconds that any wait may last")
     added.add_argument("--trace", metavar="FILE.json", help="write the last step for chrome://tracing and Perfetto")

@@ -130,7 +130,7 @@ def test_explain_adds_one_key_and_sums_to_the_idle_time(as_json):
     causes = data.pop("idle_by_cause")
     assert data == plain
     assert list(causes) == [
-        "warm-up", "upstream-forward", "downstream-backward", "transfer", "imbalance", "gap", "cool-down",
+        "warm-up", "upstream-forward", "downstream-backward", "transfer", "imbalance", "barrier", "gap", "cool-down",
     ]  # fmt: skip
     assert [sum(column) for column in zip(*causes.values())] == data["idle"]
 
@@ -333,8 +333,8 @@ def test_an_illegal_file_is_unusable_input_elsewhere(run, csv):
         ("simulat gpipe", "invalid choice: 'simulat'"),
         ("simulate gpipe --rank 2", "unrecognized arguments: --rank 2"),
         ("train --schedule gpip", "There is no schedule 'gpip'"),
-        ("train --device cuda", "argument --device: this version offers auto and cpu, not 'cuda'"),
-        ("train --workers threads", "argument --workers: this version offers auto and processes, not 'threads'"),
+        ("train --device cuda", "argument --device: it is one of auto, cpu, not 'cuda'"),
+        ("train --workers fibers", "argument --workers: it is one of auto, processes, threads, torchrun, not 'fibers'"),
         ("train --pace 10", "'10' is not F,B or F,B,W in milliseconds, such as 10,20"),
         ("train --pace 10,0", "'10,0' is not F,B or F,B,W in milliseconds"),
         ("train --trace no/where.json", "cannot write no/where.json: its folder does not exist"),

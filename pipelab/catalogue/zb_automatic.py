@@ -135,9 +135,11 @@ def automatic(name: str, times_p: int):
     return make
 
 
-def _equal_stages(size: Size) -> str | None:
+def _one_cost(size: Size) -> str | None:
     if size.costs and any(isinstance(value, tuple) for value in size.costs.durations.values()):
         return "zb-1p and zb-2p are built for equal stages: give one cost per kind, not one per stage."
+    if size.costs and (isinstance(size.costs.latency, tuple) or size.costs.bandwidth is not None):
+        return "zb-1p and zb-2p are built for one latency between all ranks and no limit of bandwidth."
     return None
 
 
@@ -147,7 +149,7 @@ ZB_1P = Entry(
     summary="Automatic, within 1F1B's memory: weight gradients where they cost least.",
     source="Zero bubble, Qi et al. 2024, arXiv 2401.10241, section 3.1 and appendix H",
     make=automatic("zb-1p", 1),
-    constraint=_equal_stages,
+    constraint=_one_cost,
 )
 ZB_2P = Entry(
     name="zb-2p",
@@ -155,5 +157,5 @@ ZB_2P = Entry(
     summary="Automatic, within twice 1F1B's memory: next to no bubble for measured costs.",
     source="Zero bubble, Qi et al. 2024, arXiv 2401.10241, section 3.1",
     make=automatic("zb-2p", 2),
-    constraint=_equal_stages,
+    constraint=_one_cost,
 )

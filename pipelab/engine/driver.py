@@ -22,6 +22,7 @@ from .interpreter import MAX_PARTS, Batch
 from .plan import Plan, require_keepable_pace
 from .pool import describe_exit, host
 from .program import program
+from .server import OPTIMIZER
 from .ship import dumps
 from .worker import RankJob, run_rank
 
@@ -46,18 +47,23 @@ class Driver:
         self._batches: dict[int, Batch] = {}
         self._going = False
 
+    @property
+    def carrier(self) -> str:
+        return "references in one process" if self._plan.workers == "threads" else "shared memory"
+
     def cancel(self) -> None:
         self._cancelled.set()
 
     def run(self) -> None:
         """Runs to the end. Raises RunError and its kinds, UsageError for a pace that cannot be kept."""
         plan, schedule = self._plan, self._plan.schedule
-        jobs, sizes = self._jobs()
+        jobs = self._jobs()
         self._stop_if_cancelled()
-        self._board = Board(None, **sizes)
+        self._board = Board(None, **self._sizes())
         crew = None
         try:
-            crew = host().launch(self._board.descriptor, schedule.ranks, plan.optimizer is not None, self._cancelled)
+            modules, threads = [OPTIMIZER] * (plan.optimizer is not None), plan.workers == "threads"
+            crew = host().launch(self._board.descriptor, schedule.ranks, modules, threads, self._cancelled)
             self._crew, self._launched = crew, time.perf_counter()
             for control, job in zip(crew.controls, jobs, strict=True):
                 _tell(control, job)
@@ -83,43 +89,47 @@ class Driver:
             atoms = np.concatenate([low + np.arange(n) for low, n in zip(schedule.offsets[:-1], done, strict=True)])
             return atoms, self._board.trace[step, atoms]
 
-    def _jobs(self) -> tuple[list[bytes], dict[str, int]]:
-        plan, schedule = self._plan, self._plan.schedule
-        sizes = {
+    def _jobs(self) -> list[bytes]:
+        """For each rank, what its worker runs."""
+        return dumps([(run_rank, (self._job(rank),)) for rank in range(self._plan.schedule.ranks)])
+
+    def _sizes(self) -> dict[str, int]:
+        """Of the board."""
+        schedule = self._plan.schedule
+        return {
             "ranks": schedule.ranks,
-            "steps": plan.steps,
+            "steps": self._plan.steps,
             "atoms": len(schedule.kind),
             "microbatches": schedule.microbatches,
-            "messages": MAX_PARTS * plan.exchange.total,
+            "messages": MAX_PARTS * self._plan.exchange.total,
         }
-        jobs = []
-        for rank in range(schedule.ranks):
-            mine = sorted(key for key, home in schedule.placement.items() if home == rank)
-            last = schedule.stages - 1
-            job = RankJob(
-                rank=rank,
-                sizes=sizes,
-                program=program(schedule, rank, plan.recompute),
-                stages={(r, s): (plan.stages[s], plan.loss if s == last else None) for r, s in mine},
-                weights=schedule.weights,
-                optimizer=plan.optimizer,
-                scheduler=plan.scheduler,
-                clip=plan.clip,
-                exchange=plan.exchange,
-                resumed=plan.resumed,
-                dtype=plan.dtype,
-                evaluate=plan.evaluate,
-                outputs=plan.outputs,
-                steps=plan.steps,
-                first_step=plan.first_step,
-                batch=plan.fixed and self._part(plan.fixed, rank),
-                seed=plan.seed,
-                durations=plan.durations(rank),
-                latency=plan.latency,
-                timeout=plan.timeout or float("inf"),
-            )
-            jobs.append((run_rank, (job,)))
-        return dumps(jobs), sizes
+
+    def _job(self, rank: int) -> RankJob:
+        plan, schedule = self._plan, self._plan.schedule
+        mine = sorted(key for key, home in schedule.placement.items() if home == rank)
+        last = schedule.stages - 1
+        return RankJob(
+            rank=rank,
+            sizes=self._sizes(),
+            program=program(schedule, rank, plan.recompute),
+            stages={(r, s): (plan.stages[s], plan.loss if s == last else None) for r, s in mine},
+            weights=schedule.weights,
+            optimizer=plan.optimizer,
+            scheduler=plan.scheduler,
+            clip=plan.clip,
+            exchange=plan.exchange,
+            resumed=plan.resumed,
+            dtype=plan.dtype,
+            evaluate=plan.evaluate,
+            outputs=plan.outputs,
+            steps=plan.steps,
+            first_step=plan.first_step,
+            batch=plan.fixed and self._part(plan.fixed, rank),
+            seed=plan.seed,
+            durations=plan.durations(rank),
+            latency=plan.latency,
+            timeout=plan.timeout or float("inf"),
+        )
 
     def _part(self, batch: Batch, rank: int) -> Batch:
         """What a rank needs of a batch: inputs for the first stage, targets for the last."""

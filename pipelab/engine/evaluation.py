@@ -68,7 +68,7 @@ def evaluate(
 
 def _output(run: Run, step: int) -> Value:
     """What the last layer returned in a step, its micro-batches put together."""
-    pieces = {i: unpack(packed) for result in run._driver.results for i, packed in result.outputs[step].items()}
+    pieces = {i: unpack(packed) for result in run._results() for i, packed in result.outputs[step].items()}
     first, *_ = pieces.values()
     parts = tuple(torch.cat([pieces[i][k] for i in sorted(pieces)]) for k in first)
     return parts[0] if None in first else parts

@@ -26,7 +26,7 @@ from .trace import second_of_pairs
 from .update import Exchange, plan_exchange
 
 DEVICES = ("auto", "cpu")
-WORKERS = ("auto", "processes")
+WORKERS = ("auto", "processes", "threads", "torchrun")
 DTYPES = ("float32", "bfloat16")
 MAX_TRACE_BYTES = 4 << 30
 BUSY_SHARE = 0.4
@@ -54,6 +54,7 @@ class Plan:
     steps: int
     first_step: int
     resumed: dict | None
+    workers: str
     pace: Costs | None
     latency: float
     recompute: bool
@@ -87,6 +88,13 @@ def make_plan(
     for what, value, valid in (("device", device, DEVICES), ("kind of workers", workers, WORKERS), ("dtype", dtype, DTYPES)):
         if value not in valid:
             raise UnknownName(what, value, valid)
+    if workers == "auto":
+        workers = "torchrun" if under_torchrun() else "processes"
+    elif workers == "torchrun" and not under_torchrun():
+        raise UsageError(
+            "workers='torchrun' needs a process per rank that torchrun has started: "
+            "torchrun --nproc-per-node RANKS your_script.py"
+        )
     if recompute not in (None, *MODES):
         raise UnknownName("way of recomputing", recompute, MODES)
     if not isinstance(steps, int) or steps < 1:
@@ -128,8 +136,8 @@ def make_plan(
     exchange = plan_exchange(stages, order, clip is not None or evaluate)
     if Kind.STEP in order.kinds:
         _require_own_weights(order, stages)
-    if seed is None:
-        seed = int.from_bytes(os.urandom(4), "little")
+    if seed is None:  # the processes of torchrun must agree
+        seed = 0 if workers == "torchrun" else int.from_bytes(os.urandom(4), "little")
     batches = _batches(inputs, targets, order.microbatches, weight)
     return Plan(
         schedule=order,
@@ -144,6 +152,7 @@ def make_plan(
         steps=steps,
         first_step=first_step,
         resumed=resumed,
+        workers=workers,
         pace=paced,
         latency=float(latency or (paced.latency if paced else 0)),
         recompute=recompute == "in-backward",
@@ -153,6 +162,11 @@ def make_plan(
         evaluate=evaluate,
         outputs=outputs,
     )
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun (or something that sets the same variables) has started this process."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
 
 
 def _check_factories(optimizer: Callable | None, scheduler: Callable | None, clip: float | None, resume: Any) -> None:

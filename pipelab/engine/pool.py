@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 from ..errors import RunCancelled, RunError, UsageError
-from .server import BACKWARD, MAX_DESCRIPTORS, OPTIMIZER
+from .server import BACKWARD, MAX_DESCRIPTORS
 
 START_TIMEOUT = 60.0
 MAX_RANKS = MAX_DESCRIPTORS - 1
@@ -36,7 +36,7 @@ from pipelab.engine.{module} import {function}
 
 @dataclass
 class Crew:
-    """The workers of one run. controls[rank] is the line to that rank's worker."""
+    """The workers of one run. controls[rank] is the line to that rank, in a process of its own or a thread of the one."""
 
     controls: list[Connection]
     pids: list[int]
@@ -48,6 +48,7 @@ class Crew:
             control.close()
         pids, self.pids = self.pids, []
         codes = self._end(pids) if pids else {}
+        pids = pids if len(pids) != 1 else pids * len(self.controls)
         return {rank: codes.get(pid, 0) for rank, pid in enumerate(pids)}
 
 
@@ -67,17 +68,17 @@ class ForkServer:
             self._start()
 
     def launch(
-        self, board: int, count: int, optimizer: bool = False, cancelled: threading.Event | None = None
+        self, board: int, ranks: int, modules: list[str] = [], threads: bool = False, cancelled: threading.Event | None = None
     ) -> Crew:
-        """Forks ``count`` workers that share the file ``board``; with ``optimizer``, ready for torch's optimizers.
+        """Forks a worker per rank, or one with a thread per rank, that share the file ``board``.
 
-        Raises RunCancelled when ``cancelled`` is set while the server is still importing torch.
+        modules: what the server must have imported before. Raises RunCancelled when ``cancelled`` is set while the server is still importing torch.
         """
-        modules = [BACKWARD] + [OPTIMIZER] * optimizer
-        pairs = [socket.socketpair() for _ in range(count)]
+        pairs = [socket.socketpair() for _ in range(ranks)]
         theirs = [their.fileno() for _, their in pairs]
         try:
-            pids = self._request(("fork", (count, modules)), [board, *theirs], cancelled)
+            request = ("fork", (1 if threads else ranks, [BACKWARD, *modules]))
+            pids = self._request(request, [board, *theirs], cancelled)
         except BaseException:
             for mine, _ in pairs:
                 mine.close()
@@ -166,19 +167,20 @@ class Spawner:
     stop = start
 
     def launch(
-        self, board: int, count: int, optimizer: bool = False, cancelled: threading.Event | None = None
+        self, board: int, ranks: int, modules: list[str] = [], threads: bool = False, cancelled: threading.Event | None = None
     ) -> Crew:
-        """As the server's ``launch``; there is nothing to wait for, and torch's optimizers import what they need."""
-        pairs = [socket.socketpair() for _ in range(count)]
-        pipes = [os.pipe() for _ in range(count)]
+        """As the server's ``launch``; there is nothing to wait for, and each worker imports what it needs."""
+        pairs = [socket.socketpair() for _ in range(ranks)]
+        pipes = [] if threads or ranks == 1 else [os.pipe() for _ in range(ranks)]
         for _, write in pipes:
             os.set_blocking(write, False)
-        wake = [write for _, write in pipes]
+        controls, wake, inboxes = [theirs.fileno() for _, theirs in pairs], [w for _, w in pipes], [r for r, _ in pipes]
         processes = []
-        for rank, (_, theirs) in enumerate(pairs):
-            arguments = [os.getpid(), theirs.fileno(), board, wake, pipes[rank][0]]
+        for rank in range(1 if threads else ranks):
+            mine = slice(None) if threads else slice(rank, rank + 1)
+            arguments = [os.getpid(), controls[mine], board, wake, inboxes[mine]]
             processes.append(
-                spawn_process("worker", "main_spawned", arguments, [theirs.fileno(), board, *wake, pipes[rank][0]])
+                spawn_process("worker", "main_spawned", arguments, [*controls[mine], board, *wake, *inboxes[mine]])
             )
         for _, theirs in pairs:
             theirs.close()

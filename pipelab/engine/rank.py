@@ -141,6 +141,8 @@ class Rank:
         step, interpreter.step_optimizer = interpreter.step_optimizer, lambda replica, stage: self._update.clear()
         for sequence in (1, 2):
             interpreter.run(0, sequence, batch, Seeds(job.seed, job.first_step), record=True)
+            self._update.sum_copies(0, sequence)
+            self._update.meet(torch.zeros(()), 0, sequence)
         interpreter.pace, interpreter.work_clock, interpreter.done = pace, time.perf_counter, 0
         interpreter.step_optimizer = step
         board.status[job.rank] = 0

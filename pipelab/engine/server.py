@@ -25,7 +25,7 @@ OPTIMIZER = "torch._dynamo"
 
 
 def main(descriptor: int) -> None:
-    """Serves requests ("fork", (n, modules)) with the board and n control sockets, and ("end", pids)."""
+    """Serves requests ("fork", (processes, modules)) with the board and the control sockets, and ("end", pids)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
     server = socket.socket(fileno=descriptor)
@@ -86,27 +86,27 @@ def _preload(module: str) -> None:
 
 
 def _fork(server: socket.socket, count: int, descriptors: list[int]) -> list[int]:
-    """Forks ``count`` workers. Returns their process ids."""
+    """Forks ``count`` workers: one for each control socket, or one for all of them. Returns their process ids."""
     board, controls = descriptors[0], descriptors[1:]
-    pipes = [os.pipe() for _ in range(count)]
+    pipes = [os.pipe() for _ in controls] if count > 1 else []
     for _, write in pipes:
         os.set_blocking(write, False)
     pids = []
     parent = os.getpid()
     for rank in range(count):
+        mine = slice(rank, rank + 1) if count > 1 else slice(None)
         pid = os.fork()
         if pid == 0:
             code = 1
             with contextlib.suppress(BaseException):
                 settle(parent)
                 server.close()
-                for other in range(count):
-                    if other != rank:
-                        os.close(controls[other])
-                        os.close(pipes[other][0])
+                inboxes = [read for read, _ in pipes]
+                for fd in {*controls, *inboxes} - {*controls[mine], *inboxes[mine]}:
+                    os.close(fd)
                 from .worker import main as work
 
-                work(controls[rank], board, [write for _, write in pipes], pipes[rank][0])
+                work(controls[mine], board, [write for _, write in pipes], inboxes[mine])
                 code = 0
             os._exit(code)
         pids.append(pid)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import UsageError
 from ..schedule import Kind, Schedule
 from ..simulator import Costs, simulate
 from ..timeline import Timeline
@@ -44,7 +45,6 @@ class Run:
 
     device = "cpu"
     executor = "pipelab"
-    transport = "shared memory"
 
     def __init__(self, plan: Plan, on_event: Callable[[Event], None] | None):
         self._plan = plan
@@ -54,14 +54,18 @@ class Run:
         self.error: BaseException | None = None
         self._on_event = on_event
         self._finished = threading.Event()
-        self._driver = Driver(plan, self._progress)
+        self._driver = _driver_of(plan)(plan, self._progress)
         self._lock = threading.Lock()
         self._timelines: dict[int, Timeline] = {}
         self._thread = threading.Thread(target=self._work, name="pipelab run", daemon=True)
 
     @property
     def workers(self) -> str:
-        return "processes"
+        return self._plan.workers
+
+    @property
+    def transport(self) -> str:
+        return self._driver.carrier
 
     @property
     def done(self) -> bool:
@@ -109,14 +113,12 @@ class Run:
     @cached_property
     def gradients(self) -> dict[str, torch.Tensor]:
         """Gradients of the last step by parameter name; parameters without one are left out."""
-        self.wait()
-        return unpack({name: packed for result in self._driver.results for name, packed in result.gradients.items()})
+        return unpack({name: packed for result in self._results() for name, packed in result.gradients.items()})
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers after the last step, under the names of the unsplit model."""
-        self.wait()
-        trained = unpack({name: packed for result in self._driver.results for name, packed in result.state.items()})
+        trained = unpack({name: packed for result in self._results() for name, packed in result.state.items()})
         initial = {f"{name}.{k}": v for _, name, module in self._plan.layers for k, v in module.state_dict().items()}
         return {name: trained[name] if name in trained else value.detach().clone() for name, value in initial.items()}
 
@@ -148,7 +150,7 @@ class Run:
         all its parameters.
         """
         state = self.state_dict
-        parts = [checkpoint.from_bytes(result.optimizer) for result in self._driver.results if result.optimizer]
+        parts = [checkpoint.from_bytes(result.optimizer) for result in self._results() if result.optimizer]
         order = list(dict(checkpoint.named_parameters(self._plan.layers)))
         rest = {"step": self._plan.first_step + self._plan.steps, "seed": self.seed}
         checkpoint.write(path, {"model": state} | checkpoint.merge(parts, order) | rest)
@@ -172,6 +174,13 @@ class Run:
         state = "running" if not self.done else "failed" if self.error else "done"
         return f"<Run {self.schedule.name}: {self.schedule.ranks} ranks, {len(self.losses)}/{self._plan.steps} steps, {state}>"
 
+    def _results(self) -> list:
+        """What each rank brought home. Raises UsageError where that is not here but on rank 0 of torchrun's processes."""
+        self.wait()
+        if None in self._driver.results:
+            raise UsageError("Gradients and weights are on rank 0: ask there (torch.distributed.get_rank() == 0).")
+        return self._driver.results
+
     def _timeline(self, step: int) -> Timeline:
         self.wait()
         with self._lock:
@@ -185,7 +194,7 @@ class Run:
         if Kind.STEP in plan.schedule.kinds:
             return None, "nothing to compare with: micro-batches of one step saw weights of several versions"
         last = self._driver.last_batch
-        before = {name: packed for result in self._driver.results for name, packed in result.before.items()}
+        before = {name: packed for result in self._results() for name, packed in result.before.items()}
         reference, note = call_in_worker(
             unsplit_gradients, plan.layers, before, plan.loss, last.inputs, last.targets, last.weights,
             Seeds(plan.seed, plan.first_step + plan.steps - 1), plan.dtype, timeout=plan.timeout,
@@ -215,6 +224,14 @@ class Run:
                     float(values["started"][i]), float(values["ended"][i]),
                 )
             )  # fmt: skip
+
+
+def _driver_of(plan: Plan) -> type[Driver]:
+    if plan.workers != "torchrun":
+        return Driver
+    from .distributed import TorchrunDriver  # torch.distributed only where it is used
+
+    return TorchrunDriver
 
 
 def start(
@@ -268,13 +285,14 @@ def run(*arguments, **options) -> Run:
     schedule: a name or a Schedule; ranks, microbatches, stages_per_rank: as for ``build``. steps: how many. optimizer: a
     factory parameters -> Optimizer; without one only gradients are computed. scheduler: a factory optimizer ->
     LRScheduler, stepped once a step. clip: the largest norm of the gradients of the whole model. device: "auto" or "cpu".
-    workers: "auto" or "processes". dtype: "float32" computes in the model's own precision, "bfloat16" under autocast.
-    pace: None to run at full speed, or (forward, backward[, weight gradient]) in seconds, or Costs in seconds: every action
-    really computes, then sleeps to its duration. latency: seconds added to every transfer between ranks. recompute: None;
-    "in-backward" or "early": forwards keep only their input and run once more, inside the backward or before it. partition:
-    the number of layers of each stage. seed: of the layers that draw random numbers. timeout: seconds that any wait may
-    last (default: 30, or 20 times the longest action). resume: a checkpoint of ``Run.save`` to go on from; steps are
-    numbered on. on_event: called with each finished action, from another thread.
+    workers: "processes", "threads" of one process, "torchrun" (this process is one of the ranks), or "auto": torchrun where
+    it has started this process, else processes. dtype: "float32" computes in the model's own precision, "bfloat16" under
+    autocast. pace: None to run at full speed, or (forward, backward[, weight gradient]) in seconds, or Costs in seconds:
+    every action really computes, then sleeps to its duration. latency: seconds added to every transfer between ranks.
+    recompute: None; "in-backward" or "early": forwards keep only their input and run once more, inside the backward or
+    before it. partition: the number of layers of each stage. seed: of the layers that draw random numbers. timeout: seconds
+    that any wait may last (default: 30, or 20 times the longest action). resume: a checkpoint of ``Run.save`` to go on
+    from; steps are numbered on. on_event: called with each finished action, from another thread.
 
     Returns a finished Run. Raises UsageError and ScheduleError before anything starts; WorkerError, WorkerDied,
     WorkerStalled or RunCancelled when it does not finish. Interrupting it ends the workers.

@@ -1,10 +1,13 @@
 """A worker: one process, one rank. It receives a function with its arguments, runs it, and sends the result."""
 
 import contextlib
+import functools
 import os
 import pickle
 import signal
+import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -15,17 +18,23 @@ import torch
 from .board import Board
 from .rank import Rank, RankJob, RankResult
 from .server import settle
-from .transport import SharedMemoryTransport
+from .threads import Hub, ThreadTransport
+from .transport import SharedMemoryTransport, Transport
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a function runs: its line to the driver, and the descriptors of the run."""
+    """Where a function runs: its line to the driver, the file of the board, and how it reaches the other ranks.
+
+    transport: (board, rank) -> Transport.
+    """
 
     control: Connection
     board: int
-    wake: list[int]
-    inbox: int
+    transport: Callable[[Board, int], Transport]
+
+    def open_board(self, sizes: dict[str, int]) -> Board:
+        return Board(self.board, **sizes)
 
     def tell(self, what: str, value: Any = None) -> None:
         self.control.send_bytes(pickle.dumps((what, value)))
@@ -39,32 +48,49 @@ class Place:
         return pickle.loads(self.control.recv_bytes())
 
 
-def main(control: int, board: int, wake: list[int], inbox: int) -> None:
-    """Runs one job and ends. Ctrl-C reaches the driver, which decides."""
+def main(controls: list[int], board: int, wake: list[int], inboxes: list[int]) -> None:
+    """Runs one job for each line to the driver, and ends: one rank, or all of them in threads.
+
+    wake, inboxes: of the shared-memory transport, for one rank. Ctrl-C reaches the driver, which decides.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if inboxes:
+        shared = functools.partial(SharedMemoryTransport, wake=wake, inbox=inboxes[0])
+        work(Place(Connection(controls[0]), board, shared))
+        return
+    hub = Hub(len(controls))
+    places = [Place(Connection(control), board, lambda _, rank: ThreadTransport(hub, rank)) for control in controls]
+    threads = [threading.Thread(target=work, args=(place,), name=f"rank {i}") for i, place in enumerate(places)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def work(place: Place) -> None:
+    """One job, from the line to the driver and back to it. A rank's backward stays on its own thread."""
     torch.set_num_threads(1)
-    place = Place(Connection(control), board, wake, inbox)
     try:
-        function, arguments = cloudpickle.loads(place.control.recv_bytes())
-        place.tell("done", function(place, *arguments))
+        with torch.autograd.set_multithreading_enabled(False):
+            function, arguments = cloudpickle.loads(place.control.recv_bytes())
+            place.tell("done", function(place, *arguments))
     except BaseException as error:
         with contextlib.suppress(OSError):  # the driver may be gone
             place.tell("error", (type(error).__name__, str(error), traceback.format_exc()))
 
 
-def main_spawned(parent: int, control: int, board: int, wake: list[int], inbox: int) -> None:
+def main_spawned(parent: int, controls: list[int], board: int, wake: list[int], inboxes: list[int]) -> None:
     """``main`` in a process of its own rather than a fork of the server."""
     settle(parent)
     os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
-    main(control, board, wake, inbox)
+    main(controls, board, wake, inboxes)
     os._exit(0)
 
 
 def run_rank(place: Place, job: RankJob) -> RankResult:
     """A rank's whole run: get ready, wait for the others, train."""
-    board = Board(place.board, **job.sizes)
-    transport = SharedMemoryTransport(board, job.rank, place.wake, place.inbox)
-    rank = Rank(job, board, transport)
+    board = place.open_board(job.sizes)
+    rank = Rank(job, board, place.transport(board, job.rank))
     sequence, first = 0, job.batch
     if job.durations is not None:
         first = first or place.ask("batch", 0)

@@ -4,6 +4,7 @@ In: a Schedule and the sizes. Out: what was measured beside what was predicted, 
 """
 
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,7 +52,8 @@ def train(
     """
     from ..engine import warm
 
-    warm()  # its server imports torch while this process does
+    if "RANK" not in os.environ:
+        warm()  # its server imports torch while this process does
     from ..engine import start
     from ..model import workload
 
@@ -72,6 +74,11 @@ def train(
     return run
 
 
+def speaks() -> bool:
+    """Whether this process tells what came out: the only one, or rank 0 of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _follow(run: "Run", steps: int, say: Callable[[str], None]) -> None:
     """Say each step as it ends, until the run has ended; raises what it raised."""
     said, done = 0, False
@@ -79,7 +86,8 @@ def _follow(run: "Run", steps: int, say: Callable[[str], None]) -> None:
         done = run.done  # asked before the losses are read, so that the last ones are not missed
         for loss in run.losses[said:]:
             said += 1
-            say(f"step {said}/{steps}  loss {loss:.4f}")
+            if speaks():
+                say(f"step {said}/{steps}  loss {loss:.4f}")
         time.sleep(0 if done else POLL_S)
     run.wait()
 

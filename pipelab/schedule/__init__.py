@@ -7,8 +7,10 @@ A Schedule holds no times, no idle cells and no communication: sends and receive
 from .action import Action, Kind, Overlap, parse_cell
 from .check import check, require_legal
 from .csv import read_csv, refusal_of_text
+from .messages import Link, check_transport, links
 from .schedule import Schedule
 
 __all__ = [
-    "Action", "Kind", "Overlap", "Schedule", "check", "parse_cell", "read_csv", "refusal_of_text", "require_legal",
+    "Action", "Kind", "Link", "Overlap", "Schedule", "check", "check_transport", "links", "parse_cell", "read_csv",
+    "refusal_of_text", "require_legal",
 ]  # fmt: skip

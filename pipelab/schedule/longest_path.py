@@ -4,7 +4,8 @@
               │      │      ▲      ▲          │  what a stage needs from its neighbour,
     rank 1   1F0 ─▶ 1B0 ─▶ 1F1 ─▶ 1B1           ``latency`` later when that is another rank
 
-``check`` asks it whether a schedule can finish; the simulator asks it for the times.
+``check`` asks it whether a schedule can finish; the simulator asks it for the times. Where ranks share more than data
+(links that carry one message at a time, barriers), ``shared_path`` does the same.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ class LongestPath:
     """Times per cell, rank after rank (``cell_slices[r]`` is rank r's). Cells never reached have ``started`` = nan.
 
     producer: for each atom the atom whose result it needs from another stage, or -1. cell_of: the cell of each atom.
+    arrival: when that result was on the atom's rank, of no meaning where there is none; None where it is ``latency`` after
+    the producer's end for all.
     """
 
     started: np.ndarray
@@ -27,6 +30,7 @@ class LongestPath:
     cell_of: np.ndarray
     cell_slices: list[tuple[int, int]]
     producer: np.ndarray
+    arrival: np.ndarray | None
 
     @property
     def complete(self) -> bool:
@@ -59,18 +63,52 @@ def _find_producers(schedule: Schedule) -> np.ndarray:
     return producer
 
 
-def longest_path(schedule: Schedule, duration: np.ndarray | None = None, latency: float = 0.0) -> LongestPath:
+def longest_path(
+    schedule: Schedule,
+    duration: np.ndarray | None = None,
+    latency: float | np.ndarray = 0.0,
+    *,
+    occupancy: np.ndarray | None = None,
+    barriers: bool = False,
+) -> LongestPath:
     """Times of every cell when each starts as early as its rank and its inputs allow.
 
-    duration: per atom; of an overlapped pair the first atom's counts. Default: 1 each.
+    duration: per atom; of an overlapped pair the first atom's counts. Default: 1 each. latency: how long the input of an
+    atom takes from another rank, one number or one per atom. occupancy: per atom, how long the message with its result
+    keeps the link to the other rank busy; links carry one message at a time, each direction of a pair of ranks its own.
+    barriers: whether each optimizer step waits until all ranks have come to it.
     """
     graph = _graph(schedule)
     durations = np.ones(len(schedule.kind)) if duration is None else duration
     if schedule.overlaps:
         durations = durations[graph.heads]
-    relax = _relax_wide if graph.waves else _relax
-    started, ended = relax(graph, durations, latency)
-    return LongestPath(started, ended, graph.cell_of, graph.slices, graph.producer)
+    delays, arrival = _delays(graph, schedule, latency), None
+    if occupancy is None and not barriers:
+        started, ended = (_relax_wide if graph.waves else _relax)(graph, durations, delays)
+        sent = ended[graph.cell_of] if np.ndim(latency) else None
+    else:
+        from .shared_path import relax_shared
+
+        started, ended, sent = relax_shared(schedule, graph, durations, delays, occupancy, barriers)
+    if sent is not None:
+        remote = schedule.rank[graph.producer] != schedule.rank
+        arrival = sent[graph.producer] + np.where(remote, latency, 0.0)
+    return LongestPath(started, ended, graph.cell_of, graph.slices, graph.producer, arrival)
+
+
+def _delays(graph: "_Graph", schedule: Schedule, latency: float | np.ndarray) -> list[np.ndarray]:
+    """For each input of the cells (one, or two with overlapped pairs): how long it is under way, an array over cells."""
+    per_input = [np.full(len(graph.rank), latency)] if np.ndim(latency) == 0 else [latency[graph.heads]]
+    if len(graph.inputs) == 2:
+        second = np.full(len(graph.rank), 0.0 if np.ndim(latency) else latency)
+        if np.ndim(latency):
+            tails = np.flatnonzero(np.diff(graph.cell_of, prepend=-1) == 0)
+            second[graph.cell_of[tails]] = latency[tails]
+        per_input.append(second)
+    return [
+        np.where((cells >= 0) & (graph.rank[cells] != graph.rank), delay, 0.0)
+        for cells, delay in zip(graph.inputs, per_input, strict=True)
+    ]
 
 
 def finishes(schedule: Schedule) -> bool:
@@ -162,12 +200,11 @@ def _find_waves(slices: list[tuple[int, int]], inputs: list[np.ndarray]) -> _Wav
     return _Waves(joined[0], bounds, joined[1], joined[2:])
 
 
-def _relax(graph: _Graph, duration: np.ndarray, latency: float) -> tuple[np.ndarray, np.ndarray]:
+def _relax(graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Advances each rank until it waits; a finished cell wakes the ranks that wait for it. O(cells), plain Python.
 
     Times are in lists, and None marks "not yet": about half a microsecond per cell, several times faster than numpy scalars.
     """
-    delays = (np.where((cells >= 0) & (graph.rank[cells] != graph.rank), latency, 0.0) for cells in graph.inputs)
     (needs, delay), *more = [(cells.tolist(), d.tolist()) for cells, d in zip(graph.inputs, delays, strict=True)]
     duration, slices = duration.tolist(), graph.slices
     started, ended = [None] * len(duration), [None] * len(duration)
@@ -209,12 +246,12 @@ def _relax(graph: _Graph, duration: np.ndarray, latency: float) -> tuple[np.ndar
     return tuple(np.array([np.nan if t is None else t for t in times]) for times in (started, ended))
 
 
-def _relax_wide(graph: _Graph, duration: np.ndarray, latency: float) -> tuple[np.ndarray, np.ndarray]:
+def _relax_wide(graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The same, one wave after the other: numpy over the ranks. Cells in no wave are never reached."""
     waves, count = graph.waves, len(graph.waves.cells)
-    duration, ranks = duration[waves.cells], np.append(waves.ranks, -1)
+    duration = duration[waves.cells]
     inputs = [np.where(places == len(graph.rank), count, places) for places in waves.inputs]
-    delays = [np.where(ranks[places] != waves.ranks, latency, 0.0) for places in inputs]
+    delays = [delay[waves.cells] for delay in delays]
     begin, end = np.empty(count), np.empty(count + 1)
     end[count] = -np.inf  # "no input" has always arrived
     free = np.zeros(len(graph.slices))

@@ -58,12 +58,14 @@ def closed_form(
     >>> closed_form("1f1b", ranks=4, microbatches=8).value
     33.0
 
-    Raises UsageError for costs per stage: the formulas assume equal stages.
+    Raises UsageError for costs per stage, per link or with a bandwidth: the formulas assume equal stages and free links.
     """
     costs = costs or Costs()
     durations = costs.durations
     if any(isinstance(value, tuple) for value in durations.values()):
         raise UsageError("The closed forms assume equal stages; simulate() takes costs per stage.")
+    if isinstance(costs.latency, tuple) or costs.bandwidth is not None:
+        raise UsageError("The closed forms know one latency and no bandwidth; simulate() takes both, link by link.")
     formula = FORMULAS.get(name)
     if formula is None:
         return None

@@ -1,29 +1,143 @@
-"""How many activations each rank holds."""
+"""What each rank's memory holds over time: activations, weights and their older versions, gradients, optimizer state."""
+
+from dataclasses import dataclass, fields
 
 import numpy as np
 
+from ..errors import UsageError
 from ..schedule import Kind, Schedule
+from .costs import PerStage, as_per_stage, for_stages
 
-INPUT_GRAD_SHARE = 0.5
+Levels = tuple[np.ndarray, np.ndarray]
+"""What the atom's rank holds while each atom runs, and after it: two float arrays over atoms."""
 
 
-def held_activations(schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
-    """Activations on the atom's rank while each atom runs, and after it: two float arrays over atoms.
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one stage: a number for all stages, or one number per stage.
 
-    The unit is what one stage keeps for one micro-batch. F takes one; B gives it back; I gives back a half and W the rest
-    (the zero-bubble papers' M_B − M_W and M_W, arXiv 2401.10241 Table 1, whose share depends on the model).
+    activations: what F keeps of one micro-batch. inputs: the part of it that stays when the rest is recomputed.
+    weights: one copy of the parameters. gradients: from the first weight gradient on, until the optimizer step if the
+    schedule has one. optimizer_state: all the time.
+    weight_grad_share: how much of the activations waits for W; I gives back the rest, and B all of it (the zero-bubble
+    papers' M_W / M_B, arXiv 2401.10241 Table 1, which depends on the model).
+
+    Raises UsageError for numbers that are negative or not finite, and for a share outside 0 to 1.
     """
-    acquired = (schedule.kind == Kind.F).astype(float)
-    released = np.zeros(len(schedule.kind))
-    for kind, share in ((Kind.B, 1.0), (Kind.I, INPUT_GRAD_SHARE), (Kind.W, 1 - INPUT_GRAD_SHARE)):
-        released[schedule.kind == kind] = share
+
+    activations: PerStage = 1
+    inputs: PerStage = 0
+    weights: PerStage = 0
+    gradients: PerStage = 0
+    optimizer_state: PerStage = 0
+    weight_grad_share: float = 0.5
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = as_per_stage(field.name, getattr(self, field.name), "an amount of memory")
+            object.__setattr__(self, field.name, value)
+        share = self.weight_grad_share
+        if isinstance(share, tuple) or share > 1:
+            raise UsageError(f"weight_grad_share is {share!r}; it is the part, 0 to 1, of the activations that W needs.")
+
+
+def memory_over_time(schedule: Schedule, memory: Memory, recomputed: bool = False) -> dict[str, Levels]:
+    """Levels of "activations", "weights", "weight_versions", "gradients" and "optimizer_state".
+
+    recomputed: whether each backward recomputes what its forward did not keep, without an action R of its own.
+    weight_versions are the copies beside the newest: those that PipeDream stashes for the micro-batches in flight
+    (arXiv 1806.03377 §3.3), and one for 2BW's double buffer (arXiv 2006.09503 §3.1).
+    """
+    weights = _resident(schedule, memory.weights)
+    versions = _stashed(schedule, memory.weights) if schedule.weights == "stashed" else (0 * weights[0], 0 * weights[0])
+    return {
+        "activations": activations(schedule, memory, recomputed),
+        "weights": weights,
+        "weight_versions": weights if schedule.weights == "double" else versions,
+        "gradients": _gradients(schedule, memory.gradients),
+        "optimizer_state": _resident(schedule, memory.optimizer_state),
+    }
+
+
+def _per_atom(schedule: Schedule, value: PerStage) -> np.ndarray:
+    return np.broadcast_to(for_stages(value, schedule.stages), schedule.stages)[schedule.stage]
+
+
+def activations(schedule: Schedule, memory: Memory, recomputed: bool) -> Levels:
+    """F takes one micro-batch's activations, B gives them back; I gives back a part of them and W the rest."""
+    kind, full, share = schedule.kind, _per_atom(schedule, memory.activations), memory.weight_grad_share
+    kept, backward = _per_atom(schedule, memory.inputs), (kind == Kind.B) | (kind == Kind.I)
+    again = _recomputed_by_action(schedule)
+    acquired = np.where(kind == Kind.F, np.where(again | recomputed, kept, full), 0.0)
+    acquired += np.where((kind == Kind.R) | (backward & recomputed & ~again), full - kept, 0.0)
+    released = np.select([kind == Kind.B, kind == Kind.I, kind == Kind.W], [full, (1 - share) * full, share * full], 0.0)
+    return _levels(schedule, acquired, released)
+
+
+def _recomputed_by_action(schedule: Schedule) -> np.ndarray:
+    """For each atom: whether the schedule has an R for its stage and micro-batch."""
+    if Kind.R not in schedule.kinds:
+        return np.zeros(len(schedule.kind), bool)
+    table = np.zeros((schedule.replicas, schedule.stages, int(schedule.microbatch.max()) + 1), bool)
+    index = schedule.replica, schedule.stage, schedule.microbatch
+    table[tuple(column[schedule.kind == Kind.R] for column in index)] = True
+    return table[index]
+
+
+def _gradients(schedule: Schedule, value: PerStage) -> Levels:
+    """One buffer per stage, from its first B or W, or the first after a STEP, to the end of the next STEP."""
+    size, step = _per_atom(schedule, value), schedule.kind == Kind.STEP
+    users = np.flatnonzero(step | (schedule.kind == Kind.B) | (schedule.kind == Kind.W))
+    owner = schedule.replica[users].astype(np.int64) * schedule.stages + schedule.stage[users]
+    users = users[np.argsort(owner, kind="stable")]
+    new = np.diff(np.sort(owner), prepend=-1) != 0
+    without = new | np.append(True, step[users[:-1]])  # no buffer before this atom
+    acquired, released = np.zeros(len(step)), np.zeros(len(step))
+    acquired[users] = np.where(without & ~step[users], size[users], 0.0)
+    released[users] = np.where(~without & step[users], size[users], 0.0)
+    return _levels(schedule, acquired, released)
+
+
+def _stashed(schedule: Schedule, value: PerStage) -> Levels:
+    """Weights older than the newest that a micro-batch in flight still needs for its backward."""
+    size = _per_atom(schedule, value)
+    acquired, released = np.zeros(len(size)), np.zeros(len(size))
+    steps: dict[tuple[int, int], int] = {}
+    in_flight: dict[tuple[int, int], dict[int, int]] = {}  # of a stage: micro-batch -> number of steps before its F
+    for atom in range(len(size)):
+        kind, stage, microbatch, replica = schedule.atom(atom)
+        owner = replica, stage
+        using, newest = in_flight.setdefault(owner, {}), steps.get(owner, 0)
+        if kind == Kind.F:
+            using[microbatch] = newest
+        elif kind == Kind.STEP:
+            acquired[atom] = size[atom] * (newest in using.values())
+            steps[owner] = newest + 1
+        elif kind in (Kind.B, Kind.W):
+            version = using.pop(microbatch)
+            released[atom] = size[atom] * (version < newest and version not in using.values())
+    return _levels(schedule, acquired, released)
+
+
+def _resident(schedule: Schedule, value: PerStage) -> Levels:
+    """What is there all the time: the sum over the stages of the rank, each model copy counted."""
+    sizes = np.broadcast_to(for_stages(value, schedule.stages), schedule.stages)
+    total = np.zeros(schedule.ranks)
+    for (_, stage), rank in schedule.placement.items():
+        total[rank] += sizes[stage]
+    level = total[schedule.rank]
+    return level, level
+
+
+def _levels(schedule: Schedule, acquired: np.ndarray, released: np.ndarray) -> Levels:
+    """Each atom takes ``acquired`` when it starts and gives ``released`` back when it ends."""
     taken, given = np.cumsum(acquired), np.cumsum(released)
-    before_given = given - released
+    balance, before_given = taken - given, given - released
+    start = np.repeat(schedule.offsets[:-1], np.diff(schedule.offsets))
+    base = np.where(start > 0, balance[start - 1], 0.0)
     if schedule.overlaps:  # both atoms of a pair run at once: what either takes is held by both, nothing is given back yet
         pair = np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0))
         taken[pair] = taken[pair + 1]
         before_given[pair + 1] = before_given[pair]
         given[pair] = given[pair + 1]
-    start = np.repeat(schedule.offsets[:-1], np.diff(schedule.offsets))
-    base = np.where(start > 0, (np.cumsum(acquired) - np.cumsum(released))[start - 1], 0.0)
     return taken - before_given - base, taken - given - base

@@ -42,11 +42,12 @@ def to_chrome(timeline: "Timeline") -> dict:
                     },
                 }
             )
-        for time, held in zip(*timeline.memory_steps(rank), strict=True):
-            events.append(
-                {"ph": "C", "name": f"rank {rank} {timeline.memory_unit}", "pid": 0, "ts": float(time) * scale,
-                 "args": {timeline.memory_unit: float(held)}}
-            )  # fmt: skip
+        parts = timeline.memory or {timeline.memory_unit: (timeline.bytes_held, timeline.bytes_after)}
+        name = f"rank {rank} {timeline.memory_unit}"
+        for i in range(int(schedule.offsets[rank]), int(schedule.offsets[rank + 1])):
+            for time, which in ((timeline.started[i], 0), (timeline.ended[i], 1)):
+                levels = {part: float(both[which][i]) for part, both in parts.items()}
+                events.append({"ph": "C", "name": name, "pid": 0, "ts": float(time) * scale, "args": levels})
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"source": timeline.source}}
 
 

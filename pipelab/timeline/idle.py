@@ -10,7 +10,7 @@ from ..schedule.longest_path import longest_path, producers
 if TYPE_CHECKING:
     from .timeline import Timeline
 
-CAUSES = ("warm-up", "upstream-forward", "downstream-backward", "transfer", "imbalance", "gap", "cool-down")
+CAUSES = ("warm-up", "upstream-forward", "downstream-backward", "transfer", "imbalance", "barrier", "gap", "cool-down")
 _USES = ((Kind.R, Kind.F), (Kind.B, Kind.F), (Kind.B, Kind.R), (Kind.I, Kind.F), (Kind.I, Kind.R), (Kind.W, Kind.I))
 _TINY = 1e-9
 """Of the makespan: less is rounding."""
@@ -25,6 +25,7 @@ class Idle(NamedTuple):
     "imbalance" the end of such a wait, as far as it is longer than the same action waits when the same schedule runs on
     stages that all cost the mean (see ``balanced_waiting``);
     "transfer" while data was under way;
+    "barrier" while an optimizer step waited for all ranks to come to theirs;
     "gap" between two actions, before the second asked for its input;
     "cool-down" after its last action.
     ended_by: index of the action whose start ended it; None for cool-down.
@@ -54,7 +55,8 @@ def idle_intervals(timeline: "Timeline") -> list[Idle]:
     begin, finish = float(timeline.started.min()), float(timeline.ended.max())
     asked, sent, arrived, ended = (a.tolist() for a in (timeline.asked, timeline.sent, timeline.arrived, timeline.ended))
     tiny = _TINY * (finish - begin)
-    producer, latency = producers(schedule), shortest_transfer(timeline)
+    producer = producers(schedule)
+    latency = shortest_transfer(timeline) if timeline.transit is None else timeline.transit
     cause = _causes(timeline, producer)
     expected = balanced_waiting(timeline, latency).tolist()
     ready = _ready(timeline, producer, latency)
@@ -92,14 +94,15 @@ def idle_by_cause(timeline: "Timeline") -> dict[str, list[float]]:
 def shortest_transfer(timeline: "Timeline") -> float:
     """The shortest time from the end of an action to the start of one that used its result on another rank.
 
-    It is the latency of a simulated timeline: there the first action of a rank starts when its input arrives.
+    For timelines that do not know the ``transit`` of each input: a measured one cannot tell when it came before it was
+    asked for.
     """
     producer = producers(timeline.schedule)
     remote = np.flatnonzero((producer >= 0) & (timeline.rank[producer] != timeline.rank))
     return float((timeline.started[remote] - timeline.ended[producer[remote]]).min(initial=np.inf)) if len(remote) else 0.0
 
 
-def balanced_waiting(timeline: "Timeline", latency: float) -> np.ndarray:
+def balanced_waiting(timeline: "Timeline", latency: float | np.ndarray) -> np.ndarray:
     """How long each action would wait for another rank to send if all stages cost the mean (float array over atoms).
 
     The same schedule again, where an action of a kind takes the mean over the stages of what that kind takes there, gaps
@@ -127,7 +130,8 @@ def balanced_waiting(timeline: "Timeline", latency: float) -> np.ndarray:
     free = np.append(0.0, ended[:-1])
     tails = np.flatnonzero(~heads)
     sent[tails - 1] = np.maximum(sent[tails - 1], sent[tails])
-    return np.where(heads, np.maximum(np.minimum(sent, started) - free, 0), 0)
+    waits = np.where(heads, np.maximum(np.minimum(sent, started) - free, 0), 0)
+    return np.where(schedule.kind == Kind.STEP, np.inf, waits)
 
 
 def _heads(timeline: "Timeline") -> np.ndarray:
@@ -144,13 +148,16 @@ def _causes(timeline: "Timeline", producer: np.ndarray) -> list[str]:
     for i in np.flatnonzero(~_heads(timeline)).tolist():
         if sent[i] > sent[i - 1]:
             forward[i - 1] = forward[i]
-    return ["upstream-forward" if f else "downstream-backward" for f in forward]
+    causes = ["upstream-forward" if f else "downstream-backward" for f in forward]
+    for i in np.flatnonzero(timeline.kind == Kind.STEP).tolist():
+        causes[i] = "barrier"  # a step has no input: nothing else makes it wait
+    return causes
 
 
-def _ready(timeline: "Timeline", producer: np.ndarray, latency: float) -> list[float]:
+def _ready(timeline: "Timeline", producer: np.ndarray, latency: float | np.ndarray) -> list[float]:
     """When all inputs of each cell were on its rank, at the first atom of the cell.
 
-    Data from another rank counts as arrived ``latency`` after it was computed. Infinite for a second atom, and for STEP:
+    Data from another rank counts as arrived ``latency`` (of all atoms, or of each) after it was computed. Infinite for a second atom, and for STEP:
     which actions come before an optimizer step is part of what a schedule computes.
     """
     schedule = timeline.schedule
@@ -184,9 +191,11 @@ def _ready_later(timeline: "Timeline", ready: list[float]) -> list[tuple[int, in
     for i in reversed(range(len(kind))):
         if i + 1 in ends:
             other = forward = -1
-        out[i] = other, forward
         if kind[i] == Kind.STEP:
             other = forward = -1
+        out[i] = other, forward
+        if kind[i] == Kind.STEP:
+            continue
         elif ready[i] == np.inf:
             continue
         elif takes[i]:

@@ -61,3 +61,13 @@ def peak_in_flight(schedule: Schedule, releases: tuple[Kind, ...]) -> list[int]:
         before = level[low - 1] if low else 0
         peaks.append(int(level[low:high].max() - before))
     return peaks
+
+
+def peak_bytes(timeline: "Timeline") -> dict:
+    """The most that each rank holds, and the parts of it at the first action during which it does; lists over ranks."""
+    offsets = timeline.schedule.offsets
+    at = [low + int(timeline.bytes_held[low:high].argmax()) for low, high in zip(offsets[:-1], offsets[1:], strict=True)]
+    return {
+        "peak_bytes": timeline.bytes_held[at].tolist(),
+        "peak_bytes_by_part": {part: held[at].tolist() for part, (held, _) in timeline.memory.items()},
+    }

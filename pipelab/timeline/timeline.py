@@ -1,6 +1,7 @@
 """Timeline: when each action of a schedule ran, and what each rank's memory held."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +27,8 @@ class Timeline:
     ``bytes_held`` while the action runs and ``bytes_after`` it count the rank's saved activations in ``memory_unit``
     ("bytes", or "activations" of one stage for one micro-batch); ``bytes_sent`` is what it sent on. ``version``: of its
     stage's weights, counting the optimizer steps inside the schedule (0 without any); a STEP has the one that it makes.
+    ``memory``: where more than activations is counted, its parts by name, each (held, after); bytes_held is their sum.
+    ``transit``: where it is known, how long the input of each atom was under way, whether the atom waited for it or not.
     """
 
     schedule: Schedule
@@ -43,6 +46,8 @@ class Timeline:
     source: str = "predicted"
     unit: str = ""
     memory_unit: str = "activations"
+    memory: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    transit: np.ndarray | None = None
 
     @property
     def rank(self) -> np.ndarray:
@@ -100,6 +105,11 @@ class Timeline:
     def metrics(self) -> dict:
         """Makespan, the three bubble numbers and the peaks: the keys of ``pipelab simulate --json``."""
         return metrics.metrics(self)
+
+    @cached_property
+    def peak_bytes(self) -> dict:
+        """``peak_bytes`` of each rank, and ``peak_bytes_by_part``: what they are made of, at the first such moment."""
+        return metrics.peak_bytes(self)
 
     @cached_property
     def idle(self) -> list[Idle]:

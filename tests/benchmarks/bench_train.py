@@ -1,6 +1,6 @@
 """A real step of ours against torch.distributed.pipelining on gloo: same model, same cut, same run.
 
-    .venv/bin/python tests/benchmarks/bench_train.py [gpt] [mlp] [tiny]
+    .venv/bin/python tests/benchmarks/bench_train.py [gpt] [mlp] [tiny] [m=4,8,16] [p=2,4] [gpipe] [1f1b] [interleaved-1f1b] …
 
 Bars, as the geometric mean of torch/ours per model: GPT 1.1, MLP 1.5, tiny 2.5; no cell under 0.97.
 
@@ -14,6 +14,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import itertools
 import math
 import multiprocessing
 import statistics
@@ -27,17 +28,20 @@ import pipelab
 from pipelab.engine import shutdown
 from pipelab.model import split, workload
 
-MICROBATCHES, ROUNDS, STEPS, WARM_UP = 8, 5, 12, 2
+ROUNDS, STEPS, WARM_UP = 5, 12, 2
 MODELS = {
     "gpt": dict(name="gpt", layers=10, width=128, batch=32),
     "mlp": dict(name="mlp", layers=16, width=256, batch=512),
     "tiny": dict(name="mlp", layers=8, width=8, batch=64),
 }
 BARS = {"gpt": 1.1, "mlp": 1.5, "tiny": 2.5}
-TORCH = {"gpipe": "ScheduleGPipe", "1f1b": "Schedule1F1B"}
+TORCH = {
+    "gpipe": "ScheduleGPipe", "1f1b": "Schedule1F1B", "interleaved-1f1b": "ScheduleInterleaved1F1B",
+    "interleaved-zb": "ScheduleInterleavedZeroBubble", "zb-v": "ScheduleZBVZeroBubble",
+}  # fmt: skip
 
 
-def torch_rank(rank, ranks, store, model, name, pipe):
+def torch_rank(rank, ranks, store, model, name, microbatches, pipe):
     """One rank of torch's pipeline; answers "steps" with the ends of its steps, "gradients" with its gradients."""
     import torch.distributed as dist
     from torch.distributed import pipelining
@@ -46,18 +50,24 @@ def torch_rank(rank, ranks, store, model, name, pipe):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     job = workload(**MODELS[model])
     inputs, targets = job.batches(0)
-    module = split(job.model, ranks)[rank]
-    stage = pipelining.PipelineStage(module, rank, ranks, torch.device("cpu"))
-    schedule = getattr(pipelining, TORCH[name])(stage, MICROBATCHES, loss_fn=job.loss_fn)
-    arguments = (inputs,) if rank == 0 else ()
+    order = pipelab.build(name, ranks=ranks, microbatches=microbatches)
+    mine = [stage for (_, stage), home in order.placement.items() if home == rank]
+    parts = split(job.model, order.stages)
+    stages = [pipelining.PipelineStage(parts[i], i, order.stages, torch.device("cpu")) for i in mine]
+    several = order.stages > ranks
+    schedule = getattr(pipelining, TORCH[name])(stages if several else stages[0], microbatches, loss_fn=job.loss_fn)
+    arguments = (inputs,) if 0 in mine else ()
+    target = {"target": targets, "losses": []} if order.stages - 1 in mine else {}
+    parameters = {name: parameter for i in mine for name, parameter in parts[i].named_parameters()}
     while (order := pipe.recv()) != "end":
         if order == "gradients":
-            pipe.send({name: parameter.grad for name, parameter in module.named_parameters()})
+            pipe.send({name: parameter.grad for name, parameter in parameters.items()})
             continue
         ends = []
         for _ in range(STEPS):
-            module.zero_grad()
-            schedule.step(*arguments, **({"target": targets, "losses": []} if rank == ranks - 1 else {}))
+            for parameter in parameters.values():
+                parameter.grad = None
+            schedule.step(*arguments, **target)
             ends.append(time.perf_counter())
         pipe.send(ends)
     dist.destroy_process_group()
@@ -66,13 +76,13 @@ def torch_rank(rank, ranks, store, model, name, pipe):
 class Torch:
     """torch's pipeline: a process per rank, kept from turn to turn."""
 
-    def __init__(self, model, name, ranks):
+    def __init__(self, model, name, ranks, microbatches):
         context = multiprocessing.get_context("spawn")
         store = os.path.join(tempfile.mkdtemp(), "store")
         self.pipes, self.processes = [], []
         for rank in range(ranks):
             here, there = context.Pipe()
-            process = context.Process(target=torch_rank, args=(rank, ranks, store, model, name, there), daemon=True)
+            process = context.Process(target=torch_rank, args=(rank, ranks, store, model, name, microbatches, there), daemon=True)
             process.start()
             self.pipes.append(here)
             self.processes.append(process)
@@ -98,9 +108,9 @@ class Torch:
 class Ours:
     """pipelab.run, with a pool that stays warm from turn to turn."""
 
-    def __init__(self, model, name, ranks):
+    def __init__(self, model, name, ranks, microbatches):
         self.job = workload(**MODELS[model])
-        self.arguments = dict(schedule=name, ranks=ranks, microbatches=MICROBATCHES, steps=STEPS)
+        self.arguments = dict(schedule=name, ranks=ranks, microbatches=microbatches, steps=STEPS)
         self.run = None
 
     def turn(self):
@@ -123,9 +133,9 @@ def step_times(ends):
     return [after - before for before, after in zip(ends[WARM_UP:], ends[WARM_UP + 1 :])]
 
 
-def cell(model, name, ranks):
+def cell(model, name, ranks, microbatches):
     """Median step in ms of torch and of ours, and the largest difference of their gradients."""
-    theirs, ours = Torch(model, name, ranks), Ours(model, name, ranks)
+    theirs, ours = (engine(model, name, ranks, microbatches) for engine in (Torch, Ours))
     times = {theirs: [], ours: []}
     for _ in range(ROUNDS):
         for engine, collected in times.items():
@@ -136,21 +146,22 @@ def cell(model, name, ranks):
     return *(1000 * statistics.median(collected) for collected in times.values()), error
 
 
-def main(models):
+def main(words):
     torch.set_num_threads(1)
-    print(f"m = {MICROBATCHES}; median ms of {ROUNDS} turns of {STEPS} steps each, taken in turns; {os.cpu_count()} cores")
-    print(f"{'model':6}{'schedule':10}{'ranks':>5}{'torch':>10}{'ours':>10}{'ratio':>8}   gradients differ by")
+    numbers = {w[0]: [int(n) for n in w[2:].split(",")] for w in words if w[1:2] == "="}
+    models, names = [w for w in words if w in MODELS] or MODELS, [w for w in words if w in TORCH] or TORCH
+    print(f"median ms of {ROUNDS} turns of {STEPS} steps each, taken in turns; {os.cpu_count()} cores")
+    print(f"{'model':6}{'schedule':18}{'ranks':>5}{'m':>4}{'torch':>10}{'ours':>10}{'ratio':>8}   gradients differ by")
     for model in models:
         ratios = []
-        for name in TORCH:
-            for ranks in (2, 4):
-                theirs, ours, error = cell(model, name, ranks)
-                ratios.append(theirs / ours)
-                print(f"{model:6}{name:10}{ranks:5}{theirs:10.2f}{ours:10.2f}{ratios[-1]:8.2f}   {error:.0e}", flush=True)
+        for name, ranks, m in itertools.product(names, numbers.get("p", [2, 4]), numbers.get("m", [8])):
+            theirs, ours, error = cell(model, name, ranks, m)
+            ratios.append(theirs / ours)
+            print(f"{model:6}{name:18}{ranks:5}{m:4}{theirs:10.2f}{ours:10.2f}{ratios[-1]:8.2f}   {error:.0e}", flush=True)
         mean = math.exp(statistics.mean(map(math.log, ratios)))
         print(f"{model:6}geometric mean {mean:.2f} (bar {BARS[model]}), least {min(ratios):.2f} (bar 0.97)", flush=True)
     shutdown()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(MODELS))
+    main(sys.argv[1:])

@@ -35,7 +35,7 @@ def train(model=None, data=None, loss=functional.cross_entropy, **options):
         ({"steps": 0}, "steps is 0"),
         ({"steps": 10**8}, "GiB: use at most"),
         ({"device": "cuda"}, "There is no device 'cuda'. Valid names: auto, cpu."),
-        ({"workers": "threads"}, "There is no kind of workers 'threads'. Valid names: auto, processes."),
+        ({"workers": "fibers"}, "There is no kind of workers 'fibers'. Valid names: auto, processes, threads, torchrun."),
         ({"partition": [3, 3]}, "adds up to 6 layers, but the model has 4"),
         ({"timeout": 0}, "timeout is 0"),
         ({"latency": -1}, "latency is -1"),

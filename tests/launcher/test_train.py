@@ -63,6 +63,12 @@ def test_a_paced_run_is_predicted_by_its_pace(train):
     assert data["measured"][-1]["makespan_ms"] >= 3 * 60 - 1
 
 
+def test_threads_and_processes_give_the_same_losses(train):
+    (_, processes, _), (_, threads, _) = (train(*SMALL, "--workers", workers) for workers in ("processes", "threads"))
+    assert (threads["workers"], threads["transport"]) == ("threads", "references in one process")
+    assert threads["losses"] == processes["losses"]
+
+
 def test_a_schedule_of_ones_own_and_its_files(train, tmp_path):
     mine = tmp_path / "mine.csv"
     mine.write_text("0F0,2F0,0F1,2F1,2B0,0B0,2B1,0B1\n1F0,1F1,1B0,1B1\n")

@@ -43,7 +43,7 @@ def test_every_cause_but_a_gap():
     assert reasons(timeline, 1) == [(0, 1.25, "warm-up", "1F0", None), (11.25, 13.5, "cool-down", None, None)]
     assert timeline.idle_by_cause == {
         "warm-up": [0, 1.25], "upstream-forward": [0, 0], "downstream-backward": [4, 0], "transfer": [0.5, 0],
-        "imbalance": [3, 0], "gap": [0, 0], "cool-down": [0, 2.25],
+        "imbalance": [3, 0], "barrier": [0, 0], "gap": [0, 0], "cool-down": [0, 2.25],
     }  # fmt: skip
 
 

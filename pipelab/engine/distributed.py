@@ -1,0 +1,290 @@
+"""A process per rank under torchrun, on one host or many: every process runs the same program.
+
+    torchrun --nnodes 2 --nproc-per-node 2 … -m pipelab train --ranks 4
+
+In: a plan, the same in every process. Out: losses and timelines in every process; gradients and weights on rank 0.
+Messages between two ranks and in one direction arrive in the order in which they are sent (NCCL knows no other way), so
+each receives them in that order, which follows from the schedule, and keeps what it does not need yet. Clocks of other
+hosts are set to rank 0's by ping-pong, so that all timelines share an axis.
+"""
+
+import atexit
+import contextlib
+import platform
+import struct
+import time
+from collections import deque
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ..errors import RunCancelled, UsageError, WorkerError, WorkerStalled
+from .board import TRACE, Board
+from .driver import Driver
+from .plan import require_keepable_pace
+from .program import program
+from .transport import DTYPES, Arrival
+from .worker import RankResult, run_rank
+
+PING_PONGS = 100
+SLOWEST = 1800.0
+"""Seconds a wait may last where the run sets no limit: torch's own default."""
+_DIMS = 8
+_HEADER = struct.Struct(f"<6q{_DIMS}q2d")  # message, sequence, parts, elements, dtype, dims, shape, planned, sent
+_HEADER_TAG, _DATA_TAG = 1, 2
+_REASON = "pipelab/reason"
+
+
+class DistributedTransport:
+    """Between processes that share nothing: torch.distributed's send and receive.
+
+    incoming: for each rank that sends to this one, the messages of a step in the order of its sends. offset: what this
+    process's clock must add to show rank 0's. device: where tensors are wanted.
+    """
+
+    def __init__(self, incoming: dict[int, list[int]], offset: float, device: torch.device):
+        self._incoming, self._offset, self._device = incoming, offset, device
+        self._source = {message: rank for rank, order in incoming.items() for message in order}
+        self._next = dict.fromkeys(incoming, 0)
+        self._headers: dict[int, tuple[Any, torch.Tensor]] = {}
+        self._kept: dict[tuple[int, int], Arrival] = {}
+        self._under_way: deque[tuple[Any, torch.Tensor]] = deque()
+
+    def send(
+        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
+    ) -> None:
+        """Hands a tensor to rank ``to`` and returns at once. Raises TypeError for what cannot be sent."""
+        tensor = tensor.detach().contiguous()
+        if tensor.dtype not in DTYPES or tensor.dim() > _DIMS:
+            raise TypeError(f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between ranks")
+        shape = tuple(tensor.shape) + (0,) * (_DIMS - tensor.dim())
+        times = planned + self._offset, time.perf_counter() + self._offset
+        what = message, sequence, parts, tensor.numel(), DTYPES.index(tensor.dtype), tensor.dim()
+        packed = _HEADER.pack(*what, *shape, *times)
+        header = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
+        try:
+            self._under_way.append((dist.isend(header, to, tag=_HEADER_TAG), header))
+            if tensor.numel():
+                data = tensor.view(-1).view(torch.uint8)
+                self._under_way.append((dist.isend(data, to, tag=_DATA_TAG), data))
+        except RuntimeError as error:
+            raise ConnectionError(str(error).splitlines()[0]) from None
+        while self._under_way and self._under_way[0][0].is_completed():
+            self._under_way.popleft()
+
+    def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
+        """Waits for a message, keeping those that come before it. Raises TimeoutError at ``deadline``."""
+        while (message, sequence) not in self._kept:  # all parts of a message come with its first
+            self._take(self._source[message], deadline)
+        return self._kept.pop((message, sequence))
+
+    def consumed(self, message: int, sequence: int) -> None:
+        """Received tensors are the receiver's own."""
+
+    def finish(self, deadline: float) -> None:
+        """Waits until everything that was sent has been taken."""
+        while self._under_way:
+            _wait(self._under_way.popleft()[0], deadline)
+
+    def _take(self, source: int, deadline: float) -> None:
+        """Receives the next message of a link, all parts of it, and asks for the header of the one after it."""
+        parts = self._take_one(source, self._headers.pop(source, None) or self._ask(source), deadline)
+        for _ in range(1, parts):
+            self._take_one(source, self._ask(source), deadline)
+        self._next[source] += 1
+        if self._next[source] % len(self._incoming[source]):  # never beyond the step: nothing is left waiting at the end
+            self._headers[source] = self._ask(source)
+
+    def _take_one(self, source: int, asked: tuple[Any, torch.Tensor], deadline: float) -> int:
+        """Receives one tensor. Returns how many parts its message has."""
+        work, header = asked
+        _wait(work, deadline)
+        message, sequence, parts, count, code, dims, *rest = _HEADER.unpack(header.numpy().tobytes())
+        shape, (planned, sent) = rest[:dims], rest[_DIMS:]
+        tensor = torch.empty(shape, dtype=DTYPES[code], device=self._device)
+        if count:
+            _wait(dist.irecv(tensor.view(-1).view(torch.uint8), source, tag=_DATA_TAG), deadline)
+        self._kept[message, sequence] = Arrival(tensor, sent - self._offset, planned - self._offset, parts)
+        return parts
+
+    def _ask(self, source: int) -> tuple[Any, torch.Tensor]:
+        header = torch.empty(_HEADER.size, dtype=torch.uint8)
+        return dist.irecv(header, source, tag=_HEADER_TAG), header
+
+
+def _wait(work: Any, deadline: float) -> None:
+    left = max(1e-3, min(deadline - time.perf_counter(), SLOWEST))
+    try:
+        work.wait(timedelta(seconds=left))
+    except RuntimeError as error:
+        if time.perf_counter() >= deadline - 1e-3:
+            raise TimeoutError from None
+        raise ConnectionError(str(error).splitlines()[0]) from None
+
+
+class TorchrunDriver(Driver):
+    """Runs a plan once, in step with the same driver of every other process."""
+
+    carrier = "torch.distributed, gloo"
+
+    def run(self) -> None:
+        """As ``Driver.run``, for this process's rank. Raises UsageError when the processes do not fit the plan."""
+        plan, schedule = self._plan, self._plan.schedule
+        _join()
+        rank = dist.get_rank()
+        if dist.get_world_size() != schedule.ranks:
+            raise UsageError(
+                f"torchrun started {dist.get_world_size()} processes, but the schedule has {schedule.ranks} ranks: "
+                "start one process per rank (nodes × --nproc-per-node)."
+            )
+        _require_equal("schedule", schedule.to_csv())
+        _require_equal("number of steps, pace, latency or seed", (plan.steps, plan.pace, plan.latency, plan.seed))
+        how = plan.recompute, plan.dtype, plan.clip, plan.first_step, plan.evaluate
+        _require_equal("way of recomputing, precision, clip or checkpoint", how)
+        _require_equal("model", [float(p.detach().double().sum()) for _, _, m in plan.layers for p in m.parameters()])
+        self._rank, self._offset = rank, _offset_to_rank_0(rank)
+        self._board = Board(None, **self._sizes())
+        try:
+            self.results[rank] = self._work(self._job(rank))
+            self._bring_home()
+        finally:
+            with self._lock:
+                board, self._board = self._board, None
+                board.close()
+
+    def _work(self, job: Any) -> RankResult:
+        try:
+            result = run_rank(self, job)
+            self._transport.finish(time.perf_counter() + job.timeout)
+            return result
+        except (RunCancelled, UsageError):
+            raise
+        except BaseException as error:
+            where, reason = self._where(self._rank), _leave(self._rank, error)
+            if isinstance(error, TimeoutError):
+                raise WorkerStalled(f"The run stalled. {where}{reason}") from error
+            if isinstance(error, ConnectionError):
+                raise WorkerError(f"Rank {self._rank} lost another rank. {where}{reason}") from error
+            raise WorkerError(f"Rank {self._rank} raised {type(error).__name__}: {error}\n{where}") from error
+
+    # What a rank needs of its place (worker.Place).
+
+    def open_board(self, sizes: dict[str, int]) -> Board:
+        return self._board
+
+    def transport(self, board: Board, rank: int) -> DistributedTransport:
+        schedule, incoming = self._plan.schedule, {}
+        after = self._plan.exchange.transfers()
+        for other in range(schedule.ranks):
+            order = [step.message_out for step in program(schedule, other) if step.to == rank]
+            order += [t.message for t in after if (t.source, t.target) == (other, rank)]
+            if order:
+                incoming[other] = order
+        self._transport = DistributedTransport(incoming, self._offset, torch.device("cpu"))
+        return self._transport
+
+    def tell(self, what: str, value: Any = None) -> None:
+        if what == "measured" and self._plan.pace is not None:
+            require_keepable_pace(self._plan, {key: seconds for each in _gather(value) for key, seconds in each.items()})
+
+    def ask(self, what: str, value: Any = None) -> Any:
+        self._stop_if_cancelled()
+        if what == "batch":
+            return self._part(self._batch(value), self._rank)
+        dist.barrier()  # "ready"
+        self._going = True
+        return None
+
+    def _bring_home(self) -> None:
+        """Traces and losses to all, what the last step left to rank 0."""
+        schedule, board, rank = self._plan.schedule, self._board, self._rank
+        low, high = schedule.offsets[rank], schedule.offsets[rank + 1]
+        rows = board.trace[:, low:high].copy()
+        clocks = [TRACE.index(name) for name in ("asked", "sent", "arrived", "started", "ended")]
+        rows[:, :, clocks] += self._offset
+        everything = _gather((rows, board.losses.copy()))
+        self.traces = np.concatenate([rows for rows, _ in everything], axis=1)
+        board.losses[:] = sum(losses for _, losses in everything)
+        for step, rows in enumerate(self.traces):
+            self._progress(step, board.losses[: step + 1].sum(axis=1).tolist(), np.arange(len(schedule.kind)), rows)
+        self.last_batch = self._batch(self._plan.steps - 1)
+        results = [None] * schedule.ranks if rank == 0 else None
+        dist.gather_object(self.results[rank], results)
+        self.results = results or self.results  # elsewhere, its own
+
+
+def _join() -> None:
+    """Joins the group of all processes, unless the program has done so."""
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=timedelta(seconds=SLOWEST))
+        atexit.register(_part)
+
+
+def _part() -> None:
+    """Leaves the group; a process that ends without doing so can be aborted by gloo's own threads."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _gather(value: Any) -> list:
+    """The values of all ranks, on all ranks."""
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _offset_to_rank_0(rank: int) -> float:
+    """What this process's clock must add to show rank 0's: nothing on the same host, else found by ping-pong."""
+    hosts, offset = _gather(_host()), 0.0
+    for other in range(1, len(hosts)):
+        if hosts[other] == hosts[0] or rank not in (0, other):
+            continue
+        fastest, clock = float("inf"), torch.zeros(1, dtype=torch.float64)
+        for _ in range(PING_PONGS):
+            if rank == 0:
+                dist.recv(clock, other)
+                clock[0] = time.perf_counter()
+                dist.send(clock, other)
+                continue
+            asked = time.perf_counter()
+            dist.send(clock, 0)
+            dist.recv(clock, 0)
+            answered = time.perf_counter()
+            if answered - asked < fastest:  # the middle of the fastest is nearest to the truth
+                fastest, offset = answered - asked, clock.item() - (asked + answered) / 2
+    return offset
+
+
+def _host() -> str:
+    """Two processes with the same answer share a clock."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return platform.node()
+
+
+def _require_equal(what: str, value: Any) -> None:
+    """Raises UsageError, on every rank, unless all have the same."""
+    different = [rank for rank, other in enumerate(_gather(value)) if other != value]
+    if different:
+        raise UsageError(
+            f"Rank {different[0]} was started with another {what} than rank {dist.get_rank()}: every process must make "
+            "the same call. Seed the model with torch.manual_seed before it is built."
+        )
+
+
+def _leave(rank: int, error: BaseException) -> str:
+    """Lets go of the others, so that none waits for this rank. Returns why the first that failed did, if it was another."""
+    store, reason = dist.distributed_c10d._get_default_store(), ""
+    if isinstance(error, ConnectionError):
+        with contextlib.suppress(RuntimeError):
+            store.wait([_REASON], timedelta(seconds=1))
+            reason = "\n" + store.get(_REASON).decode()
+    elif not isinstance(error, TimeoutError):
+        store.set(_REASON, f"Rank {rank} raised {type(error).__name__}: {error}")
+    dist.destroy_process_group()
+    return reason

@@ -1,0 +1,166 @@
+"""A process per rank under torchrun: one host, or two agents that reach each other over loopback."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn import functional
+
+import pipelab
+from pipelab import errors
+
+PROGRAM = """
+import json, os, sys, time
+import torch
+from torch import nn
+import pipelab
+
+options = json.loads(sys.argv[1])
+rank = int(os.environ["RANK"])
+
+class Odd(nn.Linear):
+    calls = 0
+    def forward(self, x):
+        Odd.calls += 1
+        if Odd.calls == 3:
+            {act}
+        return super().forward(x)
+
+def causal(timeline):
+    # Whether on the common clock every result was there before it was used.
+    from pipelab.schedule.longest_path import producers
+    producer = producers(timeline.schedule)
+    used = producer >= 0
+    return bool((timeline.started[used] > timeline.ended[producer[used]] - 5e-3).all())
+
+torch.manual_seed(0)
+model = [nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), Odd(16, 16)]
+generator = torch.Generator().manual_seed(1)
+x, y = torch.randn(24, 16, generator=generator), torch.randint(16, (24,), generator=generator)
+{before}
+try:
+    run = pipelab.run(model, x, y, nn.functional.cross_entropy, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), **options)
+    answer = {{"losses": run.losses, "workers": run.workers, "transport": run.transport, "makespan": run.timeline.makespan}}
+    answer["causal"] = causal(run.timeline)
+    try:
+        answer["error"] = run.gradient_error
+        answer["weights"] = {{name: value.tolist() for name, value in run.state_dict.items()}}
+    except pipelab.PipelabError as error:
+        answer["refused"] = str(error)
+except pipelab.PipelabError as error:
+    answer = {{"failed": type(error).__name__, "text": str(error)}}
+with open(os.path.join(os.environ["ANSWERS"], str(rank)), "w") as file:
+    json.dump(answer, file)
+"""
+
+
+OTHER_CLOCKS = """
+from pipelab.engine import distributed
+true_clock = time.perf_counter
+time.perf_counter = lambda: true_clock() + 1000 * rank  # as on another host, which started at another time
+distributed._host = lambda: str(rank)
+"""
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="", **options):
+    """What each rank answered, by rank."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(act=act, before=before))
+    port, house = free_port(), os.path.dirname(os.path.dirname(pipelab.__file__))
+    environment = os.environ | {"ANSWERS": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": house}
+    options = {"schedule": "1f1b", "ranks": ranks, "microbatches": 6, "steps": 3, "timeout": 20} | options
+    agents = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes), "--node-rank", str(node),
+             "--nproc-per-node", str(ranks // nodes), "--master-addr", "127.0.0.1", "--master-port", str(port),
+             str(program), json.dumps(options)],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for node in range(nodes)
+    ]  # fmt: skip
+    said = []
+    for agent in agents:
+        try:
+            said.append(agent.communicate(timeout=90)[1])
+        finally:
+            agent.kill()
+    answers = [tmp_path / str(rank) for rank in range(ranks)]
+    assert all(answer.exists() for answer in answers), "\n".join(said)
+    return [json.loads(answer.read_text()) for answer in answers]
+
+
+def expected(**options):
+    torch.manual_seed(0)
+    layers = [torch.nn.Tanh() if i % 2 else torch.nn.Linear(16, 16) for i in range(7)]
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(24, 16, generator=generator), torch.randint(16, (24,), generator=generator)
+    return pipelab.run(
+        layers, x, y, functional.cross_entropy, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), seed=0, **options
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "ranks", "nodes"), [("1f1b", 2, 1), ("interleaved-1f1b", 3, 1), ("hanayo", 2, 2), ("chimera", 2, 1)]
+)
+def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
+    """On a V (hanayo) messages overtake one another; two agents with clocks of their own are what two hosts would be; the
+    copies of chimera sum their gradients."""
+    sizes = {"schedule": schedule, "ranks": ranks, "microbatches": 6, "steps": 3}
+    answers = torchrun(tmp_path, nodes=nodes, before=OTHER_CLOCKS if nodes > 1 else "pass", **sizes)
+    here = expected(**sizes)
+    for answer in answers:
+        assert answer["losses"] == here.losses and answer["causal"]
+        assert (answer["workers"], answer["transport"]) == ("torchrun", "torch.distributed, gloo")
+        assert answer["makespan"] == answers[0]["makespan"] and 0 < answer["makespan"] < 60
+    assert answers[0]["error"] <= 1e-5
+    for name, value in here.state_dict.items():
+        assert torch.equal(torch.tensor(answers[0]["weights"][name]), value), name
+    assert answers[1]["refused"] == "Gradients and weights are on rank 0: ask there (torch.distributed.get_rank() == 0)."
+
+
+def test_a_rank_that_raises_is_named_everywhere(tmp_path):
+    answers = torchrun(tmp_path, 3, act="raise ArithmeticError('planted')")
+    assert {answer["failed"] for answer in answers} == {"WorkerError"}
+    assert answers[2]["text"].startswith("Rank 2 raised ArithmeticError: planted\nRank 2 has computed 2F2")
+    for rank in (0, 1):
+        assert answers[rank]["text"].startswith(f"Rank {rank} lost another rank. Rank {rank} has ")
+        assert answers[rank]["text"].endswith("Rank 2 raised ArithmeticError: planted")
+
+
+def test_a_rank_that_stalls(tmp_path):
+    answers = torchrun(tmp_path, 2, act="time.sleep(8)", timeout=2)
+    assert answers[0]["failed"] == "WorkerStalled"
+    assert re.search(r"Rank 0 has waited 2\.\d s, in step 0, before 0B\d, for the result of 1B\d from rank 1", answers[0]["text"])
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "text"),
+    [
+        ("", {"ranks": 2, "schedule": "1f1b"}, "torchrun started 3 processes, but the schedule has 2 ranks"),
+        ("model[0].weight.data += rank", {}, "was started with another model than rank"),
+        ("options['microbatches'] += rank", {}, "was started with another schedule than rank"),
+        ("options['steps'] += rank", {}, "was started with another number of steps, pace, latency or seed than rank"),
+    ],
+)
+def test_processes_that_do_not_agree(tmp_path, before, options, text):
+    options = {"ranks": 3} | options
+    wanted = options.pop("ranks")
+    answers = torchrun(tmp_path, 3, before=f"options['ranks'] = {wanted}; " + (before or "pass"), **options)
+    assert {answer["failed"] for answer in answers} == {"UsageError"}
+    assert all(text in answer["text"] for answer in answers)
+
+
+def test_torchrun_is_asked_for_where_there_is_none():
+    with pytest.raises(errors.UsageError, match="needs a process per rank that torchrun has started"):
+        expected(schedule="1f1b", ranks=2, microbatches=2, workers="torchrun")
