@@ -15,17 +15,17 @@ from .simulator import Costs, Memory, simulate
 from .timeline import Timeline
 
 if TYPE_CHECKING:
-    from .engine import Run, run, start
+    from .engine import Run, evaluate, run, start
     from .plots import plot
     from .widgets import lab
 
 __version__ = version("pipelab")
 __all__ = [
     "Action", "Costs", "Kind", "Memory", "PipelabError", "Run", "Schedule", "Timeline",
-    "build", "check", "lab", "plot", "read_csv", "run", "simulate", "start",
+    "build", "check", "evaluate", "lab", "plot", "read_csv", "run", "simulate", "start",
 ]  # fmt: skip
 
-_LATE = {"Run": "engine", "run": "engine", "start": "engine", "plot": "plots", "lab": "widgets"}
+_LATE = {"Run": "engine", "evaluate": "engine", "run": "engine", "start": "engine", "plot": "plots", "lab": "widgets"}
 
 
 def __getattr__(name: str):

@@ -200,16 +200,16 @@ def check(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace) -> int:
-    from .launcher.train import as_data, as_text, speaks
+    from .launcher.train import OPTIONS, as_data, as_text, speaks
     from .launcher.train import train as train_for_real
 
     is_file = _is_file(args.schedule)
     args.ranks = args.ranks if is_file or args.ranks is not None else 2
     args.microbatches = args.microbatches if is_file or args.microbatches is not None else 4
-    for output in filter(None, (args.trace, args.html)):
+    for output in filter(None, (args.trace, args.html, args.checkpoint)):
         if not Path(output).resolve().parent.is_dir():  # said before the training, not after it
             raise UsageError(f"cannot write {output}: its folder does not exist")
-    options = ("model", "layers", "width", "steps", "seed", "pace", "timeout", "device", "workers")
+    options = ("model", "layers", "width", "steps", "seed", "pace", "timeout", "device", "workers", *OPTIONS)
     plan = load(args.schedule, args)
     if args.nnodes is not None:
         from .launcher.nodes import train_on_nodes
@@ -413,6 +413,8 @@ def only(*values: str) -> Callable[[str], str]:
 def _parser() -> Parser:
     parser = Parser(prog="pipelab", description="Pipeline parallelism: see it, predict it, run it.")
     parser.add_argument("--version", action="version", version=f"pipelab {__version__}")
+    from .launcher.train import add_options
+
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(function: Callable, summary: str, json: bool = True) -> argparse.ArgumentParser:
@@ -487,6 +489,7 @@ def _parser() -> Parser:
     added.add_argument("--master", metavar="HOST:PORT", help="where the first host listens")
     added.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches (0)")
     added.add_argument("--timeout", type=number, metavar="S", help="seconds that any wait may last")
+    add_options(added)
     added.add_argument("--trace", metavar="FILE.json", help="write the last step for chrome://tracing and Perfetto")
     added.add_argument("--html", metavar="FILE.html", help="write the last step as one animated page")
     return parser

@@ -84,7 +84,8 @@ def restored(model: nn.Sequential | Sequence[nn.Module], checkpoint: dict, path:
     try:
         whole.load_state_dict(checkpoint["model"])
     except RuntimeError as error:
-        raise UsageError(f"The checkpoint {os.fspath(path)} is of another model: {error}") from error
+        first = str(error).split("\n\t")[1]
+        raise UsageError(f"The checkpoint {os.fspath(path)} is of another model: {first}") from error
     return whole
 
 

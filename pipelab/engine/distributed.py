@@ -143,6 +143,8 @@ class TorchrunDriver(Driver):
             )
         _require_equal("schedule", schedule.to_csv())
         _require_equal("number of steps, pace, latency or seed", (plan.steps, plan.pace, plan.latency, plan.seed))
+        how = plan.recompute, plan.dtype, plan.clip, plan.first_step, plan.evaluate
+        _require_equal("way of recomputing, precision, clip or checkpoint", how)
         _require_equal("model", [float(p.detach().double().sum()) for _, _, m in plan.layers for p in m.parameters()])
         self._rank, self._offset = rank, _offset_to_rank_0(rank)
         self._board = Board(None, **self._sizes())

@@ -262,7 +262,7 @@ class Driver:
         step = int(self._board.status[rank, 0])
         if phase == WAITING and atom < 0:
             seconds = time.perf_counter() - since
-            return f"Rank {rank} has waited {seconds:.1f} s, after step {step}, for the gradients of other ranks."
+            return f"Rank {rank} has waited {seconds:.1f} s, at the end of step {step}, for what other ranks send then."
         if phase == BETWEEN or atom < 0:
             return f"Rank {rank} was between step {step} and the next."
         schedule: Schedule = self._plan.schedule

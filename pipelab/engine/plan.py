@@ -139,7 +139,7 @@ def make_plan(
     for stage in split(model, order.stages, partition):
         stages.append([(index + i, name, module) for i, (name, module) in enumerate(stage._modules.items())])
         index += len(stages[-1])
-    exchange = plan_exchange(stages, order, clip is not None)
+    exchange = plan_exchange(stages, order, clip is not None or evaluate)
     if Kind.STEP in order.kinds:
         _require_own_weights(order, stages)
     if seed is None:  # the processes of torchrun must agree

@@ -4,7 +4,8 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+
+import torch
 
 from ..schedule import Kind
 from .board import TRACE, Board
@@ -12,7 +13,7 @@ from .checkpoint import to_bytes
 from .handover import TorchJob
 from .evaluator import Evaluator
 from .interpreter import MAX_PARTS, Batch, Interpreter
-from .layers import Seeds
+from .layers import Seeds, Value
 from .pace import Pace
 from .program import Step
 from .ship import pack
@@ -63,7 +64,7 @@ class RankResult:
     before: dict[str, tuple] = field(default_factory=dict)
     state: dict[str, tuple] = field(default_factory=dict)
     optimizer: bytes | None = None
-    outputs: list[dict[int, Any]] = field(default_factory=list)
+    outputs: list[dict[int, dict]] = field(default_factory=list)
 
 
 class Rank:
@@ -114,8 +115,9 @@ class Rank:
             self._interpreter.outputs = {}
         self._interpreter.run(number, sequence, batch, Seeds(job.seed, job.first_step + number), record=True)
         if job.evaluate:
+            update.meet(torch.zeros(()), number, sequence)
             if job.outputs:
-                result.outputs.append(self._interpreter.outputs)
+                result.outputs.append({i: pack(_by_part(value)) for i, value in self._interpreter.outputs.items()})
             return
         update.sum_copies(number, sequence)
         if number == job.steps - 1:
@@ -142,6 +144,8 @@ class Rank:
         step, interpreter.step_optimizer = interpreter.step_optimizer, lambda replica, stage: self._update.clear()
         for sequence in (1, 2):
             interpreter.run(0, sequence, batch, Seeds(job.seed, job.first_step), record=True)
+            self._update.sum_copies(0, sequence)
+            self._update.meet(torch.zeros(()), 0, sequence)
         interpreter.pace, interpreter.work_clock, interpreter.done = pace, time.perf_counter, 0
         interpreter.step_optimizer = step
         board.status[job.rank] = 0
@@ -150,6 +154,11 @@ class Rank:
         self._update.clear()
         worked = board.trace[0, :, TRACE.index("worked")]
         return {step.atom: float(worked[step.atom]) for step in job.program}
+
+
+def _by_part(value: Value) -> dict[int | None, torch.Tensor]:
+    """A tuple's tensors by their place; a tensor that stands alone by None."""
+    return {None: value} if isinstance(value, torch.Tensor) else dict(enumerate(value))
 
 
 def _with_copies(stages: dict[tuple[int, int], tuple[list, Callable | None]]) -> dict:

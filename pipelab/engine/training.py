@@ -309,7 +309,11 @@ def run(*arguments, **options) -> Run:
     >>> done.gradient_error < 1e-5
     True
     """
-    going = start(*arguments, **options)
+    return finish(start(*arguments, **options))
+
+
+def finish(going: Run) -> Run:
+    """Waits for a run; an interrupt ends it and its workers first."""
     try:
         return going.wait()
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..errors import UsageError
 from ..schedule import Schedule
 from .board import WAITING
 from .interpreter import Interpreter
@@ -51,25 +52,29 @@ class Transfer(NamedTuple):
 
 @dataclass(frozen=True)
 class Exchange:
-    """All that ranks exchange between two steps. norms: number of the first message about norms (None: no clipping);
-    total: how many message numbers a step needs, its actions' included."""
+    """All that ranks exchange between two steps.
+
+    meeting: number of the first message of a meeting, in which the ranks sum a number; None where none is needed. It is
+    for clipping; and a rank that needs no other's gradients for its next step must not overtake those who have not read its
+    last messages. total: how many message numbers a step needs, its actions' included.
+    """
 
     shared: list[Shared]
-    norms: int | None
+    meeting: int | None
     ranks: int
     total: int
 
     def transfers(self) -> list[Transfer]:
         """Every transfer of the run, in the order in which each rank makes its own."""
-        return [t for shared in self.shared for t in of_shared(shared)] + self.of_norms()
+        return [t for shared in self.shared for t in of_shared(shared)] + self.of_meeting()
 
-    def of_norms(self) -> list[Transfer]:
-        """Every rank tells rank 0, which tells every rank."""
-        if self.norms is None:
+    def of_meeting(self) -> list[Transfer]:
+        """Every rank tells rank 0, which tells every rank the sum."""
+        if self.meeting is None:
             return []
         others = range(1, self.ranks)
-        up = [Transfer(rank, 0, self.norms + rank) for rank in others]
-        return up + [Transfer(0, rank, self.norms + self.ranks + rank) for rank in others]
+        up = [Transfer(rank, 0, self.meeting + rank) for rank in others]
+        return up + [Transfer(0, rank, self.meeting + self.ranks + rank) for rank in others]
 
 
 def of_shared(shared: Shared) -> list[Transfer]:
@@ -83,8 +88,11 @@ def of_shared(shared: Shared) -> list[Transfer]:
     ]
 
 
-def plan_exchange(stages: list[list[tuple[int, str, nn.Module]]], schedule: Schedule, clip: bool) -> Exchange:
-    """Who shares which parameters, from the placement and the layers of each stage as (index, name, module)."""
+def plan_exchange(stages: list[list[tuple[int, str, nn.Module]]], schedule: Schedule, meet: bool) -> Exchange:
+    """Who shares which parameters, from the placement and the layers of each stage as (index, name, module).
+
+    meet: whether ranks meet even if nothing is shared.
+    """
     homes = schedule.placement_table.tolist()
     holders: dict[nn.Parameter, dict[tuple[int, int], str]] = {}
     for replica, home in enumerate(homes):
@@ -101,7 +109,8 @@ def plan_exchange(stages: list[list[tuple[int, str, nn.Module]]], schedule: Sche
     for (_, who), names in groups.items():
         shared.append(Shared(who, tuple(zip(*names, strict=True)), first))
         first += len(who) * len(shared[-1].ranks)
-    return Exchange(shared, first if clip else None, schedule.ranks, first + 2 * schedule.ranks * clip)
+    meet = meet or bool(shared)
+    return Exchange(shared, first if meet else None, schedule.ranks, first + 2 * schedule.ranks * meet)
 
 
 class Update:
@@ -157,6 +166,8 @@ class Update:
         """Clips over all stages, then steps the optimizer, unless the schedule does, and the learning rate."""
         if self._clip is not None:
             self._clip_gradients(number, sequence)
+        else:
+            self.meet(torch.zeros(()), number, sequence)
         if not self._by_stage:
             for optimizer in self.optimizers.values():
                 optimizer.step()
@@ -183,23 +194,26 @@ class Update:
         gradients = [p.grad for p in self.all if p.grad is not None]
         own = [p.grad for p in self.all if p.grad is not None and p not in counted_elsewhere]
         total = sum((g.double().square().sum() for g in own), torch.zeros((), dtype=torch.float64))
-        for transfer in self._exchange.of_norms():
-            if transfer.source == self._rank:
-                self._transport.send(transfer.target, transfer.message, sequence, total, 0.0)
-            elif transfer.target == self._rank:
-                received = self._receive(transfer, number, sequence)
-                total = total + received if self._rank == 0 else received
-        scale = min(1.0, self._clip / (total.sqrt().item() + 1e-6))
+        scale = min(1.0, self._clip / (self.meet(total, number, sequence).sqrt().item() + 1e-6))
         for gradient in gradients:
             gradient.mul_(scale)
+
+    def meet(self, value: torch.Tensor, number: int, sequence: int) -> torch.Tensor:
+        """The sum over all ranks, in their order, where the run has meetings; all have come when it returns."""
+        for transfer in self._exchange.of_meeting():
+            if transfer.source == self._rank:
+                self._transport.send(transfer.target, transfer.message, sequence, value, 0.0)
+            elif transfer.target == self._rank:
+                received = self._receive(transfer, number, sequence)
+                value = value + received if self._rank == 0 else received
+        return value
 
     def _receive(self, transfer: Transfer, number: int, sequence: int) -> torch.Tensor:
         self._interpreter.status(number, -1, WAITING)
         try:
             arrival = self._transport.receive(transfer.message, sequence, time.perf_counter() + self._timeout)
         except TimeoutError:
-            what = "gradients" if self._exchange.norms is None or transfer.message < self._exchange.norms else "norm"
-            raise TimeoutError(f"waited {self._timeout:g} s for the {what} of rank {transfer.source}") from None
+            raise TimeoutError(f"waited {self._timeout:g} s for rank {transfer.source} at the end of the step") from None
         tensor = arrival.tensor.clone()
         self._transport.consumed(transfer.message, sequence)
         return tensor
@@ -224,6 +238,12 @@ class Update:
         names = {p: name for (_, name), p in reversed(self._parameters.items())}
         for optimizer in self.optimizers.values():
             now, index = optimizer.state_dict(), 0
+            had, has = len(saved["groups"]), len(now["param_groups"])
+            if had != has:
+                raise UsageError(
+                    f"the checkpoint was saved with {had} {'group' if had == 1 else 'groups'} of parameters, and the optimizer "
+                    f"factory makes {has}: resume with the factory that it was saved with"
+                )
             for group, old in zip(now["param_groups"], saved["groups"], strict=True):
                 group |= {k: v for k, v in old.items() if k != "params"}
             for group in optimizer.param_groups:
@@ -232,6 +252,8 @@ class Update:
                         now["state"][index] = saved["state"][names[parameter]]
                     index += 1
             optimizer.load_state_dict(now)
+        if self.schedulers and saved["scheduler"] is None:
+            raise UsageError("the checkpoint was saved without a scheduler, so there is none to go on with: leave scheduler out")
         for scheduler in self.schedulers:
             scheduler.load_state_dict(saved["scheduler"])
 

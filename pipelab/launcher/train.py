@@ -3,6 +3,7 @@
 In: a Schedule and the sizes. Out: what was measured beside what was predicted, as data and as text.
 """
 
+import argparse
 import math
 import os
 import time
@@ -25,6 +26,19 @@ CANCEL_S = 5
 """Seconds that a cancelled run gets to end its workers."""
 
 
+OPTIONS = ("optimizer", "dtype", "recompute", "clip", "checkpoint")
+"""How to train: the names of what `add_options` adds."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The flags that say how to train, rather than what or where."""
+    parser.add_argument("--optimizer", default="adam", metavar="sgd|adam|adamw", help="(adam)")
+    parser.add_argument("--dtype", default="float32", metavar="float32|bfloat16", help="bfloat16: under autocast (float32)")
+    parser.add_argument("--recompute", metavar="in-backward|early", help="run each forward again instead of keeping it")
+    parser.add_argument("--clip", type=float, metavar="X", help="largest norm of the gradients of the whole model")
+    parser.add_argument("--checkpoint", metavar="FILE", help="go on from it where it exists; written at the end")
+
+
 def train(
     plan: Schedule,
     *,
@@ -37,6 +51,11 @@ def train(
     timeout: float | None,
     device: str,
     workers: str,
+    optimizer: str,
+    dtype: str,
+    recompute: str | None,
+    clip: float | None,
+    checkpoint: str | None,
     say: Callable[[str], None],
 ) -> "Run":
     """Train and wait for the end; each finished step is said as it comes.
@@ -44,6 +63,7 @@ def train(
     Args:
         pace: seconds per F, B and perhaps W; None runs at full speed.
         timeout: seconds any wait may last; None leaves it to the engine.
+        checkpoint: a file to go on from where it exists, and to write when the training is done.
         say: takes one line of progress.
 
     Raises:
@@ -58,11 +78,13 @@ def train(
     from ..model import workload
 
     batch = plan.microbatches * math.ceil(BATCH / plan.microbatches)
-    job = workload(model, layers=layers, width=width, batch=batch, seed=seed)
+    job = workload(model, layers=layers, width=width, batch=batch, seed=seed, optimizer=optimizer)
+    resume = checkpoint if checkpoint and os.path.exists(checkpoint) else None
     run = start(
         job.model, job.batches, None, job.loss_fn,
         schedule=plan, ranks=plan.ranks, microbatches=plan.microbatches, steps=steps, optimizer=job.optimizer,
-        device=device, workers=workers, pace=pace, seed=seed, timeout=timeout,
+        device=device, workers=workers, pace=pace, seed=seed, timeout=timeout, dtype=dtype, recompute=recompute, clip=clip,
+        resume=resume,
     )  # fmt: skip
     try:
         _follow(run, steps, say)
@@ -71,6 +93,8 @@ def train(
         with suppress(RunError, TimeoutError):
             run.wait(CANCEL_S)
         raise
+    if checkpoint and speaks():
+        run.save(checkpoint)
     return run
 
 

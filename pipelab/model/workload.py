@@ -18,6 +18,12 @@ from .mlp import mlp, spirals
 from .text import VOCABULARY, standard_library_text
 
 NAMES = ["gpt", "mlp"]
+OPTIMIZERS = {
+    # Adam makes the loss of both models fall visibly within ten steps; plain SGD needs a large step and momentum for it.
+    "adam": partial(torch.optim.Adam, lr=0.003),
+    "adamw": partial(torch.optim.AdamW, lr=0.003),
+    "sgd": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+}
 SEQUENCE = 64
 """Characters the gpt reads at once."""
 
@@ -43,7 +49,9 @@ class Workload:
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
-def workload(name: str = "gpt", *, layers: int = 8, width: int = 64, batch: int = 32, seed: int = 0) -> Workload:
+def workload(
+    name: str = "gpt", *, layers: int = 8, width: int = 64, batch: int = 32, seed: int = 0, optimizer: str = "adam"
+) -> Workload:
     """Build one of the models that come with the course.
 
     Args:
@@ -52,13 +60,16 @@ def workload(name: str = "gpt", *, layers: int = 8, width: int = 64, batch: int 
         width: size of the vectors between the layers.
         batch: samples in a batch.
         seed: of the weights and of the batches.
+        optimizer: "adam", "adamw" or "sgd" (with momentum).
 
     Raises:
-        UnknownName: no such model.
+        UnknownName: no such model or optimizer.
         UsageError: an impossible size; or for "gpt" a Python without sources.
     """
     if name not in NAMES:
         raise UnknownName("model", name, NAMES)
+    if optimizer not in OPTIMIZERS:
+        raise UnknownName("optimizer", optimizer, OPTIMIZERS)
     for what, count in {"layers": layers, "width": width, "batch": batch}.items():
         if count < 1:
             raise UsageError(f"{what} must be at least 1, not {count}")
@@ -78,8 +89,7 @@ def workload(name: str = "gpt", *, layers: int = 8, width: int = 64, batch: int 
         model=model,
         batches=partial(batch_of_step, draw, batch, seed),
         loss_fn=loss_fn,
-        # Adam makes the loss of both fall visibly within ten steps; plain SGD needs hundreds.
-        optimizer=partial(torch.optim.Adam, lr=0.003),
+        optimizer=OPTIMIZERS[optimizer],
     )
 
 

@@ -111,10 +111,11 @@ def expected(**options):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "ranks", "nodes"), [("1f1b", 2, 1), ("interleaved-1f1b", 3, 1), ("hanayo", 2, 2)]
+    ("schedule", "ranks", "nodes"), [("1f1b", 2, 1), ("interleaved-1f1b", 3, 1), ("hanayo", 2, 2), ("chimera", 2, 1)]
 )
 def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
-    """On a V (hanayo) messages overtake one another; two agents with clocks of their own are what two hosts would be."""
+    """On a V (hanayo) messages overtake one another; two agents with clocks of their own are what two hosts would be; the
+    copies of chimera sum their gradients."""
     sizes = {"schedule": schedule, "ranks": ranks, "microbatches": 6, "steps": 3}
     answers = torchrun(tmp_path, nodes=nodes, before=OTHER_CLOCKS if nodes > 1 else "pass", **sizes)
     here = expected(**sizes)

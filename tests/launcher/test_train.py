@@ -102,6 +102,10 @@ def test_the_text_for_a_person(capsys):
         (["--steps", "0"], "steps is 0"),
         (["--width", "0"], "width must be at least 1, not 0"),
         (["--timeout", "0"], "timeout is 0"),
+        (["--optimizer", "lion"], "There is no optimizer 'lion'. Valid names: adam, adamw, sgd."),
+        (["--dtype", "float16"], "There is no dtype 'float16'. Did you mean 'bfloat16'?"),
+        (["--recompute", "never"], "There is no way of recomputing 'never'. Valid names: in-backward, early."),
+        (["--clip", "0"], "clip is 0"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_a_worker_starts(train, flags, message):
@@ -125,6 +129,37 @@ def test_an_asynchronous_schedule_says_why_its_gradients_are_not_compared(capsys
     assert main(["train", *SMALL, "--schedule", "pipedream", "--steps", "2"]) == 0
     out = capsys.readouterr().out
     assert "gradient error   nothing to compare with: micro-batches of one step saw weights of several versions" in out
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--optimizer", "sgd"], ["--optimizer", "adamw"], ["--dtype", "bfloat16"], ["--clip", "0.01", "--optimizer", "sgd"]],
+    ids=" ".join,
+)
+def test_how_to_train_changes_what_comes_out(train, flags):
+    base = flags[2:] if "--clip" in flags else []
+    (code, data, _), (_, plain, _) = train(*SMALL, "--steps", "3", *flags), train(*SMALL, "--steps", "3", *base)
+    assert code == 0
+    assert data["losses"] != plain["losses"] and data["losses"] == pytest.approx(plain["losses"], rel=0.5)
+    assert data["gradient_error"] <= 1e-5
+
+
+@pytest.mark.parametrize("mode", ["in-backward", "early"])
+def test_recomputing_needs_less_memory(train, mode):
+    flags = ["--schedule", "gpipe", "--steps", "2"]
+    (_, data, _), (_, plain, _) = train(*SMALL, *flags, "--recompute", mode), train(*SMALL, *flags)
+    assert data["losses"] == plain["losses"]
+    assert data["peak_activation_bytes"][0] < plain["peak_activation_bytes"][0]
+
+
+def test_a_checkpoint_is_gone_on_from(train, tmp_path):
+    file = str(tmp_path / "mlp.pt")
+    _, first, _ = train(*SMALL, "--steps", "2", "--checkpoint", file)
+    _, second, _ = train(*SMALL, "--steps", "2", "--checkpoint", file)
+    _, through, _ = train(*SMALL, "--steps", "4")
+    assert first["losses"] + second["losses"] == through["losses"]
+    code, data, _ = train(*SMALL, "--checkpoint", str(tmp_path / "nowhere" / "mlp.pt"))
+    assert code == 2 and "its folder does not exist" in data["error"]
 
 
 def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path):
