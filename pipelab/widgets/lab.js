@@ -57,6 +57,7 @@ function render({ model, el }) {
     const [causes, path, gap] = ["causes", "path", "explanation"].map((name) => model.get(name));
     viewer.picture.marks = { causes: causes.totals ? causes : null, path: path.steps ? path : null, gap: gap.cause ? gap : null };
     viewer.show(timelines, end);
+    foot.hidden = results.hidden = !current;
     pins.show(current, others, end);
     idle.show(causes, unit, viewer.picture.colours?.dark);
     explanation.show(gap, unit);
@@ -73,15 +74,17 @@ function render({ model, el }) {
     });
   };
 
+  const foot = element("div", { class: "pl-foot" }, viewer.readout, viewer.legend);
+  const results = element("div", { class: "pl-results" }, element("div", {}, viewer.numbers, formula.node), run.panel);
   el.classList.add("pipelab", "pl-lab");
   el.append(
     element("div", { class: "pl-controls" }, ...settings.nodes),
     settings.about, settings.more,
     element("div", { class: "pl-bar" }, ...run.nodes, element("span", { class: "pl-space" }), ...toggles.map(({ node }) => node), pins.button, element("span", { class: "pl-play-bar" }, ...viewer.buttons.nodes)),
     run.message, problem.node, viewer.picture.node,
-    element("div", { class: "pl-foot" }, viewer.readout, viewer.legend),
+    foot,
     explanation.node, idle.node,
-    element("div", { class: "pl-results" }, element("div", {}, viewer.numbers, formula.node), run.panel),
+    results,
     pins.node, files.node, viewer.table.node,
   );
 
