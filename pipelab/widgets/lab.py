@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import traitlets
+from ipywidgets import widget_serialization
 
 from ..errors import UsageError
 from ..plots import plot, svg, view
@@ -11,6 +12,8 @@ from ..plots.bundle import FRONTEND, bundle
 from ..simulator import Costs
 from ..timeline import Timeline
 from . import causes, output, theory
+from .builder import Builder
+from .construction import Construction
 from .panel import SETTINGS, Panel
 from .settings import Settings
 from .training import IDLE, PACE_MS, Training, measured_settings
@@ -45,6 +48,7 @@ class Lab(Panel):
     path = traitlets.Dict().tag(sync=True)
     explanation = traitlets.Dict().tag(sync=True)
     pins = traitlets.List().tag(sync=True)
+    editor = traitlets.Instance(Builder, allow_none=True).tag(sync=True, **widget_serialization)
 
     timeline: Timeline | None = None
     """The predicted timeline of the settings as they are; None while they are impossible."""
@@ -108,6 +112,15 @@ class Lab(Panel):
         """Makes a pinned configuration the current one."""
         self.apply(**Settings.parse(self.pins[index]["text"]).to_dict())
 
+    def edit(self) -> Builder:
+        """Opens the current schedule for editing by hand, below. Raises UsageError where that is impossible."""
+        with self._lock:
+            old, schedule = self.editor, self.settings.build()
+            self.editor = Builder(Construction.of(schedule), self.settings.with_changes(recompute="none"))
+        if old:
+            old.close()
+        return self.editor
+
     def figure(self):
         """The picture as a plotly Figure: the measured timeline where there is one, else the prediction."""
         return plot(self._timelines()[-1])
@@ -120,6 +133,13 @@ class Lab(Panel):
         """Hands such a file to the browser, which saves it."""
         file = output.make(format, self._timelines())
         self.send({"file": f"{self.schedule}.{file.ending}", "type": file.media_type, "text": file.text})
+
+    def _edit_or_say(self) -> None:
+        """``edit`` for the front end, which shows why it is impossible."""
+        try:
+            self.edit()
+        except UsageError as error:
+            self.send({"notice": str(error)})
 
     def _timelines(self) -> list[Timeline]:
         """What is shown, in one unit; the measured one last. Raises UsageError where the settings are impossible."""
@@ -142,6 +162,8 @@ class Lab(Panel):
             training, self._training = self._training, None
         if training:
             training.stop()
+        if self.editor:
+            self.editor.close()
         super().close()
 
     def _settle(self) -> None:
@@ -212,7 +234,7 @@ class Lab(Panel):
         {
             "run": self.run, "stop": self.stop, "apply": self.apply, "preset": self.preset, "explain": self.explain,
             "use_measured_costs": self.use_measured_costs, "pin": self.pin, "unpin": self.unpin, "use_pin": self.use_pin,
-            "export": self.export,
+            "export": self.export, "edit": self._edit_or_say,
         }[content["action"]](**arguments)  # fmt: skip
 
     def _repr_mimebundle_(self, **kwargs):
