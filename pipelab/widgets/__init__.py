@@ -6,5 +6,6 @@ In: settings from the front end or from Python. Out: `view` messages for the can
 from .builder import Builder, builder
 from .lab import Lab, lab
 from .settings import Settings
+from .sweep import sweep
 
-__all__ = ["Builder", "Lab", "Settings", "builder", "lab"]
+__all__ = ["Builder", "Lab", "Settings", "builder", "lab", "sweep"]

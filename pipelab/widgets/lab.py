@@ -16,10 +16,12 @@ from .builder import Builder
 from .construction import Construction
 from .panel import SETTINGS, Panel
 from .settings import Settings
+from .sweep import sweep
 from .training import IDLE, PACE_MS, Training, measured_settings
 
 _HERE = Path(__file__).parent
 MOST_PINS = 3
+MOST_RUNS = 50
 PANELS = ("causes", "path")
 """What is computed only while it is looked at: idle time by cause, the critical path."""
 
@@ -55,6 +57,7 @@ class Lab(Panel):
 
     def __init__(self, **settings):
         self._training: Training | None = None
+        self._runs: list[tuple[Settings, Timeline]] = []  # paced runs that have ended, the newest last
         self._drawn: dict[str, tuple[Timeline, float]] = {}  # what the picture shows: source -> timeline, its scale
         super().__init__(**settings)
         self._settle()
@@ -124,6 +127,14 @@ class Lab(Panel):
     def figure(self):
         """The picture as a plotly Figure: the measured timeline where there is one, else the prediction."""
         return plot(self._timelines()[-1])
+
+    def sweep(self, over: str, values=None, **options):
+        """``pipelab.widgets.sweep`` around these settings; on top, what this lab's paced runs with such settings measured."""
+        like = self.settings
+        free = {over: None, "schedule": None}
+        measured = [t for s, t in self._runs if s.with_changes(**free) == like.with_changes(**free)]
+        settings = {name: value for name, value in like.to_dict().items() if name != over}
+        return sweep(over, values, **{"measured": measured, "unit_s": PACE_MS / 1000, **settings, **options})
 
     def save(self, path: str | Path) -> Path:
         """Writes what is shown: .svg, .html (a page that plays), .csv (the schedule) or .json (a trace for Perfetto)."""
@@ -226,6 +237,8 @@ class Lab(Panel):
             for name, value in traits.items():
                 setattr(self, name, value)
             if timelines:
+                if training.paced:
+                    self._runs = [*self._runs[1 - MOST_RUNS :], (training.settings, timelines["measured"])]
                 self._draw(costs=costs, **timelines)
 
     def _told(self, content: dict) -> None:
