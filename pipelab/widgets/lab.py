@@ -29,8 +29,8 @@ PANELS = ("causes", "path")
 class Lab(Panel):
     """A live picture of one schedule; make one with `lab`.
 
-    Its settings are those of `Panel`, and ``paced``. At every change the kernel predicts the timeline, kept in ``timeline``. A real run
-    belongs to its settings: a change stops it and clears it.
+    Its settings are those of `Panel`, and ``paced``. At every change the kernel predicts the timeline, kept in
+    ``timeline``. A real run belongs to its settings: a change stops it and clears it.
 
     Changes may arrive on another thread than the one that runs cells, and the run publishes from its own: one lock
     guards all.
