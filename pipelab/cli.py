@@ -29,6 +29,9 @@ COST_FLAGS = {
 }
 
 
+SEARCH_FLAGS = ("memory_limit", "placement", "weight_grad_memory", "exact")
+"""Arguments that only ``auto`` takes."""
+
 MOST_RECOGNISED = 5000
 """Actions of a file that ``check`` looks up in the catalogue; more would take it seconds."""
 
@@ -122,15 +125,21 @@ def simulate(args: argparse.Namespace) -> int:
         return _compare(args)
     if args.timeline and args.json:
         raise UsageError("--timeline draws for a person and --json writes for a program: ask for one of them")
-    plan = load(args.name, args)
+    found = _search(args) if args.name == "auto" else None
+    plan = found.schedule if found else load(args.name, args)
     timeline = _simulate(plan, args)
     metrics = timeline.metrics
+    bounds = {"lower_bound": found.lower_bound, "gap": found.gap} if found else {}
     rows = [("rank", "span", "idle", "peak in flight", "until weight grad")]
     columns = ("spans", "idle", "peak_in_flight", "peak_in_flight_until_weight_grad")
     rows += [(str(rank), *map(_text, values)) for rank, values in enumerate(zip(*(metrics[c] for c in columns)))]
     lines = [
         _headline(plan),
         f"makespan         {_text(metrics['makespan'])}",
+        *((
+            f"lower_bound      {_text(found.lower_bound)}  no order of F, B, I and W within this memory takes less",
+            f"gap              {_text(found.gap)}  makespan / lower_bound − 1{': this is the optimum' * found.proven}",
+        ) if found else ()),
         f"bubble_fraction  {_text(metrics['bubble_fraction'])}  idle / (ranks × makespan)",
         f"bubble_overhead  {_text(metrics['bubble_overhead'])}  idle / busy",
         f"bubble_rate      {_text(metrics['bubble_rate'])}  1 − busy/span, on the rank with the longest span",
@@ -138,7 +147,7 @@ def simulate(args: argparse.Namespace) -> int:
         *([draw(timeline)] if args.timeline else ()),
         *(_explanation(timeline) if args.explain else ()),
     ]
-    show(args, metrics | ({"idle_by_cause": timeline.idle_by_cause} if args.explain else {}), "\n".join(lines))
+    show(args, metrics | bounds | ({"idle_by_cause": timeline.idle_by_cause} if args.explain else {}), "\n".join(lines))
     return 0
 
 
@@ -151,6 +160,7 @@ def _compare(args: argparse.Namespace) -> int:
         if not _is_file(source):
             _require_counts(source, args)  # what is no schedule, or of no size, is a mistake and not an answer
     _costs(args)  # and so is a cost that is no cost
+    _only_for_auto(sources, args)
     results = []
     for source in sources:
         try:
@@ -249,6 +259,8 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
     from .schedule import read_csv, require_legal
 
     given = {"ranks": args.ranks, "microbatches": args.microbatches, "stages_per_rank": args.stages_per_rank}
+    if getattr(args, "compare", None) is None:
+        _only_for_auto([source], args)
     if _is_file(source):
         plan = read_csv(source)
         require_legal(plan)
@@ -258,7 +270,29 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
                 raise UsageError(f"{source} has {what} = {getattr(plan, what)}, which {flag} {count} contradicts")
         return plan
     _require_counts(source, args)
+    if source == "auto" and "memory_limit" in args:
+        return _search(args).schedule
     return build(source, **given, costs=_costs(args) if "forward" in args else None)
+
+
+def _only_for_auto(sources: Sequence[str], args: argparse.Namespace) -> None:
+    for name in SEARCH_FLAGS:
+        if "auto" not in sources and getattr(args, name, None) not in (None, False):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} is for auto, which searches; {', '.join(sources)} has an order of its own")
+
+
+def _search(args: argparse.Namespace):
+    """What auto finds: the schedule, its lower bound and its gap."""
+    from .catalogue.auto import find
+
+    _require_counts("auto", args)
+    if getattr(args, "recompute", None):
+        raise UsageError("auto searches without recomputation: add the time of a recomputed forward to --input-grad instead")
+    sizes = {name: getattr(args, name) for name in ("ranks", "microbatches", "stages_per_rank", *SEARCH_FLAGS)}
+    if sizes["weight_grad_memory"] is None:
+        del sizes["weight_grad_memory"]
+    return find(**sizes, costs=_costs(args))
 
 
 def _require_counts(name: str, args: argparse.Namespace) -> None:
@@ -399,6 +433,16 @@ def _parser() -> Parser:
         for flag, summary in COST_FLAGS.items():
             added.add_argument(flag, type=number, metavar="TIME", help=summary)
 
+    def search(added: argparse.ArgumentParser) -> None:
+        auto = added.add_argument_group("for auto, the searched schedule")
+        auto.add_argument(
+            "--memory-limit", type=number, metavar="X",
+            help="activations of one micro-batch through all layers of a rank that it may hold (P, as 1F1B)",
+        )  # fmt: skip
+        auto.add_argument("--placement", metavar="loop|v", help="one stage per rank, or two in a V (loop)")
+        auto.add_argument("--weight-grad-memory", type=number, metavar="SHARE", help="share of them that W gives back (0.5)")
+        auto.add_argument("--exact", action="store_true", help="search on for the optimum, with OR-tools; small cases")
+
     added = command(lab, "open the course in JupyterLab, after a short self-check", json=False)
     added.add_argument("--port", type=int, metavar="N", help="exactly this port (default: a free one from 8888)")
     added.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
@@ -411,6 +455,7 @@ def _parser() -> Parser:
     added.add_argument("--list", action="store_true", help="the schedules there are")
     counts(added)
     costs(added)
+    search(added)
     added.add_argument("--csv", metavar="FILE", help="write CSV; - for standard output")
 
     added = command(simulate, "predict makespan, bubbles and peaks of a schedule")
@@ -418,6 +463,7 @@ def _parser() -> Parser:
     added.add_argument("--compare", metavar="NAME,NAME,…", help="several schedules side by side")
     counts(added)
     costs(added)
+    search(added)
     added.add_argument("--recompute", choices=["in-backward", "early"], help="recompute each forward before its backward")
     added.add_argument("--recompute-time", type=number, metavar="TIME", help="duration of recomputing a forward")
 

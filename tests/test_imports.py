@@ -11,11 +11,11 @@ import pytest
 import pipelab
 
 PACKAGE = Path(pipelab.__file__).parent
-HEAVY = ["torch", "plotly", "ipywidgets", "anywidget", "jupyterlab", "IPython", "multiprocessing.process"]
+HEAVY = ["torch", "plotly", "ipywidgets", "anywidget", "jupyterlab", "IPython", "multiprocessing.process", "ortools"]
 
 # The house, in the order the data flows: a room may import only rooms above it.
 ROOMS = [
-    "errors", "schedule", "timeline", "simulator", "catalogue", "model", "engine", "plots", "widgets", "launcher", "cli",
+    "errors", "schedule", "timeline", "simulator", "search", "catalogue", "model", "engine", "plots", "widgets", "launcher", "cli",
 ]  # fmt: skip
 TORCH = {"model", "engine"}
 
@@ -35,6 +35,7 @@ def loaded_by(source):
         "from pipelab.cli import main; main(['schedule', '--list'])",
         "from pipelab.cli import main; main(['schedule', '1f1b', '--ranks', '2', '--microbatches', '2'])",
         "from pipelab.cli import main; main(['simulate', 'gpipe', '--ranks', '2', '--microbatches', '2', '--json'])",
+        "from pipelab.cli import main; main(['simulate', 'auto', '--ranks', '2', '--microbatches', '2', '--json'])",
         "from pipelab.cli import main; main(['check', 'nowhere.csv'])",
         "from pipelab.cli import main; main(['train', '--schedule', 'nowhere'])",
         "import pipelab.launcher.serve, pipelab.launcher.train, pipelab.launcher.selfcheck",

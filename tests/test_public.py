@@ -29,7 +29,9 @@ def test_public_names():
 
 def test_signatures_are_the_contract():
     signatures = {name: list(inspect.signature(getattr(pipelab, name)).parameters) for name in ("build", "simulate", "run")}
-    assert signatures["build"] == ["name", "ranks", "microbatches", "stages_per_rank", "costs"]
+    assert signatures["build"] == [
+        "name", "ranks", "microbatches", "stages_per_rank", "costs", "memory_limit", "placement",
+    ]  # fmt: skip
     assert signatures["simulate"][:2] == ["schedule", "costs"]
     assert signatures["run"][:4] == ["model", "inputs", "targets", "loss_fn"]
     assert {

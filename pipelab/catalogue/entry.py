@@ -17,12 +17,17 @@ LARGEST = 100_000_000
 
 
 class Size(NamedTuple):
-    """What a schedule is built for. costs: for the schedules that depend on them; None for the defaults."""
+    """What a schedule is built for. costs: for the schedules that depend on them; None for the defaults.
+
+    memory_limit and placement ("loop" or "v"): for a searched schedule.
+    """
 
     ranks: int
     microbatches: int
     stages_per_rank: int
     costs: Costs | None = None
+    memory_limit: float | None = None
+    placement: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Entry:
     """A schedule of the catalogue.
 
     make: Size -> Schedule. stages_per_rank: the number it is built with when none is given. fixed: whether it is the only
-    one, and why, as a sentence. constraint: Size -> why it is impossible, with what is possible, or None.
+    one, and why, as a sentence. constraint: Size -> why it is impossible, with what is possible, or None. searched: whether
+    a search makes it, for any costs and within a limit of memory.
     """
 
     name: str
@@ -41,29 +47,40 @@ class Entry:
     stages_per_rank: int = 1
     fixed: str | None = "has one stage per rank"
     constraint: Callable[[Size], str | None] = lambda size: None
+    searched: bool = False
 
     def problem(
-        self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None
-    ) -> str | None:
+        self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,
+        memory_limit: float | None = None, placement: str | None = None,
+    ) -> str | None:  # fmt: skip
         """Why these counts are impossible, with what is possible; None when they are fine."""
         for what, count in (("ranks", ranks), ("micro-batches", microbatches), ("stages per rank", stages_per_rank)):
             if count is not None and (isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1):
                 return f"{count!r} {what} are impossible; the number of {what} is a whole number, 1 or more."
         if self.fixed and stages_per_rank not in (None, self.stages_per_rank):
             return f"{self.name} {self.fixed}, not {stages_per_rank}."
-        size = self._size(ranks, microbatches, stages_per_rank, costs)
+        for what, value in (("memory_limit", memory_limit), ("placement", placement)):
+            if value is not None and not self.searched:
+                return f"{self.name} takes no {what}: its order fixes that. Only auto searches for an order."
+        size = self.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
         actions = 2 * size.ranks * size.stages_per_rank * size.microbatches
         if actions > LARGEST:
             return f"{actions:,} actions or more are too many to hold in memory; at most {LARGEST:,} are possible."
         return self.constraint(size)
 
     def build(
-        self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None
-    ) -> Schedule:
-        return self.make(self._size(ranks, microbatches, stages_per_rank, costs))
+        self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,
+        memory_limit: float | None = None, placement: str | None = None,
+    ) -> Schedule:  # fmt: skip
+        return self.make(self.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement))
 
-    def _size(self, ranks: int, microbatches: int, stages_per_rank: int | None, costs: Costs | None) -> Size:
-        return Size(int(ranks), int(microbatches), int(stages_per_rank or self.stages_per_rank), costs)
+    def size(
+        self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,
+        memory_limit: float | None = None, placement: str | None = None,
+    ) -> Size:  # fmt: skip
+        """What to build for; without a number of stages per rank, the placement's or the usual one."""
+        stages = stages_per_rank or (2 if placement == "v" else self.stages_per_rank)
+        return Size(int(ranks), int(microbatches), int(stages), costs, memory_limit, placement)
 
 
 def loop(size: Size) -> dict[tuple[int, int], int]:

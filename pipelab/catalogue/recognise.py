@@ -101,6 +101,8 @@ def _candidates(schedule: Schedule, costs: Costs | None) -> Iterator[tuple[str, 
     if per_rank is None:
         return
     for known in map(entry, names()):
+        if known.searched:
+            continue  # whatever it finds for these costs has no order of its own to be known by
         if known.problem(ranks, microbatches, per_rank, costs) or known.problem(ranks, few, per_rank, costs):
             continue
         if dict(known.build(ranks, few, per_rank, costs).placement) == dict(schedule.placement):

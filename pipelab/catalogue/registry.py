@@ -4,6 +4,7 @@ from ..errors import UnknownName, UsageError
 from ..schedule import Schedule
 from ..simulator import Costs
 from .asynchronous import PIPEDREAM, PIPEDREAM_2BW
+from .auto import AUTO
 from .chimera import CHIMERA
 from .controllable_memory import V_HALF, V_MIN
 from .dual_pipe import DUALPIPE, DUALPIPE_V
@@ -21,7 +22,7 @@ _ENTRIES = {
     entry.name: entry
     for entry in (
         NAIVE, GPIPE, ONE_F_ONE_B, EAGER_1F1B, INTERLEAVED_1F1B, LOOPED_BFS, INTERLEAVED_ZB, ZB_H1, ZB_H2, ZB_1P, ZB_2P,
-        ZB_V, V_HALF, V_MIN, DUALPIPE, DUALPIPE_V, CHIMERA, HANAYO, PIPEDREAM, PIPEDREAM_2BW,
+        ZB_V, V_HALF, V_MIN, DUALPIPE, DUALPIPE_V, CHIMERA, HANAYO, PIPEDREAM, PIPEDREAM_2BW, AUTO,
     )
 }  # fmt: skip
 
@@ -39,9 +40,13 @@ def entry(name: str) -> Entry:
 
 
 def build(
-    name: str, *, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None
-) -> Schedule:
-    """Builds a schedule by name. costs: what zb-1p and zb-2p are built for; the others do not depend on them.
+    name: str, *, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,
+    memory_limit: float | None = None, placement: str | None = None,
+) -> Schedule:  # fmt: skip
+    """Builds a schedule by name. costs: what auto, zb-1p and zb-2p are built for; the others do not depend on them.
+
+    For auto only: memory_limit, the activations of one micro-batch through all of a rank's layers that it may hold
+    (default: ``ranks``, as 1F1B), and placement, "loop" (one stage per rank) or "v" (two); see ``pipelab.search.best``.
 
     >>> print(build("1f1b", ranks=2, microbatches=2).grid())
     rank 0  0F0 0F1 .   0B0 .   0B1
@@ -50,7 +55,8 @@ def build(
     Raises UnknownName for an unknown name, UsageError for impossible counts; both say what is possible.
     """
     found = entry(name)
-    problem = found.problem(ranks, microbatches, stages_per_rank, costs)
+    size = (ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
+    problem = found.problem(*size)
     if problem:
         raise UsageError(problem)
-    return found.build(ranks, microbatches, stages_per_rank, costs)
+    return found.build(*size)

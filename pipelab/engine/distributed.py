@@ -27,8 +27,9 @@ from .board import TRACE, Board
 from .driver import Driver
 from .plan import require_keepable_pace
 from .program import program
+from .rank import RankResult
 from .transport import DTYPES, Arrival
-from .worker import RankResult, run_rank
+from .worker import run_rank
 
 PING_PONGS = 100
 SLOWEST = 1800.0
@@ -42,14 +43,14 @@ _REASON = "pipelab/reason"
 class DistributedTransport:
     """Between processes that share nothing: torch.distributed's send and receive.
 
-    incoming: for each rank that sends to this one, the messages of a step in the order of its sends. offset: what this
-    process's clock must add to show rank 0's. device: where tensors are wanted.
+    incoming: for each rank that sends to this one, the messages of a step's actions in the order of its sends. exchanged:
+    the messages between two steps and who sends them. offset: what this process's clock must add to show rank 0's.
     """
 
-    def __init__(self, incoming: dict[int, list[int]], offset: float, device: torch.device):
-        self._incoming, self._offset, self._device = incoming, offset, device
-        self._source = {message: rank for rank, order in incoming.items() for message in order}
-        self._next = dict.fromkeys(incoming, 0)
+    def __init__(self, incoming: dict[int, list[int]], exchanged: dict[int, int], offset: float):
+        self._offset = offset
+        self._source = {message: rank for rank, order in incoming.items() for message in order} | exchanged
+        self._last = {order[-1] for order in incoming.values()} | exchanged.keys()
         self._headers: dict[int, tuple[Any, torch.Tensor]] = {}
         self._kept: dict[tuple[int, int], Arrival] = {}
         self._under_way: deque[tuple[Any, torch.Tensor]] = deque()
@@ -92,24 +93,23 @@ class DistributedTransport:
 
     def _take(self, source: int, deadline: float) -> None:
         """Receives the next message of a link, all parts of it, and asks for the header of the one after it."""
-        parts = self._take_one(source, self._headers.pop(source, None) or self._ask(source), deadline)
+        message, parts = self._take_one(source, self._headers.pop(source, None) or self._ask(source), deadline)
         for _ in range(1, parts):
             self._take_one(source, self._ask(source), deadline)
-        self._next[source] += 1
-        if self._next[source] % len(self._incoming[source]):  # never beyond the step: nothing is left waiting at the end
+        if message not in self._last:  # then another is sure to come: nothing is left waiting at the end
             self._headers[source] = self._ask(source)
 
-    def _take_one(self, source: int, asked: tuple[Any, torch.Tensor], deadline: float) -> int:
-        """Receives one tensor. Returns how many parts its message has."""
+    def _take_one(self, source: int, asked: tuple[Any, torch.Tensor], deadline: float) -> tuple[int, int]:
+        """Receives one tensor. Returns its message and how many parts that has."""
         work, header = asked
         _wait(work, deadline)
         message, sequence, parts, count, code, dims, *rest = _HEADER.unpack(header.numpy().tobytes())
         shape, (planned, sent) = rest[:dims], rest[_DIMS:]
-        tensor = torch.empty(shape, dtype=DTYPES[code], device=self._device)
+        tensor = torch.empty(shape, dtype=DTYPES[code])
         if count:
             _wait(dist.irecv(tensor.view(-1).view(torch.uint8), source, tag=_DATA_TAG), deadline)
         self._kept[message, sequence] = Arrival(tensor, sent - self._offset, planned - self._offset, parts)
-        return parts
+        return message, parts
 
     def _ask(self, source: int) -> tuple[Any, torch.Tensor]:
         header = torch.empty(_HEADER.size, dtype=torch.uint8)
@@ -177,14 +177,11 @@ class TorchrunDriver(Driver):
         return self._board
 
     def transport(self, board: Board, rank: int) -> DistributedTransport:
-        schedule, incoming = self._plan.schedule, {}
-        after = self._plan.exchange.transfers()
-        for other in range(schedule.ranks):
-            order = [step.message_out for step in program(schedule, other) if step.to == rank]
-            order += [t.message for t in after if (t.source, t.target) == (other, rank)]
-            if order:
-                incoming[other] = order
-        self._transport = DistributedTransport(incoming, self._offset, torch.device("cpu"))
+        schedule = self._plan.schedule
+        sent = {other: [s.message_out for s in program(schedule, other) if s.to == rank] for other in range(schedule.ranks)}
+        exchanged = {t.message: t.source for t in self._plan.exchange.transfers() if t.target == rank}
+        incoming = {other: order for other, order in sent.items() if order}
+        self._transport = DistributedTransport(incoming, exchanged, self._offset)
         return self._transport
 
     def tell(self, what: str, value: Any = None) -> None:

@@ -17,7 +17,9 @@ import numpy as np
 
 from ..errors import RunCancelled, RunError, WorkerDied, WorkerError, WorkerStalled
 from ..schedule import Kind, Schedule
+from . import handover
 from .board import BETWEEN, TRACE, WAITING, Board, create_file
+from .handover import TorchJob
 from .interpreter import MAX_PARTS, Batch
 from .plan import Plan, require_keepable_pace
 from .pool import describe_exit, host
@@ -46,9 +48,13 @@ class Driver:
         self.last_batch: Batch | None = None
         self._batches: dict[int, Batch] = {}
         self._going = False
+        self._torch: TorchJob | None = None
 
     @property
     def carrier(self) -> str:
+        """How tensors get from rank to rank."""
+        if self._plan.executor == "torch":
+            return "torch.distributed, gloo"
         return "references in one process" if self._plan.workers == "threads" else "shared memory"
 
     def cancel(self) -> None:
@@ -57,12 +63,14 @@ class Driver:
     def run(self) -> None:
         """Runs to the end. Raises RunError and its kinds, UsageError for a pace that cannot be kept."""
         plan, schedule = self._plan, self._plan.schedule
+        self._torch = TorchJob.of(schedule) if plan.executor == "torch" else None
         jobs = self._jobs()
         self._stop_if_cancelled()
         self._board = Board(None, **self._sizes())
         crew = None
         try:
-            modules, threads = [OPTIMIZER] * (plan.optimizer is not None), plan.workers == "threads"
+            modules = [OPTIMIZER] * (plan.optimizer is not None) + [handover.MODULE] * (self._torch is not None)
+            threads = plan.workers == "threads"
             crew = host().launch(self._board.descriptor, schedule.ranks, modules, threads, self._cancelled)
             self._crew, self._launched = crew, time.perf_counter()
             for control, job in zip(crew.controls, jobs, strict=True):
@@ -70,9 +78,13 @@ class Driver:
             self._watch()
             with self._lock:
                 self.traces = self._board.trace.copy()
+            if self._torch:
+                self.traces = handover.with_senders(schedule, self.traces)
         finally:
             if crew:
                 crew.end()
+            if self._torch:
+                self._torch.remove()
             with self._lock:
                 board, self._board = self._board, None
                 board.close()
@@ -129,6 +141,7 @@ class Driver:
             durations=plan.durations(rank),
             latency=plan.latency,
             timeout=plan.timeout or float("inf"),
+            torch=self._torch,
         )
 
     def _part(self, batch: Batch, rank: int) -> Batch:

@@ -1,7 +1,9 @@
 """Layers one after the other, and the loss: what every stage, and the unsplit model, computes."""
 
+import contextlib
 import functools
 import inspect
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +27,33 @@ class Seeds:
         torch.default_generator.manual_seed(hash((self.seed, self.step, layer, microbatch)) & 0x7FFF_FFFF_FFFF_FFFF)
 
 
+class Turns:
+    """The random generator is one per process: where several ranks share it, layers that draw take turns.
+
+    lock: None while a process has one rank. Whether a layer draws is seen when it first runs.
+    """
+
+    def __init__(self):
+        self.lock: threading.Lock | None = None
+        self._draws: dict[int, bool] = {}
+
+    @contextlib.contextmanager
+    def take(self, seeds: Seeds, layer: int, microbatch: int):
+        """While it lasts, the generator is the layer's, seeded for it; a layer that never draws does not wait."""
+        if self._draws.get(layer) is False:
+            yield
+            return
+        with self.lock:
+            seeds.set(layer, microbatch)
+            before = None if layer in self._draws else torch.default_generator.get_state()
+            yield
+            if before is not None:
+                self._draws[layer] = not torch.equal(before, torch.default_generator.get_state())
+
+
+TURNS = Turns()
+
+
 def run_layers(layers: list[tuple[int, nn.Module]], value: Value, seeds: Seeds | None, microbatch: int) -> Value:
     """One layer after the other, each with its own seed (without ``seeds``, as the generator stands).
 
@@ -32,12 +61,14 @@ def run_layers(layers: list[tuple[int, nn.Module]], value: Value, seeds: Seeds |
     nn.Sequential.
     """
     for index, module in layers:
-        if seeds:
-            seeds.set(index, microbatch)
-        if isinstance(value, torch.Tensor) or not _takes_several(type(module)):
-            value = module(value)
+        arguments = (value,) if isinstance(value, torch.Tensor) or not _takes_several(type(module)) else value
+        if seeds and TURNS.lock:
+            with TURNS.take(seeds, index, microbatch):
+                value = module(*arguments)
         else:
-            value = module(*value)
+            if seeds:
+                seeds.set(index, microbatch)
+            value = module(*arguments)
         if not isinstance(value, torch.Tensor):
             _require_tensors(value, f"layer {index} ({type(module).__name__})")
     return value

@@ -19,6 +19,7 @@ from ..simulator import Costs
 from ..simulator.recompute import MODES, with_recompute
 from . import checkpoint
 from .board import TRACE
+from .handover import refusal
 from .interpreter import Batch
 from .layers import Value
 from .pool import MAX_RANKS
@@ -28,6 +29,7 @@ from .update import Exchange, plan_exchange
 DEVICES = ("auto", "cpu")
 WORKERS = ("auto", "processes", "threads", "torchrun")
 DTYPES = ("float32", "bfloat16")
+EXECUTORS = ("pipelab", "torch")
 MAX_TRACE_BYTES = 4 << 30
 BUSY_SHARE = 0.4
 """How much of the processors' time paced actions may really compute: above it, neighbours delay each other."""
@@ -52,9 +54,10 @@ class Plan:
     clip: float | None
     exchange: Exchange
     steps: int
+    workers: str
+    executor: str
     first_step: int
     resumed: dict | None
-    workers: str
     pace: Costs | None
     latency: float
     recompute: bool
@@ -82,12 +85,17 @@ def make_plan(
     optimizer: Callable | None = None, scheduler: Callable | None = None, clip: float | None = None, device: str,
     workers: str, dtype: str = "float32", pace: Any = None, latency: float = 0, recompute: str | None = None,
     partition: Sequence[int] | None, seed: int | None, timeout: float | None, weight: Callable | None,
-    resume: str | os.PathLike | None = None, evaluate: bool = False, outputs: bool = False,
+    executor: str = "pipelab", resume: str | os.PathLike | None = None, evaluate: bool = False, outputs: bool = False,
 ) -> Plan:  # fmt: skip
     """Checks the arguments of ``run`` and splits the model. Raises UsageError, ScheduleError."""
-    for what, value, valid in (("device", device, DEVICES), ("kind of workers", workers, WORKERS), ("dtype", dtype, DTYPES)):
+    for what, value, valid in (
+        ("device", device, DEVICES), ("kind of workers", workers, WORKERS), ("dtype", dtype, DTYPES),
+        ("executor", executor, EXECUTORS),
+    ):  # fmt: skip
         if value not in valid:
             raise UnknownName(what, value, valid)
+    if recompute not in (None, *MODES):
+        raise UnknownName("way of recomputing", recompute, MODES)
     if workers == "auto":
         workers = "torchrun" if under_torchrun() else "processes"
     elif workers == "torchrun" and not under_torchrun():
@@ -95,8 +103,6 @@ def make_plan(
             "workers='torchrun' needs a process per rank that torchrun has started: "
             "torchrun --nproc-per-node RANKS your_script.py"
         )
-    if recompute not in (None, *MODES):
-        raise UnknownName("way of recomputing", recompute, MODES)
     if not isinstance(steps, int) or steps < 1:
         raise UsageError(f"steps is {steps!r}; a run takes a whole number of steps, 1 or more.")
     for name, value, unit in (("latency", latency, " of seconds"), ("timeout", timeout, " of seconds"), ("clip", clip, "")):
@@ -139,6 +145,9 @@ def make_plan(
     if seed is None:  # the processes of torchrun must agree
         seed = 0 if workers == "torchrun" else int.from_bytes(os.urandom(4), "little")
     batches = _batches(inputs, targets, order.microbatches, weight)
+    if executor == "torch":
+        options = {"pace": pace, "recompute": recompute, "clip": clip, "resume": resume, "latency": latency, "weight": weight}
+        _check_torch(order, batches(0), options | {"workers": workers != "processes", "dtype": dtype != "float32"})
     return Plan(
         schedule=order,
         stages=stages,
@@ -150,9 +159,10 @@ def make_plan(
         clip=clip,
         exchange=exchange,
         steps=steps,
+        workers=workers,
+        executor=executor,
         first_step=first_step,
         resumed=resumed,
-        workers=workers,
         pace=paced,
         latency=float(latency or (paced.latency if paced else 0)),
         recompute=recompute == "in-backward",
@@ -167,6 +177,13 @@ def make_plan(
 def under_torchrun() -> bool:
     """Whether torchrun (or something that sets the same variables) has started this process."""
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+
+
+def _check_torch(order: Schedule, batch: Batch, options: dict[str, Any]) -> None:
+    """Raises UsageError for what torch's own runtime cannot do."""
+    reason = refusal(order, batch.inputs) or next((f"it knows no {name}=…" for name, given in options.items() if given), None)
+    if reason:
+        raise UsageError(f"executor='torch' hands the schedule to torch.distributed.pipelining, and {reason}.")
 
 
 def _check_factories(optimizer: Callable | None, scheduler: Callable | None, clip: float | None, resume: Any) -> None:

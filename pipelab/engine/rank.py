@@ -10,6 +10,7 @@ import torch
 from ..schedule import Kind
 from .board import TRACE, Board
 from .checkpoint import to_bytes
+from .handover import TorchJob
 from .evaluator import Evaluator
 from .interpreter import MAX_PARTS, Batch, Interpreter
 from .layers import Seeds, Value
@@ -28,7 +29,8 @@ VERSIONS_KEPT = {"stashed": 1, "double": 2}
 
 @dataclass(frozen=True)
 class RankJob:
-    """All that a rank needs for a run. stages: (replica, index) -> (layers as (index, name, module), loss or None)."""
+    """All that a rank needs for a run. stages: (replica, index) -> (layers as (index, name, module), loss or None); torch:
+    where torch's own runtime is to execute it, else None."""
 
     rank: int
     sizes: dict[str, int]
@@ -50,6 +52,7 @@ class RankJob:
     durations: dict[int, float] | None
     latency: float
     timeout: float
+    torch: TorchJob | None
 
 
 @dataclass

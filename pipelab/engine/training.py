@@ -44,7 +44,6 @@ class Run:
     """
 
     device = "cpu"
-    executor = "pipelab"
 
     def __init__(self, plan: Plan, on_event: Callable[[Event], None] | None):
         self._plan = plan
@@ -58,6 +57,10 @@ class Run:
         self._lock = threading.Lock()
         self._timelines: dict[int, Timeline] = {}
         self._thread = threading.Thread(target=self._work, name="pipelab run", daemon=True)
+
+    @property
+    def executor(self) -> str:
+        return self._plan.executor
 
     @property
     def workers(self) -> str:
@@ -251,6 +254,7 @@ def start(
     device: str = "auto",
     workers: str = "auto",
     dtype: str = "float32",
+    executor: str = "pipelab",
     pace: Costs | tuple[float, ...] | None = None,
     latency: float = 0,
     recompute: str | None = None,
@@ -265,8 +269,8 @@ def start(
     plan = make_plan(
         model, inputs, targets, loss_fn, schedule=schedule, ranks=ranks, microbatches=microbatches,
         stages_per_rank=stages_per_rank, steps=steps, optimizer=optimizer, scheduler=scheduler, clip=clip, device=device,
-        workers=workers, dtype=dtype, pace=pace, latency=latency, recompute=recompute, partition=partition, seed=seed,
-        timeout=timeout, weight=weight, resume=resume,
+        workers=workers, dtype=dtype, executor=executor, pace=pace, latency=latency, recompute=recompute,
+        partition=partition, seed=seed, timeout=timeout, weight=weight, resume=resume,
     )  # fmt: skip
     run = Run(plan, on_event)
     run._thread.start()
@@ -285,14 +289,15 @@ def run(*arguments, **options) -> Run:
     schedule: a name or a Schedule; ranks, microbatches, stages_per_rank: as for ``build``. steps: how many. optimizer: a
     factory parameters -> Optimizer; without one only gradients are computed. scheduler: a factory optimizer ->
     LRScheduler, stepped once a step. clip: the largest norm of the gradients of the whole model. device: "auto" or "cpu".
-    workers: "processes", "threads" of one process, "torchrun" (this process is one of the ranks), or "auto": torchrun where
-    it has started this process, else processes. dtype: "float32" computes in the model's own precision, "bfloat16" under
-    autocast. pace: None to run at full speed, or (forward, backward[, weight gradient]) in seconds, or Costs in seconds:
-    every action really computes, then sleeps to its duration. latency: seconds added to every transfer between ranks.
-    recompute: None; "in-backward" or "early": forwards keep only their input and run once more, inside the backward or
-    before it. partition: the number of layers of each stage. seed: of the layers that draw random numbers. timeout: seconds
-    that any wait may last (default: 30, or 20 times the longest action). resume: a checkpoint of ``Run.save`` to go on
-    from; steps are numbered on. on_event: called with each finished action, from another thread.
+    workers: "processes", "threads" of one process, "torchrun" (this process is one of the ranks), or "auto": torchrun
+    where it has started this process, else processes. dtype: "float32" computes in the model's own precision, "bfloat16"
+    under autocast. executor: "pipelab", or "torch" for torch.distributed.pipelining's own runtime under the same schedule.
+    pace: None to run at full speed, or (forward, backward[, weight gradient]) in seconds, or Costs in seconds: every action
+    really computes, then sleeps to its duration. latency: seconds added to every transfer between ranks. recompute: None;
+    "in-backward" or "early": forwards keep only their input and run once more, inside the backward or before it. partition:
+    the number of layers of each stage. seed: of the layers that draw random numbers. timeout: seconds that any wait may
+    last (default: 30, or 20 times the longest action). resume: a checkpoint of ``Run.save`` to go on from; steps are
+    numbered on. on_event: called with each finished action, from another thread.
 
     Returns a finished Run. Raises UsageError and ScheduleError before anything starts; WorkerError, WorkerDied,
     WorkerStalled or RunCancelled when it does not finish. Interrupting it ends the workers.

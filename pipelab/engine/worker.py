@@ -16,6 +16,7 @@ import cloudpickle
 import torch
 
 from .board import Board
+from .layers import TURNS
 from .rank import Rank, RankJob, RankResult
 from .server import settle
 from .threads import Hub, ThreadTransport
@@ -59,6 +60,7 @@ def main(controls: list[int], board: int, wake: list[int], inboxes: list[int]) -
         work(Place(Connection(controls[0]), board, shared))
         return
     hub = Hub(len(controls))
+    TURNS.lock = threading.Lock()
     places = [Place(Connection(control), board, lambda _, rank: ThreadTransport(hub, rank)) for control in controls]
     threads = [threading.Thread(target=work, args=(place,), name=f"rank {i}") for i, place in enumerate(places)]
     for thread in threads:
@@ -90,7 +92,12 @@ def main_spawned(parent: int, controls: list[int], board: int, wake: list[int], 
 def run_rank(place: Place, job: RankJob) -> RankResult:
     """A rank's whole run: get ready, wait for the others, train."""
     board = place.open_board(job.sizes)
-    rank = Rank(job, board, place.transport(board, job.rank))
+    if job.torch is None:
+        rank = Rank(job, board, place.transport(board, job.rank))
+    else:
+        from .torch_rank import TorchRank  # a second of imports, only where it is asked for
+
+        rank = TorchRank(job, board)
     sequence, first = 0, job.batch
     if job.durations is not None:
         first = first or place.ask("batch", 0)

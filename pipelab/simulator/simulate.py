@@ -79,10 +79,10 @@ def simulate(
         bytes_held=held,
         bytes_after=after,
         bytes_sent=np.zeros(len(duration)),
-        version=versions(schedule),
         transit=None if path.arrival is None else path.arrival - ended[producer],
         memory=parts,
         memory_unit="bytes" if memory else "activations",
+        version=versions(schedule),
     )
 
 

@@ -7,6 +7,7 @@ import anywidget
 import traitlets
 
 from ..catalogue import build, entry, names
+from ..catalogue.auto import find
 from ..errors import UsageError
 from ..plots import svg, view
 from ..plots.bundle import FRONTEND, bundle
@@ -25,6 +26,9 @@ LIMITS = {
     "latency": (0, 4, 0.5),
 }
 """Sliders: smallest value, largest, step. A larger value given from Python moves the end of its slider."""
+
+QUICK = 0.005
+"""Effort of a search at every move of a slider: up to a few tenths of a second for the largest settings."""
 
 
 class Lab(anywidget.AnyWidget):
@@ -134,6 +138,9 @@ class Lab(anywidget.AnyWidget):
             return None, str(error)
 
     def _schedule(self) -> Schedule:
+        if entry(self.schedule).searched:
+            counts = {"ranks": self.ranks, "microbatches": self.microbatches}
+            return find(**counts, costs=self._costs(), effort=QUICK).schedule
         return build(self.schedule, ranks=self.ranks, microbatches=self.microbatches)
 
     def _costs(self) -> Costs:

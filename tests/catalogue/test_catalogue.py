@@ -132,6 +132,8 @@ def test_unknown_names_and_impossible_counts():
         ("chimera", (5, 5), "an even number of ranks, not 5"),
         ("zb-2p", (4, 4, 2), "has one stage per rank, not 2"),
         ("hanayo", (4, 4, 3), "an even number of stages per rank"),
+        ("auto", (4, 4, 3), "auto searches one stage per rank, or two in a V, not 3"),
+        ("auto", (1000, 1000), "among schedules of up to 100,000 actions, and these sizes make 3,000,000"),
         ("pipedream-2bw", (4, 6), r"in multiples of ranks \(4, 8, 12, …\), not 6"),
     ],
 )

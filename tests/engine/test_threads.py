@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 import pipelab
@@ -35,6 +36,18 @@ def test_threads_compute_what_processes_compute_to_the_bit(model, data, schedule
         assert torch.equal(threads.state_dict[name], value), name
     assert threads.metrics["peak_in_flight"] == processes.metrics["peak_in_flight"]
     assert threads.peak_activation_bytes == processes.peak_activation_bytes
+
+
+def test_dropout_does_not_depend_on_what_the_ranks_are(data):
+    """The random generator is one per process, so the threads that draw from it take turns."""
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.3)) if i % 2 else nn.Linear(16, 16) for i in range(8)]
+    threads, processes = (
+        run(layers, data, ranks=4, microbatches=8, seed=5, workers=workers) for workers in ("threads", "processes")
+    )
+    assert threads.losses == processes.losses
+    for name, gradient in processes.gradients.items():
+        assert torch.equal(threads.gradients[name], gradient), name
 
 
 def test_threads_are_ranks_of_one_worker(model, data):

@@ -1,0 +1,188 @@
+"""The best schedule for given costs under a limit of memory, and how far from the optimum it can be.
+
+    policies ─▶ greedy, a few micro-batches ─▶ greedy, all of them ─▶ improve ─▶ the shortest
+    known schedules that fit ───────────────────────────────────────┘            (exact: then CP-SAT)
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ..schedule import Kind, Schedule
+from ..simulator import Costs, simulate
+from ..timeline import Timeline
+from .bounds import lower_bound
+from .exact import solve
+from .greedy import Greedy, Policy, first_backwards
+from .improve import improve
+from .policies import policies
+from .problem import EXACT, WEIGHT_GRAD_MEMORY, Problem, Row, peak_memory, pose
+
+GREEDY_ACTIONS = 1_500_000
+"""Actions that the policies may place in all when they are compared: about three seconds."""
+IMPROVED_ACTIONS = 400_000
+"""Actions that improving may evaluate in all: under half a second."""
+MOST_TRIES = 1500
+FINALISTS = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found.
+
+    makespan and lower_bound in the unit of the costs: no schedule of F, B, I and W with this placement and memory is
+    shorter than lower_bound. gap: makespan / lower_bound − 1. proven: whether the makespan is known to be the optimum.
+    memory: the most that each rank holds, in the unit of the limit.
+    """
+
+    schedule: Schedule
+    timeline: Timeline
+    lower_bound: float
+    memory: list[float]
+
+    @property
+    def makespan(self) -> float:
+        return self.timeline.makespan
+
+    @property
+    def gap(self) -> float:
+        return max(0.0, self.makespan / self.lower_bound - 1) if self.lower_bound else 0.0
+
+    @property
+    def proven(self) -> bool:
+        return self.gap <= 10 * EXACT
+
+
+def best(
+    *,
+    ranks: int,
+    microbatches: int,
+    placement: str = "loop",
+    costs: Costs | None = None,
+    memory_limit: float | None = None,
+    weight_grad_memory: float = WEIGHT_GRAD_MEMORY,
+    candidates: Iterable[Schedule] = (),
+    effort: float = 1,
+    exact: bool = False,
+    time_limit: float = 60,
+) -> Found:
+    """Searches for the schedule with the shortest makespan; of equals that it meets, it takes the shortest longest span.
+
+    Searched are orders of F with I and W, and of F with B where a full backward is faster; exact also mixes them.
+
+    placement: "loop" (one stage per rank) or "v" (two). costs: per action of one stage, one number or one per stage.
+    memory_limit: activations of one micro-batch through all of a rank's layers that a rank may hold (default: ``ranks``,
+    as 1F1B); weight_grad_memory: the share of them that W gives back. candidates: known schedules, which are used if they
+    fit, so that the result is never longer. effort: how much the heuristic may try; 1 takes about a second for 8 × 24 and
+    some for 16 × 128, 0.005 a tenth of that. exact: go on with OR-tools for at most ``time_limit`` seconds.
+
+    >>> found = best(ranks=4, microbatches=8, costs=Costs(1, input_grad=1, weight_grad=1))
+    >>> found.makespan, found.lower_bound, found.proven
+    (27.0, 27.0, True)
+
+    Raises UsageError for impossible numbers, and where OR-tools is missing.
+    """
+    costs = Costs() if costs is None else costs
+    problem = pose(ranks, microbatches, placement, costs, memory_limit, weight_grad_memory)
+    bound = lower_bound(problem, costs)
+    search = Search(problem, costs, bound, effort)
+    for schedule in candidates:
+        search.offer(schedule)
+        if search.optimal:
+            break
+    search.heuristic()
+    if exact and not search.optimal:
+        bound = max(bound, search.exact(time_limit))
+    schedule, timeline = search.best
+    return Found(schedule, timeline, bound, peak_memory(schedule, weight_grad_memory))
+
+
+class Search:
+    """The shortest schedule so far. forms: the problem, and once more with full backwards where these are faster."""
+
+    def __init__(self, problem: Problem, costs: Costs, bound: float, effort: float = 1):
+        self.problem, self.costs, self.bound, self.effort = problem, costs, bound, effort
+        full = problem.with_full_backwards(costs)
+        faster = any(b < i + w for b, i, w in zip(full.times[1], *problem.times[1:]))
+        self.forms = [problem, full] if faster else [problem]
+        self.found: list[tuple[Schedule, Timeline]] = []  # the shortest first
+
+    @property
+    def best(self) -> tuple[Schedule, Timeline]:
+        return self.found[0]
+
+    @property
+    def optimal(self) -> bool:
+        return bool(self.found) and self.best[1].makespan <= self.bound * (1 + EXACT)
+
+    def offer(self, schedule: Schedule) -> None:
+        """Takes a known schedule into account if it solves the problem."""
+        problem = self.problem
+        placement = {(0, stage): problem.home(stage) for stage in range(problem.stages)}
+        if (
+            dict(schedule.placement) == placement and schedule.microbatches == problem.microbatches
+            and schedule.kinds <= {Kind.F, Kind.B, Kind.I, Kind.W} and not schedule.overlaps and schedule.weights == "one"
+            and max(peak_memory(schedule, problem.weight_grad_memory)) <= problem.limit * (1 + EXACT)
+        ):  # fmt: skip
+            self._keep(schedule)
+
+    def heuristic(self) -> None:
+        for form in self.forms:
+            if self.optimal:
+                return
+            for rows in _greedy(form, self.effort):
+                self._keep(form.schedule(rows))
+        affordable = int(self.effort * IMPROVED_ACTIONS) // (3 * self.problem.stages * self.problem.microbatches)
+        for form in self.forms if affordable else ():
+            for schedule, _ in self.found[:2]:
+                rows = _rows(form, schedule)
+                if rows and not self.optimal:
+                    self._keep(form.schedule(improve(form, rows, min(MOST_TRIES, affordable))))
+
+    def exact(self, time_limit: float) -> float:
+        """Goes on with the exact search; returns its bound."""
+        schedule, timeline = self.best
+        solution = solve(self.problem, self.costs, timeline, time_limit)
+        if solution.rows:
+            self._keep(self.problem.schedule(solution.rows))
+        return solution.bound
+
+    def _keep(self, schedule: Schedule) -> None:
+        schedule = replace(schedule, name="auto")
+        timeline = simulate(schedule, self.costs)
+        self.found.append((schedule, timeline))
+        self.found.sort(key=_length)
+        del self.found[FINALISTS:]
+
+
+def _length(found: tuple[Schedule, Timeline]) -> tuple[float, float]:
+    """The makespan, then the longest span; without the last digits, in which sums of floats differ by their order."""
+    _, timeline = found
+    return float(f"{timeline.makespan:.9g}"), max(timeline.metrics["spans"])
+
+
+def _greedy(problem: Problem, effort: float) -> list[list[Row]]:
+    """The finalists among the policies: compared on as many micro-batches as fill the pipeline twice, then run on all."""
+    few = replace(problem, microbatches=min(problem.microbatches, 2 * problem.ranks + 1))
+    first = first_backwards(problem)
+    budget = int(effort * GREEDY_ACTIONS) // (3 * problem.stages)
+    affordable = max(FINALISTS, budget // few.microbatches)
+    by_makespan: dict[float, Policy] = {}  # one policy each: those that take equally long mostly do the same
+    for policy in policies(problem)[:affordable]:
+        by_makespan.setdefault(float(f"{Greedy(few, policy, first).run().makespan:.9g}"), policy)
+    finalists = max(2, min(FINALISTS, budget // problem.microbatches))
+    ran = [Greedy(problem, by_makespan[makespan], first).run() for makespan in sorted(by_makespan)[:finalists]]
+    return [run.rows for run in ran if run.makespan < float("inf")]
+
+
+def _rows(problem: Problem, schedule: Schedule) -> list[Row] | None:
+    """A schedule as rows of the problem; None if it has other kinds of actions."""
+    kinds = {Kind.F, Kind.B} if problem.full else {Kind.F, Kind.I, Kind.W}
+    if schedule.kinds != kinds:
+        return None
+    rows = []
+    for low, high in zip(schedule.offsets[:-1], schedule.offsets[1:]):
+        row = []
+        for kind, stage, i in zip(*(c[low:high].tolist() for c in (schedule.kind, schedule.stage, schedule.microbatch))):
+            row += [(Kind.I, stage, i), (Kind.W, stage, i)] if kind == Kind.B else [(Kind(kind), stage, i)]
+        rows.append(row)
+    return rows

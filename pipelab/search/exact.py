@@ -1,0 +1,179 @@
+"""The best order of all, and a proof that it is, for small cases: a constraint program for OR-tools' CP-SAT solver.
+
+Every F, I and W is an interval. Intervals of one rank do not overlap; each starts after what it needs, latency included;
+what a rank holds is a cumulative constraint in whole units of memory. The makespan is minimised, from the best known order.
+
+Times are whole numbers of ticks. Costs that are fractions with denominators up to 10,000 are exact; others are rounded down
+to ticks of a hundred-thousandth of the work of the longest rank, so that the bound stays a bound. Micro-batches are alike, so they pass every stage in order of their numbers: no makespan is lost by that.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from ..schedule import Kind
+from ..simulator import Costs
+from ..timeline import Timeline
+from .problem import Problem, Row, per_stage
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
+
+F, I, W = 0, 1, 2  # noqa: E741 - the field's letters
+LARGEST_DENOMINATOR = 10_000
+TICKS = 100_000
+CODE = {Kind.F: F, Kind.B: I, Kind.I: I, Kind.W: W}
+INSTALL = (
+    "An exact optimum needs OR-tools, which is not installed: pip install 'pipelab[exact]'. "
+    "Without it, the heuristic finds a schedule and says how far it may be from the optimum."
+)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """rows: the best order found, None if there was no time to find any. bound: no makespan is below it."""
+
+    rows: list[Row] | None
+    bound: float
+
+
+def solve(problem: Problem, costs: Costs, timeline: Timeline, time_limit: float) -> Solution:
+    """Searches for at most ``time_limit`` seconds. timeline: of a known schedule, to start from.
+
+    Raises UsageError when OR-tools is not installed.
+    """
+    try:
+        from ortools.sat.python import cp_model
+    except ImportError:
+        raise UsageError(INSTALL) from None
+    full = per_stage(costs.durations["backward"], problem.stages)
+    tick = _tick([*(t for times in problem.times for t in times), *full, problem.latency], problem)
+    program = _Program(cp_model.CpModel(), problem, full, tick)
+    program.limit_memory()
+    program.add_hint(timeline)
+    solver = cp_model.CpSolver()
+    solver.parameters.max_time_in_seconds = time_limit
+    solver.parameters.random_seed = 0
+    status = solver.solve(program.model)
+    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return Solution(None, solver.best_objective_bound * tick if status == cp_model.UNKNOWN else 0.0)
+    return Solution(program.rows(solver), solver.best_objective_bound * tick)
+
+
+def _tick(durations: list[float], problem: Problem) -> float:
+    """The largest time of which all durations are multiples, or a small one."""
+    whole = [Fraction(d).limit_denominator(LARGEST_DENOMINATOR) for d in durations]
+    work = problem.microbatches * max(
+        sum(times[s] for times in problem.times for s in problem.stages_of(rank)) for rank in range(problem.ranks)
+    )
+    if all(math.isclose(float(w), d, rel_tol=1e-12) for w, d in zip(whole, durations)):
+        common = math.lcm(*(w.denominator for w in whole))
+        divisor = math.gcd(*(int(w * common) for w in whole)) or 1
+        if work * common / divisor < 1e9:
+            return divisor / common
+    return work / TICKS
+
+
+class _Program:
+    """The variables and constraints, by (stage, micro-batch)."""
+
+    def __init__(self, model: "cp_model.CpModel", problem: Problem, full: tuple[float, ...], tick: float):
+        self.model, self.problem, self.tick = model, problem, tick
+        self.times = [[self.ticks(t) for t in times] for times in problem.times]
+        self.full_time = [self.ticks(t) for t in full]
+        self.latency = [self.ticks(hop) for hop in problem.hops]
+        # Long enough for one micro-batch after the other, which always fits.
+        work = sum(map(sum, self.times)) + sum(self.full_time) + 2 * sum(self.latency)
+        horizon = self.horizon = work * problem.microbatches
+        cells = [(s, i) for s in range(problem.stages) for i in range(problem.microbatches)]
+        self.starts = [{c: model.new_int_var(0, horizon, "") for c in cells} for _ in (F, I, W)]
+        # Whether a backward is a full one: only where that is faster than I and W.
+        may_be_full = self.may_be_full = [b < i + w for b, i, w in zip(self.full_time, *self.times[1:])]
+        self.full = {c: model.new_bool_var("") if may_be_full[c[0]] else 0 for c in cells}
+        self.sizes = [
+            {c: self.times[F][c[0]] for c in cells},
+            {c: self.times[I][c[0]] + (self.full_time[c[0]] - self.times[I][c[0]]) * self.full[c] for c in cells},
+            {c: self.times[W][c[0]] * (1 - self.full[c]) for c in cells},
+        ]
+        self.ends = [
+            {c: self._end(self.starts[k][c], self.sizes[k][c], may_be_full[c[0]]) for c in cells} for k in (F, I, W)
+        ]
+        self.makespan = model.new_int_var(0, horizon, "makespan")
+        for cell in cells:
+            self._needs(*cell)
+            self.model.add(self.makespan >= self.ends[W][cell])
+        for rank in range(problem.ranks):
+            model.add_no_overlap([
+                model.new_interval_var(self.starts[k][s, i], self.sizes[k][s, i], self.ends[k][s, i], "")
+                for k in (F, I, W) for s in problem.stages_of(rank) for i in range(problem.microbatches)
+            ])  # fmt: skip
+        for kind in (F, I) if any(may_be_full) else (F, I, W):
+            for s, i in cells:
+                if i:
+                    model.add(self.starts[kind][s, i] >= self.ends[kind][s, i - 1])
+        model.minimize(self.makespan)
+
+    def _end(self, start: "cp_model.IntVar", size: "cp_model.LinearExprT", varies: bool) -> "cp_model.LinearExprT":
+        """The end of an action; a variable of its own where its duration is one."""
+        if not varies:
+            return start + size
+        end = self.model.new_int_var(0, self.horizon, "")
+        self.model.add(end == start + size)
+        return end
+
+    def ticks(self, time: float) -> int:
+        return math.floor(time / self.tick + 1e-6)
+
+    def _needs(self, stage: int, i: int) -> None:
+        """What each action waits for."""
+        add, starts, ends, last = self.model.add, self.starts, self.ends, self.problem.stages - 1
+        if stage:
+            add(starts[F][stage, i] >= ends[F][stage - 1, i] + self.latency[stage - 1])
+        if stage < last:
+            add(starts[I][stage, i] >= ends[I][stage + 1, i] + self.latency[stage])
+        add(starts[I][stage, i] >= ends[F][stage, i])
+        add(starts[W][stage, i] >= ends[I][stage, i])
+
+    def limit_memory(self) -> None:
+        """From the start of F to the end of I a micro-batch holds one share, to the end of W the other."""
+        problem = self.problem
+        weight = Fraction(problem.weight_grad_memory).limit_denominator(LARGEST_DENOMINATOR)
+        unit = weight.denominator
+        shares = {I: unit - weight.numerator, W: weight.numerator}
+        for rank in range(problem.ranks):
+            held, demands = [], []
+            for kind, share in shares.items():
+                for cell in ((s, i) for s in problem.stages_of(rank) for i in range(problem.microbatches)):
+                    if share:
+                        start, end = self.starts[F][cell], self.ends[kind][cell]
+                        length = self.model.new_int_var(0, self.horizon, "")
+                        held.append(self.model.new_interval_var(start, length, end, ""))
+                        demands.append(share)
+            self.model.add_cumulative(held, demands, math.floor(problem.room * unit))
+
+    def add_hint(self, timeline: Timeline) -> None:
+        """Starts from a known schedule: what it is, and that nothing longer is wanted."""
+        columns = (timeline.kind, timeline.stage, timeline.microbatch, timeline.started, timeline.ended)
+        for kind, stage, i, started, ended in zip(*(column.tolist() for column in columns)):
+            cell, start = (stage, i), self.ticks(started)
+            if kind == Kind.B:
+                self.model.add_hint(self.starts[W][cell], self.ticks(ended))
+            if self.may_be_full[stage] and kind in (Kind.B, Kind.I):
+                self.model.add_hint(self.full[cell], kind == Kind.B)
+            self.model.add_hint(self.starts[CODE[kind]][cell], start)
+        self.model.add_hint(self.makespan, self.ticks(timeline.makespan))
+
+    def rows(self, solver: "cp_model.CpSolver") -> list[Row]:
+        """The actions of each rank by their start; a full backward as B, without its W."""
+        timed = [[] for _ in range(self.problem.ranks)]
+        for (stage, i), full in self.full.items():
+            is_full = bool(solver.value(full))
+            for k, kind in ((F, Kind.F), (I, Kind.B if is_full else Kind.I), (W, Kind.W)):
+                if not (is_full and k == W):
+                    start, end = (solver.value(times[k][stage, i]) for times in (self.starts, self.ends))
+                    # What takes no time stands before what starts at the same tick, and after what it needs.
+                    way = -stage if k == I else stage
+                    timed[self.problem.home(stage)].append((start, end, k, way, stage, i, kind))
+        return [[(kind, stage, i) for *_, stage, i, kind in sorted(row)] for row in timed]

@@ -1,0 +1,162 @@
+"""One schedule, event by event: a rank that is free takes what its policy prefers among the actions that are ready.
+
+A policy orders F and I by slots of a repeating pattern: micro-batch i of a kind and stage has slot offset + i · period.
+
+    rank 0  F0 F1 F2 F3    I0    I1      period 3: every third slot is free, and a W goes there
+    rank 1     F0 F1 F2 I0 F3 I1 …       offsets 0, 1, 2, … on the way in, and one more per stage on the way back
+
+The slots say only who goes first; when an action starts follows from the costs. Source: the repeating building blocks of
+pipeline parallelism with controllable memory, Qi et al. 2024, arXiv 2405.15362, section 3, here with weight gradients
+and times left open.
+"""
+
+import math
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from ..schedule import Kind
+from .problem import EXACT, Problem, Row
+
+F, I, W = 0, 1, 2  # noqa: E741 - the field's letters
+KINDS = (Kind.F, Kind.I, Kind.W)
+
+
+class Policy(NamedTuple):
+    """What a rank prefers.
+
+    slots: offsets of F and of I, one per stage each. period: slots from one micro-batch to the next; 0 for a fixed order of
+    preference. strict: wait for the F or I of the lowest slot, rather than take a later one that is ready. in_turn: F and I
+    in turn where both are ready. delay: how many weight gradients each rank puts off before it runs one after every I
+    (late: only while it has forwards to run); None: they run only where nothing else is ready. whole: only in gaps that
+    hold them whole. punctual: no F that would delay the first I of a rank.
+    """
+
+    slots: tuple[tuple[float, ...], tuple[float, ...]]
+    period: float
+    strict: bool = False
+    in_turn: bool = False
+    delay: tuple[int, ...] | None = None
+    late: bool = False
+    whole: bool = True
+    punctual: bool = False
+
+
+class Greedy:
+    """Builds the rows of one schedule; ``makespan`` is inf when the policy came to a standstill.
+
+    A forward starts only if it fits into the memory; one on the way in of a V only if the way back still fits as well,
+    so that no rank fills up with micro-batches that cannot return.
+    """
+
+    def __init__(self, problem: Problem, policy: Policy, first_backward: list[float]):
+        p, m, stages = problem.ranks, problem.microbatches, problem.stages
+        self.problem, self.policy, self.first_backward = problem, policy, first_backward
+        self.soon = EXACT * max(map(max, problem.times))
+        self.arrives = [[[math.inf] * m for _ in range(stages)] for _ in (F, I)]
+        self.arrives[F][0] = [0.0] * m
+        self.free, self.held = [0.0] * p, [0.0] * p
+        self.rows: list[Row] = [[] for _ in range(p)]
+        self.put_off: list[list[tuple[int, int]]] = [[] for _ in range(p)]
+        self.last = [W] * p
+        self.was_backward, self.none_back = [True] * p, [True] * p
+        # Of each rank, what it runs next of each kind and stage: (slot, kind, stage, micro-batch), lowest slot first.
+        self.next = [
+            sorted((policy.slots[kind][stage], kind, stage, 0) for kind in (F, I) for stage in problem.stages_of(rank))
+            for rank in range(p)
+        ]
+        self.left = 3 * stages * m
+        self.makespan = math.inf
+
+    def run(self) -> "Greedy":
+        events = [(0.0, rank) for rank in range(self.problem.ranks)]
+        end = 0.0
+        while events:
+            now, rank = heappop(events)
+            if self.free[rank] > now + self.soon:
+                continue  # busy: it looks again when it is done
+            choice = self.choose(rank, now)
+            if choice is None:
+                continue  # it looks again when something arrives
+            self.left -= 1
+            finish = self.free[rank] = now + self.problem.times[choice[0]][choice[1]]
+            end = max(end, finish)
+            heappush(events, (finish, rank))
+            arrival = self.do(rank, *choice)
+            if arrival:
+                heappush(events, arrival)
+        if not self.left:
+            self.makespan = end
+        return self
+
+    def choose(self, rank: int, now: float) -> tuple[int, int, int] | None:
+        """The next (kind, stage, micro-batch) of a free rank, or None to wait."""
+        policy, put_off = self.policy, self.put_off[rank]
+        if policy.delay and self.last[rank] == I and len(put_off) > policy.delay[rank]:
+            if not policy.late or any(kind == F for _, kind, _, _ in self.next[rank]):
+                return W, *put_off[0]
+        problem, soon = self.problem, now + self.soon
+        turn, following, found, blocked = I if not self.was_backward[rank] else F, math.inf, None, False
+        for _, kind, stage, i in self.next[rank]:
+            at = self.arrives[kind][stage][i]
+            if kind == F:
+                need = 1 if policy.strict or stage >= problem.stages - problem.ranks else 2
+                if self.held[rank] + need > problem.room:
+                    blocked = blocked or at <= soon
+                    at = math.inf
+                elif policy.punctual and self.none_back[rank] and stage < problem.stages - 1:
+                    if max(at, now) + problem.times[F][stage] > self.first_backward[rank] + self.soon:
+                        at = math.inf
+            if at <= soon:
+                if not policy.in_turn or kind == turn:
+                    return kind, stage, i
+                found = found or (kind, stage, i)
+            elif at < following:
+                following = at
+            if policy.strict:
+                break
+        if found:
+            return found
+        if put_off and (blocked or not policy.whole or now + problem.times[W][put_off[0][0]] <= following + self.soon):
+            return W, *put_off[0]
+        return None
+
+    def do(self, rank: int, kind: int, stage: int, i: int) -> tuple[float, int] | None:
+        """Runs an action that ends when the rank is free again; returns when and on which rank its result arrives."""
+        problem = self.problem
+        self.rows[rank].append((KINDS[kind], stage, i))
+        self.last[rank] = kind
+        if kind == W:
+            self.put_off[rank].pop(0)
+            self.held[rank] -= problem.weight_grad_memory
+            return None
+        self.was_backward[rank] = kind == I
+        following = self.next[rank]
+        place = next(k for k, (_, *action) in enumerate(following) if action == [kind, stage, i])
+        slot = following.pop(place)[0]
+        if i + 1 < problem.microbatches:
+            following.append((slot + self.policy.period, kind, stage, i + 1))
+            following.sort()
+        at = self.free[rank]
+        if kind == I:
+            self.none_back[rank] = False
+            self.held[rank] -= 1 - problem.weight_grad_memory
+            self.put_off[rank].append((stage, i))
+            if stage == 0:
+                return None
+            to, at = stage - 1, at + problem.hops[stage - 1]
+        else:
+            self.held[rank] += 1
+            if stage == problem.stages - 1:
+                kind, to = I, stage
+            else:
+                to, at = stage + 1, at + problem.hops[stage]
+        self.arrives[kind][to][i] = at
+        return at, problem.home(to)
+
+
+def first_backwards(problem: Problem) -> list[float]:
+    """When each rank can start its first input gradient at the earliest, if nothing is in the way."""
+    forward, backward, _ = problem.times
+    there = sum(forward) + sum(problem.hops)
+    last = [problem.stages_of(rank)[-1] for rank in range(problem.ranks)]
+    return [there + sum(backward[stage + 1 :]) + sum(problem.hops[stage:]) for stage in last]
