@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .layers import Seeds, Value, run_layers, weighted_loss
+from .saved_bytes import SavedBytes
 from .split import Deferred, WeightGradients, kept_bytes
 from .stash import Stash
 
@@ -230,43 +231,3 @@ def _ask_for_gradients(stage: int, inputs: tuple[torch.Tensor, ...]) -> None:
         )
     for tensor in able:
         tensor.requires_grad_()
-
-
-class SavedBytes:
-    """Counts the bytes that autograd saves for the backward: each storage once, parameters and buffers not at all.
-
-    log: (place, bytes) of every tensor that was saved, in order.
-    """
-
-    def __init__(self, excluded: set[int]):
-        self._excluded = excluded
-        self.log: list[tuple[int, int]] = []
-        self._hooks = saved_tensors_hooks(self._pack, _unpack)
-
-    @property
-    def total(self) -> int:
-        return sum(dict(self.log).values())
-
-    def _pack(self, tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._excluded:
-            self.log.append((storage.data_ptr(), storage.nbytes()))
-        return tensor, tensor._version
-
-    def __enter__(self) -> "SavedBytes":
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._hooks.__exit__(*exception)
-
-
-def _unpack(saved: tuple[torch.Tensor, int]) -> torch.Tensor:
-    """Autograd's own check, which it leaves to hooks where there are some."""
-    tensor, version = saved
-    if tensor._version != version:
-        raise RuntimeError(
-            f"a tensor of shape {tuple(tensor.shape)} that the backward needs was changed in place after the forward had "
-            "saved it"
-        )
-    return tensor
