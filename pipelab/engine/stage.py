@@ -188,7 +188,9 @@ class Stage:
             self._stash.use(kept.version)
         return self._through(microbatch, kept.value, seeds, target, weight)[0]
 
-    def _through(self, microbatch: int, value: Value, seeds: Seeds, target: Value | None, weight: float) -> tuple[Value, Value]:
+    def _through(
+        self, microbatch: int, value: Value, seeds: Seeds, target: Value | None, weight: float
+    ) -> tuple[Value, Value]:
         """What the stage gives (the loss, or the output), and what its last layer returned."""
         if self._half:
             with torch.autocast((value if isinstance(value, torch.Tensor) else value[0]).device.type, torch.bfloat16):
