@@ -56,6 +56,7 @@ class Stage:
         modules = list(dict.fromkeys(m for _, layer in layers for m in layer.modules()))
         self._buffers = [(m, name) for m in modules for name, buffer in m._buffers.items() if buffer is not None]
         self._own = {t.untyped_storage().data_ptr() for _, layer in layers for t in (*layer.parameters(), *layer.buffers())}
+        self._in_place = any(getattr(module, "inplace", False) for module in modules)
         self._known: dict[tuple, int] = {}
         self.version = 0
         """Of the weights that the last action used."""
@@ -88,8 +89,14 @@ class Stage:
             output, kept.bytes = self._remember(microbatch, kept)
         else:  # what the layers count, such as BatchNorm's statistics, stands as it did when R runs them again
             kept.buffers = [module._buffers[name].clone() for module, name in self._buffers]
+            before = [t._version for t in inputs]
             with torch.no_grad():
                 output = self._compute(microbatch, kept)
+            if [t._version for t in inputs] != before:
+                raise RuntimeError(
+                    f"a layer of stage {self.index} changes its input in place, so the stage cannot run again from it: let "
+                    "the layer work on a copy, or do not recompute"
+                )
             kept.bytes = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in inputs}.values())
         self._in_flight[microbatch] = kept
         return output.detach() if isinstance(output, torch.Tensor) else tuple(t.detach() for t in output), kept.bytes
@@ -192,6 +199,8 @@ class Stage:
         self, microbatch: int, value: Value, seeds: Seeds, target: Value | None, weight: float
     ) -> tuple[Value, Value]:
         """What the stage gives (the loss, or the output), and what its last layer returned."""
+        if self._in_place:  # what came from another stage, or from the batch, is not ours to change
+            value = value.clone() if isinstance(value, torch.Tensor) else tuple(t.clone() for t in value)
         if self._half:
             with torch.autocast((value if isinstance(value, torch.Tensor) else value[0]).device.type, torch.bfloat16):
                 output = run_layers(self.layers, value, seeds, microbatch)

@@ -152,7 +152,7 @@ class Update:
             held = {i: [self._parameters[replica, name] for name in shared.names[i]] for i, replica in mine.items()}
             flat = {i: _flatten(parameters) for i, parameters in held.items()}
             like = next(iter(held.values()))
-            for at, transfer in enumerate(of_shared(shared)):
+            for transfer in of_shared(shared):
                 i = (transfer.message - shared.first) // len(shared.ranks)
                 if transfer.source == self._rank:
                     self._transport.send(transfer.target, transfer.message, sequence, flat[i], 0.0)
