@@ -131,19 +131,16 @@ class Stage:
             pairs = [pair for pair in zip(kept.roots, gradient, strict=True) if pair[0] is not None]
             if pairs:
                 torch.autograd.backward(*zip(*pairs, strict=True))
-        self.version, freed = kept.version, kept.bytes
+        self.version, freed, dx = kept.version, kept.bytes, None
+        if self.index:
+            # An input that the stage does not use has no gradient: zeros stand for it.
+            dx = [torch.zeros_like(t) if t.grad is None else t.grad for t in kept.inputs if t.requires_grad]
+            dx = dx[0] if isinstance(kept.value, torch.Tensor) else tuple(dx)
         if split:
             freed, added = self._keep_for_weights(microbatch, kept)
             more += added
         else:
             self._finish(microbatch)
-        if not self.index:
-            return None, more, freed
-        # An input that the stage does not use has no gradient: zeros stand for it.
-        if isinstance(kept.value, torch.Tensor):
-            dx = kept.value.grad
-            return torch.zeros_like(kept.value) if dx is None else dx, more, freed
-        dx = tuple(torch.zeros_like(t) if t.grad is None else t.grad for t in kept.inputs if t.requires_grad)
         return dx, more, freed
 
     def weight_gradient(self, microbatch: int) -> int:
@@ -215,7 +212,7 @@ class Stage:
             self._known[key] = kept_bytes(kept.deferred)
         activations, gradients = self._known[key]
         freed = kept.bytes - activations
-        kept.roots, kept.bytes = [], activations + gradients
+        kept.bytes, kept.roots, kept.value, kept.inputs, kept.task = activations + gradients, None, None, None, None
         return freed, gradients
 
     def _set_buffers(self, buffers: list[torch.Tensor]) -> None:
