@@ -15,7 +15,7 @@ from torch import nn
 from ..errors import UsageError
 from ..schedule import Kind, Schedule
 from ..simulator import Costs, simulate
-from ..timeline import Timeline
+from ..timeline import Timeline, gap
 from . import checkpoint, trace
 from .driver import Driver, call_in_worker
 from .layers import Seeds
@@ -112,6 +112,11 @@ class Run:
         """What the simulator expects: from the pace if the run is paced (known at once), else from the measured costs."""
         costs = replace(self._plan.pace, latency=self._plan.latency) if self._plan.pace else self.costs
         return replace(simulate(self.schedule, costs), unit="s")
+
+    @cached_property
+    def gap(self) -> dict[str, list[float]]:
+        """Measured minus predicted, in seconds, in parts that sum to it on every rank: see ``timeline.gap``."""
+        return gap(self.timeline, self.predicted)
 
     @cached_property
     def gradients(self) -> dict[str, torch.Tensor]:
