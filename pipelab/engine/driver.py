@@ -18,9 +18,10 @@ import numpy as np
 from ..errors import RunCancelled, RunError, WorkerDied, WorkerError, WorkerStalled
 from ..schedule import Kind, Schedule
 from . import handover
+from .batches import Batch
 from .board import BETWEEN, TRACE, WAITING, Board, create_file
 from .handover import TorchJob
-from .interpreter import MAX_PARTS, Batch
+from .interpreter import MAX_PARTS
 from .plan import Plan, require_keepable_pace
 from .pool import describe_exit, host
 from .program import program

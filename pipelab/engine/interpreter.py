@@ -7,12 +7,12 @@ import math
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..schedule import Action, Kind
+from .batches import Batch
 from .board import BETWEEN, COMPUTING, TRACE, WAITING, Board
 from .layers import Seeds, Value
 from .pace import Pace
@@ -24,15 +24,6 @@ MAX_PARTS = 8
 """The most tensors in a tuple between stages."""
 _ROW = struct.Struct(f"<{len(TRACE)}d")
 _STATUS = struct.Struct("<4d")
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The micro-batches of one step; a rank has the inputs or the targets only if it runs the stage that needs them."""
-
-    inputs: tuple[Value, ...] | None
-    targets: tuple[Value, ...] | None
-    weights: tuple[float, ...]
 
 
 class Interpreter:

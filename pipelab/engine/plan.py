@@ -18,10 +18,9 @@ from ..schedule.versions import versions
 from ..simulator import Costs
 from ..simulator.recompute import MODES, with_recompute
 from . import checkpoint
+from .batches import Batch, batches_of
 from .board import TRACE
 from .handover import refusal
-from .interpreter import Batch
-from .layers import Value
 from .pool import MAX_RANKS
 from .trace import second_of_pairs
 from .update import Exchange, plan_exchange
@@ -144,7 +143,7 @@ def make_plan(
         _require_own_weights(order, stages)
     if seed is None:  # the processes of torchrun must agree
         seed = 0 if workers == "torchrun" else int.from_bytes(os.urandom(4), "little")
-    batches = _batches(inputs, targets, order.microbatches, weight)
+    batches = batches_of(inputs, targets, order.microbatches, weight)
     if executor == "torch":
         options = {"pace": pace, "recompute": recompute, "clip": clip, "resume": resume, "latency": latency, "weight": weight}
         _check_torch(order, batches(0), options | {"workers": workers != "processes", "dtype": dtype != "float32"})
@@ -302,58 +301,6 @@ def _pace(pace: Any, schedule: Schedule, recompute: str | None) -> Costs | None:
     if (recompute or Kind.R in schedule.kinds) and pace.recompute == 0:
         pace = replace(pace, recompute=pace.forward)
     return with_recompute(schedule, pace, recompute)[1] if recompute else pace
-
-
-def _batches(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Callable[[int], Batch]:
-    """step -> the micro-batches of that step, each a tensor of its own."""
-    if callable(inputs):
-        if targets is not None:
-            raise UsageError("inputs is callable and gives inputs and targets of a step, so targets must be None.")
-
-        def of_step(step: int) -> Batch:
-            pair = inputs(step)
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise UsageError(f"inputs({step}) returned a {type(pair).__name__}, not (inputs, targets).")
-            return _split_batch(*pair, microbatches, weight)
-
-        return of_step
-    if targets is None:
-        raise UsageError("targets is missing: pass the targets of the batch, or a callable step -> (inputs, targets).")
-    batch = _split_batch(inputs, targets, microbatches, weight)
-    return lambda step: batch
-
-
-def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Batch:
-    for name, value in (("inputs", inputs), ("targets", targets)):
-        for part in value if type(value) is tuple and value else (value,):
-            if not isinstance(part, torch.Tensor) or part.dim() == 0:
-                raise UsageError(
-                    f"{name} must be a tensor whose first dimension is the batch, or a tuple of such tensors, "
-                    f"not {type(part).__name__}."
-                )
-    sizes = [[part.shape[0] for part in (value if type(value) is tuple else (value,))] for value in (inputs, targets)]
-    size = sizes[0][0]
-    if {*sizes[0], *sizes[1]} != {size}:
-        ins, outs = ("/".join(map(str, dict.fromkeys(each))) for each in sizes)
-        raise UsageError(f"There are {ins} inputs but {outs} targets; the first dimension of both is the batch.")
-    if microbatches > size:
-        raise UsageError(
-            f"A batch of {size} cannot be split into {microbatches} micro-batches: use at most {size}, or a larger batch."
-        )
-    xs, ys = (_pieces(value, microbatches) for value in (inputs, targets))
-    shares = [float(weight(y)) for y in ys] if weight else torch.arange(size).tensor_split(microbatches)
-    shares = shares if weight else [len(piece) for piece in shares]
-    total = sum(shares)
-    if not total > 0 or min(shares) < 0:
-        raise UsageError(f"The weights of the micro-batches are {shares}; they must be 0 or more and not all 0.")
-    return Batch(xs, ys, tuple(share / total for share in shares))
-
-
-def _pieces(value: Value, microbatches: int) -> tuple[Value, ...]:
-    """Micro-batches, each with memory of its own."""
-    if isinstance(value, torch.Tensor):
-        return tuple(piece.detach().clone() for piece in value.tensor_split(microbatches))
-    return tuple(zip(*(_pieces(part, microbatches) for part in value), strict=True))
 
 
 def gpu_names() -> list[str]:

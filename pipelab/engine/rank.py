@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import torch
 
 from ..schedule import Kind
+from .batches import Batch
 from .board import TRACE, Board
 from .checkpoint import to_bytes
 from .handover import TorchJob
 from .evaluator import Evaluator
-from .interpreter import MAX_PARTS, Batch, Interpreter
+from .interpreter import MAX_PARTS, Interpreter
 from .layers import Seeds, Value
 from .pace import Pace
 from .program import Step
