@@ -334,7 +334,7 @@ def test_an_illegal_file_is_unusable_input_elsewhere(run, csv):
         ("simulat gpipe", "invalid choice: 'simulat'"),
         ("simulate gpipe --rank 2", "unrecognized arguments: --rank 2"),
         ("train --schedule gpip", "There is no schedule 'gpip'"),
-        ("train --device cuda", "argument --device: it is one of auto, cpu, not 'cuda'"),
+        ("train --device tpu", "argument --device: it is one of auto, cpu, cuda, not 'tpu'"),
         ("train --workers fibers", "argument --workers: it is one of auto, processes, threads, torchrun, not 'fibers'"),
         ("train --pace 10", "'10' is not F,B or F,B,W in milliseconds, such as 10,20"),
         ("train --pace 10,0", "'10,0' is not F,B or F,B,W in milliseconds"),

@@ -196,7 +196,7 @@ def _train(added: argparse.ArgumentParser) -> None:
     added.add_argument("--model", default="gpt", metavar="gpt|mlp", help="(gpt)")
     added.add_argument("--layers", type=int, default=8, metavar="L", help="layers, first and last included (8)")
     added.add_argument("--width", type=int, default=64, metavar="D", help="size of the hidden vectors (64)")
-    added.add_argument("--device", type=only("auto", "cpu"), default="auto", metavar="auto|cpu")
+    added.add_argument("--device", type=only("auto", "cpu", "cuda"), default="auto", metavar="auto|cpu|cuda")
     hosts = "auto", "processes", "threads", "torchrun"
     added.add_argument("--workers", type=only(*hosts), default="auto", metavar="|".join(hosts), help="what the ranks are")
     added.add_argument("--executor", type=only("pipelab", "torch"), default="pipelab", metavar="pipelab|torch",
