@@ -18,6 +18,19 @@ class Batch:
     targets: tuple[Value, ...] | None
     weights: tuple[float, ...]
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        if device.type == "cpu":
+            return self
+        inputs, targets = (_moved(values, device) for values in (self.inputs, self.targets))
+        return Batch(inputs, targets, self.weights)
+
+
+def _moved(values: tuple[Value, ...] | None, device: torch.device) -> tuple[Value, ...] | None:
+    if values is None:
+        return None
+    return tuple(v.to(device) if isinstance(v, torch.Tensor) else tuple(t.to(device) for t in v) for v in values)
+
 
 def batches_of(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Callable[[int], Batch]:
     """step -> the micro-batches of that step, each a tensor of its own."""

@@ -56,6 +56,8 @@ class Driver:
         """How tensors get from rank to rank."""
         if self._plan.executor == "torch":
             return "torch.distributed, gloo"
+        if self._plan.device == "cuda":
+            return "device copies behind events"
         return "references in one process" if self._plan.workers == "threads" else "shared memory"
 
     def cancel(self) -> None:
@@ -142,6 +144,7 @@ class Driver:
             durations=plan.durations(rank),
             latency=plan.latency,
             timeout=plan.timeout or float("inf"),
+            device=plan.device,
             torch=self._torch,
         )
 

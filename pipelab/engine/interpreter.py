@@ -13,7 +13,8 @@ import torch
 
 from ..schedule import Action, Kind
 from .batches import Batch
-from .board import BETWEEN, COMPUTING, TRACE, WAITING, Board
+from .board import BETWEEN, COMPUTING, WAITING, Board
+from .clock import HostClock
 from .layers import Seeds, Value
 from .pace import Pace
 from .program import Step
@@ -22,7 +23,6 @@ from .transport import Arrival, Transport
 
 MAX_PARTS = 8
 """The most tensors in a tuple between stages."""
-_ROW = struct.Struct(f"<{len(TRACE)}d")
 _STATUS = struct.Struct("<4d")
 
 
@@ -34,11 +34,11 @@ class Interpreter:
 
     def __init__(
         self, rank: int, steps: list[Step], stages: dict[tuple[int, int], Stage], transport: Transport, board: Board,
-        pace: Pace, timeout: float, stride: int,
+        pace: Pace, timeout: float, stride: int, clock: HostClock,
     ):  # fmt: skip
         self.rank, self.steps, self.stages = rank, steps, stages
         self.transport, self._board, self._timeout, self._stride = transport, board, timeout, stride
-        self.pace, self.work_clock = pace, time.perf_counter
+        self.pace, self.clock, self.work_clock = pace, clock, time.perf_counter
         self.step_optimizer: Callable[[int, int], None] = lambda replica, stage: None
         self.outputs: dict[int, Value] | None = None
         """Where evaluation puts what the last stage returns, by micro-batch; None: it is not wanted."""
@@ -56,9 +56,7 @@ class Interpreter:
         self._borrowed: dict[tuple[int, int], tuple[int, Value]] = {}  # (stage, micro-batch) -> its input and the message
         self._held = 0
         self._status_at = 8 * board.status.shape[1] * rank
-        self.done = 0
-        self._trace_at = board.trace.ctypes.data - np.frombuffer(board.memory, np.uint8, 1).ctypes.data
-        self._row_bytes = 8 * len(TRACE)
+        self._unread: list[tuple[Step, torch.Tensor]] = []  # losses that a GPU has still to compute
 
     def run(self, number: int, sequence: int, batch: Batch, seeds: Seeds, record: bool) -> None:
         """One training step: gradients are added to ``.grad``.
@@ -70,9 +68,9 @@ class Interpreter:
         self.pace.new_step()
         for stage in self.stages.values():
             stage.begin()
-        row = self._trace_at + number * self._board.trace.shape[1] * self._row_bytes
-        clock, work_clock, memory = time.perf_counter, self.work_clock, self._board.memory
-        ended = clock()
+        clock, stamp, work_clock = self.clock, self.clock.stamp, self.work_clock
+        clock.begin(number)
+        ended = stamp()
         for cell in self._cells:
             asked, sent, planned, values = ended, None, 0.0, []
             for step in cell:
@@ -80,10 +78,11 @@ class Interpreter:
                 if step.message_in is not None:
                     self.status(number, step.atom, WAITING)
                     value, arrival = self._receive(step)
-                    sent, planned = max(sent or arrival.sent, arrival.sent), max(planned, arrival.planned)
+                    sent = arrival.sent if sent is None else clock.later(sent, arrival.sent)
+                    planned = max(planned, arrival.planned)
                 values.append(value)
             self.pace.begin(cell[0].atom, sent, planned)
-            started, work_began = clock(), work_clock()
+            started, work_began = stamp(), work_clock()
             results, freed = [], 0
             for step, value in zip(cell, values):
                 self.status(number, step.atom, COMPUTING)
@@ -91,21 +90,25 @@ class Interpreter:
                 results.append((output, self.stages[step.replica, step.stage].version))
                 self._held += kept
                 freed += gone
+            if clock.settle:
+                clock.settle()
             worked, held = work_clock() - work_began, self._held
             planned_end = self.pace.finish()
-            ended = clock()
+            ended = stamp()
             self._held -= freed
             for step, (output, version) in zip(cell, results):
                 sent_bytes = 0 if output is None else self._hand_over(step, output, planned_end)
                 if record:
-                    _ROW.pack_into(
-                        memory, row + step.atom * self._row_bytes, asked, asked if sent is None else sent, started, started,
-                        ended, worked, held, self._held, sent_bytes, version,
+                    clock.write(
+                        step.atom, asked, asked if sent is None else sent, started, ended,
+                        worked, held, self._held, sent_bytes, version,
                     )  # fmt: skip
-                    self.done += 1
-                    self._board.status[self.rank, 4] = self.done
                 asked = sent = started  # of a pair, the first carries the wait and the work
                 worked = 0.0
+        clock.finish()
+        while self._unread:
+            step, loss = self._unread.pop()
+            self._set_loss(step, loss.item(), None)
         self.status(number, -1, BETWEEN)
 
     def status(self, number: int, atom: int, phase: float) -> None:
@@ -213,13 +216,23 @@ class Interpreter:
             self._consumed(*borrowed)
 
     def _note_loss(self, step: Step, output: torch.Tensor, value: Value) -> None:
-        self._losses[step.microbatch] = loss = output.item()
+        if output.is_cuda:  # to read it now would make the host wait
+            self._unread.append((step, output))
+        else:
+            self._set_loss(step, output.item(), value)
+
+    def _set_loss(self, step: Step, loss: float, value: Value | None) -> None:
+        self._losses[step.microbatch] = loss
         if not math.isfinite(loss):
-            parts = (value,) if isinstance(value, torch.Tensor) else value
-            finite = all(bool(t.isfinite().all()) for t in parts)
+            where = f"it was computed by stage {step.stage}."
+            if value is not None:
+                parts = (value,) if isinstance(value, torch.Tensor) else value
+                finite = all(bool(t.isfinite().all()) for t in parts)
+                where = f"the input of stage {step.stage}, which computed it, " + (
+                    "was finite, so it arose there." if finite else "was not finite either, so it arose on a stage before."
+                )
             raise FloatingPointError(
-                f"the loss of micro-batch {step.microbatch} is {loss}; the input of stage {step.stage}, which computed it, "
-                + ("was finite, so it arose there." if finite else "was not finite either, so it arose on a stage before.")
-                + " Its gradients would spoil every weight for good, so the run ends here. Often the learning rate is too "
-                "large (a smaller one, or clip=1.0), the loss divides by 0 or takes its logarithm, or the data holds nan."
+                f"the loss of micro-batch {step.microbatch} is {loss}; {where} Its gradients would spoil every weight for "
+                "good, so the run ends here. Often the learning rate is too large (a smaller one, or clip=1.0), "
+                "the loss divides by 0 or takes its logarithm, or the data holds nan."
             )

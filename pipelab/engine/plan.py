@@ -25,7 +25,7 @@ from .pool import MAX_RANKS
 from .trace import second_of_pairs
 from .update import Exchange, plan_exchange
 
-DEVICES = ("auto", "cpu")
+DEVICES = ("auto", "cpu", "cuda")
 WORKERS = ("auto", "processes", "threads", "torchrun")
 DTYPES = ("float32", "bfloat16")
 EXECUTORS = ("pipelab", "torch")
@@ -53,6 +53,7 @@ class Plan:
     clip: float | None
     exchange: Exchange
     steps: int
+    device: str
     workers: str
     executor: str
     first_step: int
@@ -95,13 +96,7 @@ def make_plan(
             raise UnknownName(what, value, valid)
     if recompute not in (None, *MODES):
         raise UnknownName("way of recomputing", recompute, MODES)
-    if workers == "auto":
-        workers = "torchrun" if under_torchrun() else "processes"
-    elif workers == "torchrun" and not under_torchrun():
-        raise UsageError(
-            "workers='torchrun' needs a process per rank that torchrun has started: "
-            "torchrun --nproc-per-node RANKS your_script.py"
-        )
+    device, workers = _where(device, workers, executor)
     if not isinstance(steps, int) or steps < 1:
         raise UsageError(f"steps is {steps!r}; a run takes a whole number of steps, 1 or more.")
     for name, value, unit in (("latency", latency, " of seconds"), ("timeout", timeout, " of seconds"), ("clip", clip, "")):
@@ -158,6 +153,7 @@ def make_plan(
         clip=clip,
         exchange=exchange,
         steps=steps,
+        device=device,
         workers=workers,
         executor=executor,
         first_step=first_step,
@@ -171,6 +167,26 @@ def make_plan(
         evaluate=evaluate,
         outputs=outputs,
     )
+
+
+def _where(device: str, workers: str, executor: str) -> tuple[str, str]:
+    """The device and the kind of workers that "auto" stands for: GPUs by threads where there are any. Raises UsageError."""
+    gpus = torch.cuda.device_count()
+    if device == "cuda" and not gpus:
+        raise UsageError("device='cuda', but torch sees no GPU here: leave device out to run on the processor.")
+    if workers == "auto":
+        by_threads = device == "cuda" or (device == "auto" and gpus and executor == "pipelab")
+        workers = "torchrun" if under_torchrun() else "threads" if by_threads else "processes"
+    elif workers == "torchrun" and not under_torchrun():
+        raise UsageError(
+            "workers='torchrun' needs a process per rank that torchrun has started: "
+            "torchrun --nproc-per-node RANKS your_script.py"
+        )
+    if device == "cuda" and workers != "threads":
+        raise UsageError(f"GPUs are driven by threads of one process, one per rank, not by workers={workers!r}.")
+    if device == "auto":
+        device = "cuda" if gpus and workers == "threads" else "cpu"
+    return device, workers
 
 
 def under_torchrun() -> bool:
