@@ -34,7 +34,7 @@ def train(model=None, data=None, loss=functional.cross_entropy, **options):
         ({"stages_per_rank": 2}, "1f1b has one stage per rank, not 2"),
         ({"steps": 0}, "steps is 0"),
         ({"steps": 10**8}, "GiB: use at most"),
-        ({"device": "tpu"}, "There is no device 'tpu'. Valid names: auto, cpu, cuda."),
+        ({"device": "tpu"}, "There is no device 'tpu'. Did you mean 'cpu'? Valid names: auto, cpu, cuda."),
         ({"workers": "fibers"}, "There is no kind of workers 'fibers'. Valid names: auto, processes, threads, torchrun."),
         ({"partition": [3, 3]}, "adds up to 6 layers, but the model has 4"),
         ({"timeout": 0}, "timeout is 0"),
