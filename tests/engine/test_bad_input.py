@@ -47,6 +47,7 @@ def train(model=None, data=None, loss=functional.cross_entropy, **options):
         ({"scheduler": torch.optim.lr_scheduler.ConstantLR}, "scheduler without an optimizer changes nothing"),
         ({"clip": 1.0}, "clip without an optimizer changes nothing"),
         ({"clip": 0, "optimizer": torch.optim.Adam}, "clip is 0, which leaves nothing of the gradients"),
+        ({"pace": pipelab.Costs(0.1, bandwidth=1)}, "A paced run knows one latency between ranks"),
         ({"clip": -1}, "clip is -1; it is a finite number, 0 or more."),
         ({"dtype": "float16"}, "There is no dtype 'float16'. Did you mean 'bfloat16'? Valid names: float32, bfloat16."),
         ({"recompute": "always"}, "There is no way of recomputing 'always'. Valid names: in-backward, early."),
