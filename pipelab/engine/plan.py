@@ -314,13 +314,15 @@ def _pace(pace: Any, schedule: Schedule, recompute: str | None) -> Costs | None:
         pace = Costs(*parts) if len(parts) == 2 else Costs(parts[0], backward=parts[1] + parts[2], weight_grad=parts[2])
     if pace.durations["forward"] == 0 or pace.durations["backward"] == 0:
         raise UsageError("A pace of 0 seconds is no pace: leave pace out to run at full speed.")
+    if isinstance(pace.latency, tuple) or pace.bandwidth is not None:
+        raise UsageError("A paced run knows one latency between ranks: the simulator alone knows links that differ or fill up.")
     if (recompute or Kind.R in schedule.kinds) and pace.recompute == 0:
         pace = replace(pace, recompute=pace.forward)
     return with_recompute(schedule, pace, recompute)[1] if recompute else pace
 
 
 def gpu_names() -> list[str]:
-    """The GPUs of this machine, by name. Runs use the processor for now."""
+    """The GPUs of this machine, by name."""
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
