@@ -53,7 +53,7 @@ class Interpreter:
             else:
                 self._cells.append([step])
         self._local: dict[tuple[bool, int, int], Value] = {}  # (forward?, stage, micro-batch) -> its input
-        self._borrowed: dict[tuple[int, int], tuple[int, Value]] = {}  # (stage, micro-batch) -> its input and the message
+        self._borrowed: dict[tuple[int, int], tuple[int, int]] = {}  # (stage, micro-batch) -> its input's message and tensors
         self._held = 0
         self._status_at = 8 * board.status.shape[1] * rank
         self._unread: list[tuple[Step, torch.Tensor]] = []  # losses that a GPU has still to compute
@@ -152,8 +152,8 @@ class Interpreter:
             self.transport.send(step.to, message, self._sequence, tensor, planned, parts=len(output))
         return sum(tensor.nbytes for tensor in output)
 
-    def _consumed(self, message: int, value: Value) -> None:
-        for k in range(1 if isinstance(value, torch.Tensor) else len(value)):
+    def _consumed(self, message: int, tensors: int) -> None:
+        for k in range(tensors):
             self.transport.consumed(self.part(message, k), self._sequence)
 
     def _input(self, step: Step, value: Value | None) -> Value:
@@ -167,7 +167,7 @@ class Interpreter:
         stage = self.stages[step.replica, step.stage]
         target = self._batch.targets[step.microbatch] if stage.loss else None
         if step.message_in is not None:  # read in place, so it stays until the backward is done
-            self._borrowed[step.stage, step.microbatch] = step.message_in, value
+            self._borrowed[step.stage, step.microbatch] = step.message_in, _tensors(value)
         value = self._input(step, value)
         output, kept = stage.forward(
             step.microbatch, value, self._seeds, target, self._batch.weights[step.microbatch],
@@ -204,7 +204,7 @@ class Interpreter:
         if gradient is not None:
             received = gradient  # a copy of it: autograd may keep a view of it as the gradient of a parameter
             gradient = received.clone() if isinstance(received, torch.Tensor) else tuple(t.clone() for t in received)
-            self._consumed(step.message_in, received)
+            self._consumed(step.message_in, _tensors(received))
         elif not stage.loss:
             gradient = self._local.pop((False, step.stage, step.microbatch))
         return stage.backward(step.microbatch, gradient, split=split)
@@ -236,3 +236,7 @@ class Interpreter:
                 "good, so the run ends here. Often the learning rate is too large (a smaller one, or clip=1.0), "
                 "the loss divides by 0 or takes its logarithm, or the data holds nan."
             )
+
+
+def _tensors(value: Value) -> int:
+    return 1 if isinstance(value, torch.Tensor) else len(value)
