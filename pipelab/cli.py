@@ -195,7 +195,27 @@ def doctor(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {function.__name__: function for function in (lab, doctor, schedule, simulate, check, train)}
+def grade(args: argparse.Namespace) -> int:
+    from .grading.command import grade_class, grade_one
+
+    if (args.submissions is None) != (args.out is None):
+        raise UsageError("--submissions and --out need each other: where the class's folders are, and where its results go")
+    data, text, files = (grade_class if args.submissions else grade_one)(args, say)
+    for name, content in files.items():
+        write(name, content)
+    show(args, data, text)
+    return 0
+
+
+def handout(args: argparse.Namespace) -> int:
+    from .grading import handout as hand_out
+
+    folder = hand_out(args.folder, args.exercises)
+    show(args, {"folder": str(folder)}, f"the students' copy is in {folder}")
+    return 0
+
+
+COMMANDS = {function.__name__: function for function in (lab, doctor, schedule, simulate, check, train, grade, handout)}
 
 
 # What the commands share.

@@ -29,6 +29,12 @@ MEMORY_FLAGS = {
     "--gradient-bytes": "their gradients (0)",
     "--optimizer-bytes": "the optimizer's state (0)",
 }
+REPORTS = {
+    "--junit": "write JUnit XML",
+    "--gradescope": "write Gradescope's results.json",
+    "--markdown": "write feedback for a student",
+    "--classroom": "write what GitHub Classroom's reporter reads",
+}
 SEARCH_FLAGS = ("memory_limit", "placement", "weight_grad_memory", "exact")
 """Arguments of ``auto``; ``weight_grad_memory`` also goes with bytes."""
 
@@ -121,6 +127,8 @@ def parser(commands: Mapping[str, Callable]) -> Parser:
     _simulate(command("simulate", "predict makespan, bubbles and peaks of a schedule"))
     _check(command("check", "say whether a schedule can run, and if not, why"))
     _train(command("train", "train a small model for real under a schedule; measured beside predicted"))
+    _grade(command("grade", "grade exercises, or a whole class"))
+    _handout(command("handout", "the students' copy of notebooks and exercises"))
     return top
 
 
@@ -187,6 +195,22 @@ def _check(added: argparse.ArgumentParser) -> None:
         "--transport", choices=["tagged", "ordered", "blocking"], default="tagged",
         help="what carries the messages: any that is asked for, in the order of sends (NCCL), or sends that block (tagged)",
     )  # fmt: skip
+
+
+def _grade(added: argparse.ArgumentParser) -> None:
+    added.add_argument("numbers", nargs="*", metavar="NN", help="exercises (all)")
+    added.add_argument("--exercises", metavar="DIR", help="where they are (the nearest folder of that name)")
+    added.add_argument("--student", metavar="ID", help="sizes and data of some tests follow from it")
+    added.add_argument("--seconds", type=number, default=60, metavar="S", help="that a test may take (60)")
+    added.add_argument("--submissions", metavar="DIR", help="grade a class: a folder per student")
+    added.add_argument("--out", metavar="DIR", help="where a class's results and its grade book go")
+    for flag, what in REPORTS.items():
+        added.add_argument(flag, metavar="FILE", help=what)
+
+
+def _handout(added: argparse.ArgumentParser) -> None:
+    added.add_argument("folder", metavar="DIR")
+    added.add_argument("--exercises", metavar="DIR", help="where the exercises are (the nearest folder of that name)")
 
 
 def _train(added: argparse.ArgumentParser) -> None:
