@@ -14,13 +14,14 @@ import json
 import os
 import re
 import secrets
-import selectors
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,8 @@ START_SECONDS = 120.0
 """That a process may take until its first test, torch's import included."""
 MEMORY = 4 << 30
 FILE = 256 << 20
+LOOK = 0.1
+"""Seconds between two looks whether the process still lives."""
 KEPT = 20_000
 """Characters of output that are kept: the last ones."""
 _PARAMETERS = re.compile(r"\[.*\]$", re.DOTALL)
@@ -57,12 +60,9 @@ def supervise(
     """Grades one exercise. submission: the folder that holds the student's file instead of the exercise's own."""
     if not hasattr(os, "fork"):
         raise UsageError("Supervised grading needs Linux or macOS; plain `pytest exercises` works everywhere.")
-    begin, before = time.monotonic(), _become_reaper()
-    grading = _Grading(exercise, submission, student, limits or Limits())
-    try:
-        grading.run()
-    finally:
-        _sweep(before)
+    begin = time.monotonic()
+    grading = _Grading(exercise, submission, student, limits or Limits(), _become_reaper())
+    grading.run()
     return grading.grade(time.monotonic() - begin)
 
 
@@ -72,6 +72,8 @@ class _Grading:
     submission: Path | None
     student: str | None
     limits: Limits
+    before: set[int]
+    """The processes that were there before, and stay."""
     tests: list[dict] | None = None
     """As collected: id, points, title."""
     ended: dict[str, dict] = field(default_factory=dict)
@@ -119,11 +121,12 @@ class _Grading:
         drain.start()
         current, cause = None, None
         try:
-            for event in _events(read, nonce, lambda: self._left(current, begun)) if (begun := time.monotonic()) else ():
+            since = time.monotonic()
+            for event in _events(read, nonce, process, lambda: self._left(current, since)):
                 if event is None:
                     cause = "timeout"
                     break
-                begun = time.monotonic()
+                since = time.monotonic()
                 if "collected" in event and self.tests is None:
                     self.tests = event["collected"]
                 elif "broken" in event:
@@ -136,7 +139,9 @@ class _Grading:
         finally:
             os.close(read)
             code = _end(process)
+            _sweep(self.before)
             drain.join(5)
+            process.stdout.close()
             self.output = "".join(tail)
         if current is None:
             if self.tests is None and not self.note:
@@ -173,12 +178,17 @@ class _Grading:
         )  # fmt: skip
 
 
-def _events(pipe: int, nonce: str, left):
-    """The lines of the pipe that carry the nonce, until its other side is closed; None when ``left()`` is used up."""
-    selector, rest = selectors.DefaultSelector(), b""
-    selector.register(pipe, selectors.EVENT_READ)
+def _events(pipe: int, nonce: str, process: subprocess.Popen, left: Callable[[], float]) -> Iterator[dict | None]:
+    """The lines of the pipe that carry the nonce, until the process has ended; None when ``left()`` is used up.
+
+    The pipe's end is not enough: a child that the process leaves behind may hold it open.
+    """
+    rest = b""
     while True:
-        if not selector.select(max(0.0, min(left(), 1.0))):
+        ended = process.poll() is not None
+        if not select.select([pipe], [], [], 0.0 if ended else max(0.0, min(left(), LOOK)))[0]:
+            if ended:
+                return
             if left() <= 0:
                 yield None
                 return
