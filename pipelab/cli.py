@@ -16,10 +16,6 @@ from .errors import PipelabError, RunError, UsageError
 from .launcher.arguments import SEARCH_FLAGS, costs_of, memory_of, parser
 from .schedule import Schedule
 
-MOST_RECOGNISED = 5000
-"""Actions of a file that ``check`` looks up in the catalogue; more would take it seconds."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -141,7 +137,7 @@ def check(args: argparse.Namespace) -> int:
         refusal = check_transport(plan, args.transport)
     if refusal is None:
         counts = {"ranks": plan.ranks, "stages": plan.stages, "microbatches": plan.microbatches}
-        known = "" if args.json or len(plan.kind) > MOST_RECOGNISED else f"\n{recognise(plan).text}"
+        known = "" if args.json else f"\n{recognise(plan).text}"
         show(args, {"ok": True} | counts, f"legal: {headline(plan)}{known}")
         return 0
     show(args, {"ok": False} | refusal.to_dict(), f"refused ({refusal.code}): {refusal.message}")

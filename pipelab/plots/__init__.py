@@ -3,8 +3,8 @@ message from which the live lab's canvas draws. plotly is imported only when a F
 """
 
 from .figure import plot
-from .page import write_page
+from .page import page_text, write_page
 from .svg import svg
 from .view import live_view, view
 
-__all__ = ["live_view", "plot", "svg", "view", "write_page"]
+__all__ = ["live_view", "page_text", "plot", "svg", "view", "write_page"]

@@ -14,8 +14,8 @@ from .bundle import FRONTEND, bundle
 from .view import caption, view
 
 
-def write_page(path: str | os.PathLike, *timelines: Timeline) -> Path:
-    """Writes the page and returns its path. The file appears whole or not at all.
+def page_text(*timelines: Timeline) -> str:
+    """The page as text.
 
     timelines: one, or several to lie under each other on one time axis, such as ``run.predicted, run.timeline``; all
     with the same unit. Raises UsageError for none, or for units that differ.
@@ -23,18 +23,23 @@ def write_page(path: str | os.PathLike, *timelines: Timeline) -> Path:
     if not timelines or len({timeline.unit for timeline in timelines}) > 1:
         raise UsageError("A page needs at least one timeline, and all of them in the same unit of time.")
     messages = [_as_text(view(timeline)) for timeline in timelines]
-    page = Template((FRONTEND / "page.html").read_text(encoding="utf-8")).substitute(
+    return Template((FRONTEND / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(caption(timelines[0])),
         style=(FRONTEND / "picture.css").read_text(encoding="utf-8"),
         # "</" would end the script element wherever it stood, in a schedule's name for instance
         data=json.dumps(messages).replace("</", "<\\/"),
         script=bundle(FRONTEND / "page.js"),
     )
+
+
+def write_page(path: str | os.PathLike, *timelines: Timeline) -> Path:
+    """Writes ``page_text`` of the timelines and returns its path. The file appears whole or not at all."""
+    text = page_text(*timelines)
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, "w", encoding="utf-8") as file:
-            file.write(page)
+            file.write(text)
         os.chmod(temporary, 0o644)  # a temporary file is private; a page is for others
         os.replace(temporary, path)
     except BaseException:

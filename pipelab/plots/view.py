@@ -2,8 +2,9 @@
 
 bars, shape (atoms, 7): rank, stage, micro-batch, kind, start, end, part. Part is 0 for a bar that fills its lane; the two
 atoms of an overlap share one interval, the first is drawn in the upper half (1), the second in the lower (2).
-memory, shape (2 × atoms, 3): rank, time, level held from then on.
-Both are sorted by rank and time. Seconds become milliseconds, and the first start becomes 0.
+memory, shape (atoms, 2, parts): what the rank holds of each part while the bar of that row runs, and after it. Parts are
+named in ``parts``: activations alone, or all that Timeline.memory counts.
+Rows are sorted by rank and time. Seconds become milliseconds, and the first start becomes 0.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,11 @@ DEFINITIONS = {
     "bubble_overhead": ("bubble overhead", "percent", "idle / busy"),
     "bubble_rate": ("bubble rate", "percent", "1 − busy / span, on the rank with the longest span"),
     "peak_in_flight": ("peak in flight", "count", "most micro-batches on one rank, start of forward to end of backward"),
+    "throughput": ("throughput", "rate", "micro-batches / makespan"),
+    "peak_memory": ("peak memory", "memory", "most that one rank holds at once"),
 }
-"""The numbers shown beside a picture: key of ``Timeline.metrics`` -> label, form, definition."""
+"""The numbers shown beside a picture: key of ``Timeline.metrics``, or one that follows -> label, form, definition."""
+PARTS = ("activations", "weights", "weight_versions", "gradients", "optimizer_state")
 
 
 def view(timeline: Timeline, *, milliseconds: float | None = None) -> dict:
@@ -34,11 +38,11 @@ def view(timeline: Timeline, *, milliseconds: float | None = None) -> dict:
     """
     scale, unit = (1000.0, "ms") if timeline.unit == "s" else (milliseconds or 1.0, "ms" if milliseconds else "")
     columns = {name: getattr(timeline, name) for name in COLUMNS}
-    return _message(columns, timeline.schedule, scale) | {
+    return _message(columns, timeline.schedule, scale, timeline.memory) | {
         "source": timeline.source,
         "unit": unit,
         "memory_unit": timeline.memory_unit,
-        "numbers": numbers(timeline.metrics, scale),
+        "numbers": numbers(timeline.metrics, scale, float(timeline.bytes_held.max())),
     }
 
 
@@ -54,17 +58,19 @@ def caption(timeline: Timeline) -> str:
     return f"{schedule.name}: {ranks}, {schedule.microbatches} micro-batch{'es' * (schedule.microbatches != 1)}"
 
 
-def numbers(metrics: Mapping, scale: float = 1.0) -> list[dict]:
+def numbers(metrics: Mapping, scale: float = 1.0, peak_memory: float | None = None) -> list[dict]:
     """Each number with its label, form and definition; times multiplied by ``scale``, of a list the largest."""
     table = []
+    throughput = metrics["microbatches"] / metrics["makespan"] / scale if metrics["makespan"] else None
+    values = {"throughput": throughput, "peak_memory": peak_memory, **metrics}
     for key, (label, form, definition) in DEFINITIONS.items():
-        value = metrics[key]
+        value = values[key]
         value = max(value) if isinstance(value, list) else value * scale if form == "time" else value
         table.append({"key": key, "label": label, "form": form, "definition": definition, "value": value})
     return table
 
 
-def _message(columns: Mapping[str, np.ndarray], schedule: Schedule, scale: float) -> dict:
+def _message(columns: Mapping[str, np.ndarray], schedule: Schedule, scale: float, memory: Mapping | None = None) -> dict:
     rank, stage, microbatch, kind = (np.asarray(columns[name]) for name in COLUMNS[:4])
     started, ended, held, after = (np.asarray(columns[name], dtype=np.float64) for name in COLUMNS[4:])
     order = np.lexsort((started, rank))  # stable: an overlap's two atoms keep their order
@@ -72,10 +78,8 @@ def _message(columns: Mapping[str, np.ndarray], schedule: Schedule, scale: float
     started, ended = ((times[order] - origin) * scale for times in (started, ended))
     rank, kind = rank[order], kind[order]
     bars = np.stack([rank, stage[order], microbatch[order], kind, started, ended, _parts(rank, started, ended)], axis=1)
-    memory = np.empty((len(order), 2, 3))
-    memory[:, :, 0] = rank[:, None]
-    memory[:, :, 1] = np.stack([started, ended], axis=1)
-    memory[:, :, 2] = np.stack([held[order], after[order]], axis=1)
+    parts = {name: memory[name] for name in PARTS if name in memory} if memory else {"activations": (held, after)}
+    levels = np.stack([np.stack([part[i][order] for part in parts.values()], axis=-1) for i in (0, 1)], axis=1)
     forwards = (ended - started)[kind == Kind.F]
     return {
         "ranks": schedule.ranks,
@@ -84,9 +88,12 @@ def _message(columns: Mapping[str, np.ndarray], schedule: Schedule, scale: float
         "looks": [look._asdict() for look in LOOKS.values()],
         "end": float(ended.max(initial=0.0)),
         "step": float(np.median(forwards)) if len(forwards) else 1.0,
+        "stages": schedule.stages,
+        "stages_per_rank": schedule.stages_per_rank,
+        "parts": list(parts),
         "memory_peak": float(held.max(initial=0.0)),
         "bars": bars.astype(np.float32).tobytes(),
-        "memory": memory.astype(np.float32).tobytes(),
+        "memory": levels.astype(np.float32).tobytes(),
     }
 
 

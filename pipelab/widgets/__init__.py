@@ -4,5 +4,6 @@ In: settings from the front end or from Python. Out: `view` messages for the can
 """
 
 from .lab import Lab, lab
+from .settings import Settings
 
-__all__ = ["Lab", "lab"]
+__all__ = ["Lab", "Settings", "lab"]

@@ -1,68 +1,151 @@
-// The sliders and the schedule menu. Each writes one trait of the Python widget at every move, and follows it.
+// The schedule menu and the sliders. Each writes a trait of the Python widget at every move, and follows it.
 import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
+import { stageCosts } from "./stagecosts.js";
 
-const SLIDERS = [
-  { trait: "ranks", label: "ranks", title: "devices in the pipeline, one stage of the model on each" },
+const FIRST = [
+  { trait: "ranks", label: "ranks", title: "devices in the pipeline" },
   { trait: "microbatches", label: "micro-batches", title: "pieces that each batch is cut into" },
-  { trait: "forward", label: "forward cost", title: "time of one forward of one stage" },
-  { trait: "backward", label: "backward cost", title: "time of one backward of one stage" },
+  { trait: "forward", label: "forward cost", title: "time of one forward of one stage: F" },
+  { trait: "backward", label: "backward cost", title: "time of one backward of one stage: B = I + W" },
   { trait: "latency", label: "latency", title: "time that data needs from one rank to the next" },
 ];
+const MORE = [
+  { trait: "stages_per_rank", label: "stages per rank", title: "consecutive parts of the model on each rank; many schedules have a fixed number" },
+  { trait: "input_grad", label: "input gradient", title: "the part I of a backward: the gradient that goes on to the stage before" },
+  { trait: "weight_grad", label: "weight gradient", title: "the part W of a backward: the gradient of the stage's own weights, which can wait" },
+  { trait: "memory_limit", label: "memory limit", title: "activations of one micro-batch through all layers of a rank that it may hold: a line in the memory strips, and the limit of the schedule Auto; 0 is none" },
+  { trait: "width", label: "model width", title: "size of the vectors between layers in a real run; also the unit of memory in bytes" },
+];
+const MENUS = [
+  { trait: "recompute", label: "recompute", title: "run forwards again instead of keeping their activations", options: { none: "no", "in-backward": "in the backward", early: "early, before the gradient" } },
+  { trait: "memory", label: "memory strips", title: "what the strips count", options: { activations: "activations", bytes: "bytes, all parts" } },
+  { trait: "model", label: "model", title: "what a real run trains", options: { auto: "MLP paced, GPT raw", mlp: "MLP", gpt: "GPT" } },
+];
+
+/** The backward is no trait: it is I + W, and moving it moves both in proportion. */
+const backward = {
+  value: (model) => model.get("input_grad") + model.get("weight_grad"),
+  limits: ({ input_grad: i, weight_grad: w }) => [i[0] + w[0], i[1] + w[1], i[2]],
+  changes: (model, value) => {
+    const share = model.get("input_grad") / backward.value(model);
+    return { input_grad: value * share, weight_grad: value * (1 - share) };
+  },
+  watch: ["input_grad", "weight_grad"],
+};
+
+/** Stages per rank are 0 for what is usual, and not free where the schedule has one number only. */
+const stagesPerRank = {
+  value: (model) => {
+    const { fixed, stages_per_rank: usual } = entryOf(model);
+    return fixed ? usual : model.get("stages_per_rank") || usual;
+  },
+  limits: (limits) => limits.stages_per_rank,
+  changes: (_, value) => ({ stages_per_rank: value }),
+  disabled: (model) => entryOf(model).fixed,
+  watch: ["stages_per_rank", "schedule"],
+};
+
+function plain(trait) {
+  return { value: (model) => model.get(trait), limits: (limits) => limits[trait], changes: (_, value) => ({ [trait]: value }), watch: [trait] };
+}
+
+function entryOf(model) {
+  return model.get("catalogue").find(({ name }) => name === model.get("schedule"));
+}
+
+function write(model, changes) {
+  for (const [trait, value] of Object.entries(changes)) model.set(trait, value);
+  model.save_changes();
+}
 
 function slider(model, { trait, label, title }) {
+  const kind = { backward, stages_per_rank: stagesPerRank }[trait] ?? plain(trait);
   const output = element("output", { class: "pl-value" });
   const input = control("input", { type: "range", title, ariaLabel: label });
   const follow = () => {
-    const [min, max, step] = model.get("limits")[trait];
-    Object.assign(input, { min, max, step, value: model.get(trait) });
-    output.textContent = short(model.get(trait));
+    const [min, max, step] = kind.limits(model.get("limits"));
+    const value = kind.value(model);
+    Object.assign(input, { min, max, step, value, disabled: kind.disabled?.(model) ?? false });
+    output.textContent = short(value);
   };
-  input.addEventListener("input", () => {
-    model.set(trait, Number(input.value));
-    model.save_changes();
-  });
+  input.addEventListener("input", () => write(model, kind.changes(model, Number(input.value))));
   follow();
-  const node = element("label", { class: "pl-slider" }, element("span", {}, label), output, input);
-  return { node, watch: { [`change:${trait}`]: follow, "change:limits": follow } };
+  const node = element("label", { class: "pl-slider", title }, element("span", {}, label), output, input);
+  const watch = { "change:limits": follow };
+  for (const name of kind.watch) watch[`change:${name}`] = follow;
+  return { node, watch };
+}
+
+function menu(model, { trait, label, title, options }) {
+  const select = control("select", { class: "pl-select", ariaLabel: label, title });
+  select.append(...Object.entries(options).map(([value, text]) => new Option(text, value)));
+  const follow = () => (select.value = model.get(trait));
+  select.addEventListener("change", () => write(model, { [trait]: select.value }));
+  follow();
+  return { node: element("label", { class: "pl-slider" }, element("span", {}, label), select), watch: { [`change:${trait}`]: follow } };
 }
 
 function scheduleMenu(model) {
   const select = control("select", { class: "pl-select", ariaLabel: "schedule" });
   const summary = element("span");
-  const reasons = element("ul");
-  const count = control("summary");
-  const impossible = element("details", {}, count, reasons);
-  const about = element("div", { class: "pl-about" }, summary, impossible);
+  const options = model.get("catalogue").map(({ name, title }) => new Option(title, name));
+  select.append(...options);
   const follow = () => {
-    const choices = model.get("choices");
-    select.replaceChildren(
-      ...choices.map(({ name, title, problem }) => {
-        const option = new Option(problem ? `${title} (impossible here)` : title, name);
-        option.disabled = Boolean(problem);
-        option.title = problem ?? "";
-        return option;
-      }),
-    );
+    const problems = model.get("problems");
+    model.get("catalogue").forEach(({ name, title }, i) => {
+      options[i].text = problems[name] ? `${title} (not with these numbers)` : title;
+      options[i].title = problems[name] ?? "";
+    });
     select.value = model.get("schedule");
-    summary.textContent = choices.find(({ name }) => name === model.get("schedule")).summary;
-    const refused = choices.filter(({ problem }) => problem);
-    impossible.hidden = refused.length === 0;
-    count.textContent = `${refused.length} of ${choices.length} schedules are impossible with these numbers`;
-    reasons.replaceChildren(...refused.map(({ title, problem }) => element("li", {}, `${title}: ${problem}`)));
+    summary.textContent = entryOf(model).summary;
   };
-  select.addEventListener("change", () => {
-    model.set("schedule", select.value);
-    model.save_changes();
-  });
+  select.addEventListener("change", () => write(model, { schedule: select.value }));
   follow();
   const node = element("label", { class: "pl-slider pl-schedule" }, element("span", {}, "schedule"), select);
-  return { node, about, watch: { "change:schedule": follow, "change:choices": follow } };
+  return { node, summary, watch: { "change:schedule": follow, "change:problems": follow } };
 }
 
-/** All controls: {nodes, about, watch}; `watch` maps the model's events to what must run on them. */
+function presetMenu(model) {
+  const select = control("select", { class: "pl-select pl-small", ariaLabel: "preset" });
+  select.append(new Option("Try …", ""), ...model.get("presets").map((name) => new Option(name, name)));
+  select.addEventListener("change", () => {
+    if (select.value) model.send({ action: "preset", name: select.value });
+    select.value = "";
+  });
+  return select;
+}
+
+/** Why the settings are impossible, and buttons for the nearest that are possible. */
+export function problemBox(model) {
+  const text = element("span", {});
+  const buttons = element("span", { class: "pl-offers" });
+  const node = element("div", { class: "pl-problem", role: "alert" }, text, buttons);
+  const follow = () => {
+    const offers = model.get("offers");
+    node.hidden = !model.get("problem");
+    text.textContent = model.get("problem");
+    buttons.replaceChildren(
+      ...offers.map(({ label, changes }) =>
+        control("button", { class: "pl-button", type: "button", onclick: () => model.send({ action: "apply", ...changes }) }, `Use ${label}`),
+      ),
+    );
+  };
+  follow();
+  return { node, watch: { "change:problem": follow, "change:offers": follow } };
+}
+
+/** All controls: {nodes, about, more, watch}; `watch` maps the model's events to what must run on them. */
 export function controls(model) {
-  const menu = scheduleMenu(model);
-  const all = [menu, ...SLIDERS.map((description) => slider(model, description))];
-  return { nodes: all.map(({ node }) => node), about: menu.about, watch: all.map(({ watch }) => watch) };
+  const schedule = scheduleMenu(model);
+  const first = FIRST.map((description) => slider(model, description));
+  const more = [...MORE.map((description) => slider(model, description)), ...MENUS.map((description) => menu(model, description))];
+  const costs = stageCosts(model);
+  const grid = element("div", { class: "pl-controls" }, ...more.map(({ node }) => node));
+  return {
+    nodes: [schedule, ...first].map(({ node }) => node),
+    about: element("div", { class: "pl-about" }, schedule.summary, presetMenu(model)),
+    more: element("details", { class: "pl-more" }, control("summary", {}, "More controls: stages, split backward, recomputation, memory, model"), grid, costs.node),
+    watch: [schedule, ...first, ...more, costs].map(({ watch }) => watch),
+  };
 }

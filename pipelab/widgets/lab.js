@@ -1,20 +1,66 @@
 // The live lab's entry: puts the parts together and ties them to the Python widget.
-import { element } from "../plots/frontend/dom.js";
+import { control, element } from "../plots/frontend/dom.js";
 import { Viewer } from "../plots/frontend/viewer.js";
 import { unpack } from "../plots/frontend/timeline.js";
-import { controls } from "./controls.js";
+import { comparison } from "./compare.js";
+import { controls, problemBox } from "./controls.js";
+import { formulaBox } from "./formula.js";
+import { breakdown, explanationBox } from "./idle.js";
+import { output } from "./output.js";
 import { training } from "./training.js";
+
+const PANELS = [
+  ["causes", "Why idle?", "colours all idle time by its cause"],
+  ["path", "Critical path", "outlines the chain of actions that decides the makespan"],
+];
+
+/** A button that opens one of Python's panels: what it shows is computed only while it is open. */
+function toggle(model, [panel, label, title]) {
+  const button = control("button", { class: "pl-button", type: "button", title }, label);
+  const follow = () => (button.ariaPressed = String(model.get("panels").includes(panel)));
+  button.addEventListener("click", () => {
+    const open = model.get("panels");
+    model.set("panels", open.includes(panel) ? open.filter((other) => other !== panel) : [...open, panel]);
+    model.save_changes();
+  });
+  follow();
+  return { node: button, watch: { "change:panels": follow } };
+}
 
 function render({ model, el }) {
   const viewer = new Viewer();
   const settings = controls(model);
   const run = training(model);
-  const problem = element("div", { class: "pl-problem", role: "alert" });
+  const problem = problemBox(model);
+  const toggles = PANELS.map((panel) => toggle(model, panel));
+  const pins = comparison(model, viewer, unpack);
+  const idle = breakdown();
+  const formula = formulaBox();
+  const explanation = explanationBox(() => explain({}));
+  const files = output(model, viewer);
+  viewer.picture.hint += " Click an idle gap, or press Enter on it (↑ ↓ choose the rank), to ask why.";
+  viewer.picture.base.addEventListener("pipelab-gap", ({ detail }) => model.send({ action: "explain", ...detail }));
+
+  let unit = "";
+  const explain = (about) => {
+    explanation.show(about, unit);
+    viewer.picture.marks.gap = about.cause ? about : null;
+    viewer.picture.drawOverlay();
+  };
 
   const show = () => {
-    const messages = [model.get("predicted"), model.get("measured")].filter((message) => message.bars);
-    problem.textContent = model.get("problem");
-    viewer.show(messages.map(unpack));
+    const timelines = [model.get("predicted"), model.get("measured")].filter((message) => message.bars).map(unpack);
+    const current = timelines[0];
+    unit = current?.unit ?? "";
+    const others = pins.pinned(current);
+    const end = Math.max(0, ...timelines.map((t) => t.end), ...others.filter((pin) => pin.unit === unit).map((pin) => pin.end));
+    const [causes, path, gap] = ["causes", "path", "explanation"].map((name) => model.get(name));
+    viewer.picture.marks = { causes: causes.totals ? causes : null, path: path.steps ? path : null, gap: gap.cause ? gap : null };
+    viewer.show(timelines, end);
+    pins.show(current, others, end);
+    idle.show(causes, unit, viewer.picture.colours?.dark);
+    explanation.show(gap, unit);
+    formula.show(current?.formula, unit, current?.looks);
   };
 
   let due = false;
@@ -30,19 +76,26 @@ function render({ model, el }) {
   el.classList.add("pipelab", "pl-lab");
   el.append(
     element("div", { class: "pl-controls" }, ...settings.nodes),
-    settings.about,
-    element("div", { class: "pl-bar" }, ...run.nodes, element("span", { class: "pl-space" }), ...viewer.buttons.nodes),
-    run.message, problem, viewer.picture.node,
+    settings.about, settings.more,
+    element("div", { class: "pl-bar" }, ...run.nodes, element("span", { class: "pl-space" }), ...toggles.map(({ node }) => node), pins.button, element("span", { class: "pl-play-bar" }, ...viewer.buttons.nodes)),
+    run.message, problem.node, viewer.picture.node,
     element("div", { class: "pl-foot" }, viewer.readout, viewer.legend),
-    element("div", { class: "pl-results" }, viewer.numbers, run.panel),
+    explanation.node, idle.node,
+    element("div", { class: "pl-results" }, element("div", {}, viewer.numbers, formula.node), run.panel),
+    pins.node, files.node, viewer.table.node,
   );
 
-  const watches = [...settings.watch, run.watch, { "change:predicted": showSoon, "change:measured": showSoon, "change:problem": showSoon }];
+  const redraw = Object.fromEntries(["predicted", "measured", "causes", "path", "pins"].map((name) => [`change:${name}`, showSoon]));
+  const watches = [
+    ...settings.watch, run.watch, problem.watch, files.watch, ...toggles.map(({ watch }) => watch), redraw,
+    { "change:explanation": () => explain(model.get("explanation")) },
+  ];
   for (const watch of watches) for (const [event, act] of Object.entries(watch)) model.on(event, act);
   show();
   viewer.start();
   return () => {
     viewer.picture.detach();
+    pins.detach();
     for (const watch of watches) for (const [event, act] of Object.entries(watch)) model.off(event, act);
   };
 }

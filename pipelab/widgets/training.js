@@ -32,6 +32,22 @@ export function badge({ gradient_error: error, gradient_note: note }) {
   return { text: `gradients ${good ? "match" : "differ from"} the unsplit model: ${distance}${note ? ` (${note})` : ""}`, good };
 }
 
+/** The gap between measured and predicted makespan on every rank, by what it is made of: rows of text, a heading first. */
+export function gapRows(gap) {
+  const parts = ["compute", "transfer", "waiting", "overhead", "total"];
+  const signed = (value) => (Math.abs(value) < 0.005 ? "0" : `${value > 0 ? "+" : "−"}${short(Math.abs(value))}`);
+  return [["rank", ...parts], ...gap.total.map((_, rank) => [String(rank), ...parts.map((part) => signed(gap[part][rank]))])];
+}
+
+const GAP = "compute: actions took longer than assumed; transfer: data under way; waiting: for others, and before and after all work; overhead: starting actions, handing results over, the machine. The parts sum to the total.";
+
+function gapTable(gap) {
+  const [head, ...rows] = gapRows(gap);
+  const cells = (tag, texts) => element("tr", {}, ...texts.map((text) => element(tag, {}, text)));
+  const table = element("table", { class: "pl-numbers" }, element("thead", {}, cells("th", head)), element("tbody", {}, ...rows.map((row) => cells("td", row))));
+  return element("div", { class: "pl-gap", title: GAP }, element("div", { class: "pl-title" }, "Measured − predicted, ms", element("span", { class: "pl-caption" }, "by rank, in parts that sum")), table);
+}
+
 /** {nodes: Run, Stop and the pace; message: how it goes; panel: loss and gradients; watch: the model's events}. */
 export function training(model) {
   const run = control("button", { class: "pl-button pl-primary", type: "button" }, "Run for real");
@@ -48,6 +64,8 @@ export function training(model) {
     model.save_changes();
   });
   const pace = element("label", { class: "pl-pace", title: "Paced: every action really runs, then waits until its cost is over. Raw: as fast as this machine can; the prediction then uses the measured costs." }, paced, element("span"));
+  const again = control("button", { class: "pl-button", type: "button", title: "the measured costs of every stage become the costs of the lab" }, "Predict again with measured costs");
+  again.addEventListener("click", () => model.send({ action: "use_measured_costs" }));
   const message = element("div", { role: "status" });
   const panel = element("div", { class: "pl-panel pl-run" });
 
@@ -66,6 +84,7 @@ export function training(model) {
     }
     const verdict = badge(progress);
     if (verdict) parts.push(element("div", { class: `pl-badge${verdict.good ? " pl-good" : ""}` }, `${verdict.good ? "✓ " : ""}${verdict.text}`));
+    if (progress.gap) parts.push(gapTable(progress.gap), again);
     panel.replaceChildren(...parts);
   };
   follow();

@@ -4,11 +4,14 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from statistics import fmean
 
 from ..errors import RunCancelled
-from ..plots import live_view, view
-from ..schedule import Schedule
-from ..simulator import Costs, simulate
+from ..plots import live_view
+from ..simulator import Costs
+from ..timeline import Timeline, gap
+from .settings import Settings
+from .sizes import SAMPLES
 
 PACE_MS = 10.0
 """Milliseconds of one unit of cost in a paced run: a hundred times what the small model needs."""
@@ -18,18 +21,22 @@ PACED_RUN_MS = 4000
 """A paced run repeats its step for about this long, within 5 to 20 steps: enough to see the loss fall."""
 
 IDLE = {"state": "idle", "message": "Run for real: this schedule trains a small model in real worker processes."}
+_WHAT = {"mlp": "an MLP on spirals", "gpt": "a small GPT on Python's own sources"}
 
 
 class Training:
-    """Trains a small model with ``schedule`` in the background and tells ``publish`` how it goes.
+    """Trains a small model with a predicted timeline's schedule in the background and tells ``publish`` how it goes.
 
-    costs: in units, for the pace and the latency. paced: whether an action lasts as long as its cost says; else as long
-    as this machine needs. publish(training, **traits): called, mostly from the background thread, with new values for the
-    lab's traits ``progress``, ``predicted`` and ``measured``; whether they are still wanted is the lab's business.
+    settings: what was predicted. paced: whether an action lasts as long as its cost says; else as long as this machine
+    needs. publish(training, **news): called, mostly from the background thread, with new values for the lab's traits
+    ``progress`` and ``measured``, and at the end with ``timelines`` and the ``costs`` that the last prediction is from;
+    whether they are still wanted is the lab's business.
     """
 
-    def __init__(self, schedule: Schedule, costs: Costs, *, paced: bool, publish: Callable[..., None]):
-        self.schedule, self.costs, self.paced = schedule, costs, paced
+    def __init__(self, settings: Settings, timeline: Timeline, *, paced: bool, publish: Callable[..., None]):
+        self.settings, self.schedule, self.paced = settings, timeline.schedule, paced
+        self.measured_costs: Costs | None = None
+        self._units = timeline.makespan
         self._publish = publish
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -57,8 +64,8 @@ class Training:
         self._thread.join(timeout)
         return not self.busy
 
-    def _tell(self, state: str, message: str, about: dict | None = None, **pictures: dict) -> None:
-        self._publish(self, progress={"state": state, "message": message, **(about or {})}, **pictures)
+    def _tell(self, state: str, message: str, about: dict | None = None, **news) -> None:
+        self._publish(self, progress={"state": state, "message": message, **(about or {})}, **news)
 
     def _work(self) -> None:
         try:
@@ -76,20 +83,18 @@ class Training:
         from ..engine import start
         from ..model import workload
 
-        schedule = self.schedule
-        if self.paced or schedule.stages == 1:  # a gpt has at least two layers
-            what = "an MLP on spirals"
-            job = workload("mlp", layers=schedule.stages, width=64, batch=16 * schedule.microbatches)
-        else:
-            what = "a small GPT on Python's own sources"
-            job = workload("gpt", layers=schedule.stages, width=64, batch=4 * schedule.microbatches)
+        schedule, settings = self.schedule, self.settings
+        name = settings.model if settings.model != "auto" else "mlp" if self.paced else "gpt"
+        name = "mlp" if schedule.stages == 1 else name  # a gpt has at least two layers
+        job = workload(name, layers=schedule.stages, width=settings.width, batch=SAMPLES[name] * schedule.microbatches)
         seconds = PACE_MS / 1000
         steps = 20
         options = {}
         if self.paced:
-            steps = min(20, max(5, math.ceil(PACED_RUN_MS / (PACE_MS * simulate(schedule, self.costs).makespan))))
-            pace = Costs(forward=self.costs.forward * seconds, backward=self.costs.backward * seconds)
-            options = {"pace": pace, "latency": self.costs.latency * seconds}
+            steps = min(20, max(5, math.ceil(PACED_RUN_MS / (PACE_MS * self._units))))
+            options = {"pace": scaled(settings.costs(schedule.stages), seconds), "latency": settings.latency * seconds}
+        if settings.recompute == "in-backward":  # early recomputation stands in the schedule itself
+            options["recompute"] = settings.recompute
         with self._lock:
             if self._stopping.is_set():
                 raise RunCancelled("stopped before it began")
@@ -97,7 +102,7 @@ class Training:
                 job.model, job.batches, None, job.loss_fn, schedule=schedule, ranks=schedule.ranks,
                 microbatches=schedule.microbatches, optimizer=job.optimizer, steps=steps, **options,
             )  # fmt: skip
-        return self._run, steps, what
+        return self._run, steps, _WHAT[name]
 
     def _follow(self, run, steps: int, what: str) -> None:
         """Streams the measured bars while the run lasts."""
@@ -114,11 +119,64 @@ class Training:
 
     def _finish(self, run, what: str) -> None:
         """Lays the last measured step over its prediction: from the pace, or from the costs measured in the raw run."""
+        self.measured_costs = run.costs
+        parts = gap(run.timeline, run.predicted)
         about = {
             "losses": list(run.losses),
             "steps": len(run.losses),
             "gradient_error": run.gradient_error,
             "gradient_note": run.gradient_note,
+            "gap": {name: [1000 * value for value in values] for name, values in parts.items()},
         }
         message = f"Trained {what}: {len(run.losses)} steps on {run.device}, {run.workers}, {run.transport}. The last is shown."
-        self._tell("done", message, about=about, predicted=view(run.predicted), measured=view(run.timeline))
+        if self.paced:  # the prediction is already there, on the same axis
+            self._tell("done", message, about=about, timelines={"measured": run.timeline})
+        else:
+            timelines = {"predicted": run.predicted, "measured": run.timeline}
+            self._tell("done", message, about=about, timelines=timelines, costs=run.costs)
+
+
+def scaled(costs: Costs, factor: float) -> Costs:
+    """F, I, W and recomputation times a factor; without latency."""
+
+    def times(value):
+        return tuple(x * factor for x in value) if isinstance(value, tuple) else value * factor
+
+    names = ("forward", "input_grad", "weight_grad")
+    durations = costs.durations
+    return Costs(**{name: times(durations[name]) for name in names}, recompute=times(costs.recompute))
+
+
+def measured_settings(settings: Settings, costs: Costs) -> Settings:
+    """The settings with measured costs (in seconds): one unit is the mean forward.
+
+    A stage's cost is its F, I and W together, relative to the mean; F : I : W is that of all stages together.
+
+    >>> measured_settings(Settings(), Costs(forward=[0.001, 0.003], backward=[0.002, 0.006])).stage_costs
+    (0.5, 1.5)
+    """
+    columns = {name: _list(value) for name, value in costs.durations.items() if name != "overlap"}
+    unit = fmean(columns["forward"])
+    whole = [sum(parts) for parts in _rows(columns["forward"], columns["input_grad"], columns["weight_grad"])]
+    mean = fmean(whole)
+    return settings.with_changes(
+        forward=1.0,
+        input_grad=_rounded(fmean(columns["input_grad"]) / unit),
+        weight_grad=_rounded(fmean(columns["weight_grad"]) / unit),
+        latency=round(costs.latency / unit, 3),
+        stage_costs=tuple(_rounded(cost / mean) for cost in whole) if len(whole) > 1 else (),
+    )
+
+
+def _list(value) -> list[float]:
+    return list(value) if isinstance(value, tuple) else [value]
+
+
+def _rows(*columns: list[float]):
+    length = max(map(len, columns))
+    return zip(*(column * (length if len(column) == 1 else 1) for column in columns), strict=True)
+
+
+def _rounded(value: float) -> float:
+    """Three decimals, and above 0: a cost of nothing is none."""
+    return max(round(value, 3), 0.001)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelab import Costs, Kind, Schedule, build, simulate
+from pipelab import Costs, Kind, Memory, Schedule, build, simulate
 from pipelab.plots import live_view, view
 from pipelab.plots.view import COLUMNS, caption, numbers
 
@@ -17,7 +17,7 @@ def bars(message) -> np.ndarray:
 
 
 def memory(message) -> np.ndarray:
-    return np.frombuffer(message["memory"], np.float32).reshape(-1, 3)
+    return np.frombuffer(message["memory"], np.float32).reshape(-1, 2, len(message["parts"]))
 
 
 @pytest.fixture
@@ -46,14 +46,25 @@ def test_words(timeline):
 
 def test_memory_steps_follow_the_timeline(timeline):
     message = view(timeline)
-    steps = memory(message)
+    levels = memory(message)
     for rank in range(3):
-        times, levels = timeline.memory_steps(rank)
-        mine = steps[steps[:, 0] == rank]
-        assert np.allclose(mine[:, 1], times)
-        assert np.allclose(mine[:, 2], levels)
+        mine = bars(message)[:, 0] == rank
+        assert np.allclose(levels[mine].ravel(), timeline.memory_steps(rank)[1])
     assert message["memory_peak"] == 3
-    assert steps[steps[:, 0] == 2][:, 2].max() == 1
+    assert levels[bars(message)[:, 0] == 2].max() == 1
+
+
+def test_parts_of_the_memory_sum_to_what_the_rank_holds():
+    sizes = Memory(activations=5, weights=7, gradients=7, optimizer_state=14)
+    timeline = simulate(build("pipedream", ranks=2, microbatches=4), memory=sizes)
+    message = view(timeline)
+    assert message["parts"] == ["activations", "weights", "weight_versions", "gradients", "optimizer_state"]
+    assert message["memory_unit"] == "bytes"
+    levels = memory(message)
+    assert np.allclose(levels[:, 0].sum(axis=1), timeline.bytes_held)
+    assert np.allclose(levels[:, 1].sum(axis=1), timeline.bytes_after)
+    assert levels[:, :, 1].min() == levels[:, :, 1].max() == 7
+    assert levels[:, :, 2].max() == 7  # one older version of the weights on rank 0
 
 
 def test_seconds_become_milliseconds_from_the_first_start():
@@ -87,6 +98,10 @@ def test_every_number_carries_its_definition():
     assert table["bubble_fraction"]["definition"] == "idle / (ranks × makespan)"
     assert table["bubble_overhead"]["definition"] == "idle / busy"
     assert "longest span" in table["bubble_rate"]["definition"]
+    assert table["throughput"]["value"] == pytest.approx(8 / 33)
+    assert (table["peak_memory"]["value"], table["peak_memory"]["form"]) == (None, "memory")  # not among the metrics
+    shown = {number["key"]: number["value"] for number in view(simulate(build("1f1b", ranks=4, microbatches=8)))["numbers"]}
+    assert shown["peak_memory"] == 4
 
 
 def test_an_overlap_shares_its_lane_forward_above():

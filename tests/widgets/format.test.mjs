@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bytes, memory, number, percent, short, ticks, time } from "../../pipelab/plots/frontend/format.js";
+import { bytes, memory, number, percent, rate, short, ticks, time } from "../../pipelab/plots/frontend/format.js";
 
 test("numbers are short and keep what matters", () => {
   assert.equal(short(33), "33");
@@ -40,4 +40,10 @@ test("axis ticks are round, start at 0, and do not crowd", () => {
   for (const end of [0.7, 1, 9.99, 213, 330.4, 1e6]) {
     for (const most of [1, 3, 10]) assert.ok(ticks(end, most).length <= most + 1, `${end} ${most}`);
   }
+});
+
+test("throughput is per second where time is in milliseconds", () => {
+  assert.equal(rate(0.25, ""), "0.25");
+  assert.equal(rate(0.025, "ms"), "25 / s");
+  assert.equal(number(2048, "memory", "", "bytes"), "2.0 KiB");
 });

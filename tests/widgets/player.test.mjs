@@ -92,3 +92,12 @@ test("an empty picture does not play", () => {
   player.play();
   assert.equal(player.playing, false);
 });
+
+test("with loop it starts over at the end, and goes on", () => {
+  const { player, tick, frames } = rig();
+  player.loop = true;
+  player.play();
+  tick(0);
+  tick(60_000);
+  assert.deepEqual([player.time, player.playing, frames.length], [0, true, 1]);
+});

@@ -4,17 +4,17 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import traitlets
 
 from pipelab import Costs, simulate
-from pipelab.catalogue import Entry
 from pipelab.errors import RunCancelled, UnknownName, UsageError, WorkerDied
 from pipelab.plots.view import COLUMNS
 from pipelab.widgets import Lab, lab
+from pipelab.widgets.presets import PRESETS
 from pipelab.widgets.training import IDLE
 
 
@@ -40,13 +40,69 @@ def test_it_starts_with_a_picture(widget):
     ("trait", "value", "makespan"),
     [
         ("microbatches", 32, 105), ("ranks", 2, 27), ("schedule", "naive", 96),
-        ("forward", 2, 44), ("backward", 1, 22), ("latency", 1, 39),
+        ("forward", 2, 44), ("input_grad", 2, 44), ("weight_grad", 3, 55), ("latency", 1, 39),
+        ("stage_costs", [1, 2, 1, 1], 57), ("recompute", "early", 41), ("recompute", "in-backward", 44),
     ],
 )  # fmt: skip
 def test_every_setting_moves_the_picture(widget, trait, value, makespan):
     widget.set_state({trait: value})  # the message of a slider
     assert shown(widget)["makespan"] == makespan
     assert widget.timeline.makespan == makespan
+
+
+def test_stages_per_rank_count_where_a_schedule_has_a_choice(widget):
+    widget.set_state({"schedule": "interleaved-1f1b"})
+    assert (widget.timeline.schedule.stages, widget.predicted["stages_per_rank"]) == (8, 2)
+    widget.set_state({"stages_per_rank": 3})
+    assert widget.timeline.schedule.stages == 12
+    widget.set_state({"schedule": "zb-v"})  # always two, whatever the slider says
+    assert (widget.problem, widget.timeline.schedule.stages) == ("", 8)
+
+
+def test_memory_in_bytes_has_parts_and_a_limit(widget):
+    assert (widget.predicted["parts"], widget.predicted["limits"]) == (["activations"], [])
+    widget.set_state({"memory_limit": 3})
+    assert widget.predicted["limits"] == [3, 3, 3, 3]
+    widget.set_state({"memory": "bytes", "model": "mlp", "width": 32})
+    assert len(widget.predicted["parts"]) == 5
+    weights = 4 * (32 * 32 + 32)
+    assert shown(widget)["peak_memory"] == 8 * 2 * 16 * 32 * 4 + 4 * weights  # activations; weights, gradients, Adam's two
+    assert widget.predicted["limits"] == pytest.approx([3 * 2 * 16 * 32 * 4 + 4 * weights] * 4)
+    widget.set_state({"width": 64})
+    assert shown(widget)["peak_memory"] > 2 * 8 * 2 * 16 * 32 * 4
+
+
+def test_the_limit_is_that_of_the_search():
+    searched = Lab(schedule="auto", microbatches=12)
+    free = searched.timeline.makespan
+    searched.memory_limit = 2
+    assert searched.timeline.makespan > free
+    assert shown(searched)["peak_in_flight"] == 2
+
+
+def test_backward_is_both_halves_of_the_backward(widget):
+    assert widget.backward == 2
+    widget.backward = 3
+    assert (widget.input_grad, widget.weight_grad, shown(widget)["makespan"]) == (1.5, 1.5, 44)
+    half = Lab(backward=1)
+    assert (half.input_grad, half.weight_grad) == (0.5, 0.5)
+    with pytest.raises(UsageError, match="backward is 0"):
+        widget.backward = 0
+
+
+def test_a_preset_changes_the_picture_once(widget):
+    widget.comm = wire = Wire()
+    press(widget, "preset", name="LLM on slow links")
+    assert (widget.schedule, widget.ranks, widget.latency) == ("1f1b", 8, 1.0)
+    assert len([state for state, _ in wire.sent if "predicted" in state]) == 1
+    with pytest.raises(UnknownName, match="one micro-batch"):
+        widget.preset("nonsense")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_possible(widget, name):
+    widget.preset(name)
+    assert (widget.problem, widget.settings) == ("", PRESETS[name])
 
 
 def test_python_and_front_end_see_the_same_values(widget):
@@ -81,7 +137,7 @@ def test_a_change_reaches_the_front_end_once_and_in_binary(widget):
     state, buffers = pictures[0]
     assert "bars" not in state["predicted"]  # not as text: the arrays are the message's buffers
     actions = 4 * 9 * 2
-    assert sorted(len(buffer) for buffer in buffers) == sorted([actions * 7 * 4, actions * 2 * 3 * 4])
+    assert sorted(len(buffer) for buffer in buffers) == sorted([actions * 7 * 4, actions * 2 * 4])
 
 
 def test_unknown_names_and_impossible_numbers_are_refused(widget):
@@ -91,27 +147,28 @@ def test_unknown_names_and_impossible_numbers_are_refused(widget):
         lab("nonsense")
     with pytest.raises(traitlets.TraitError):
         widget.ranks = 0
-    with pytest.raises(UsageError, match="backward is 0"):
-        widget.backward = 0
+    with pytest.raises(UsageError, match="input_grad is 0"):
+        widget.input_grad = 0
+    with pytest.raises(UsageError, match="stage_costs is -1"):
+        widget.stage_costs = [1, -1]
+    with pytest.raises(UnknownName, match="Did you mean 'microbatches'"):
+        lab("gpipe", microbatch=3)
     assert shown(widget)["makespan"] == 33
 
 
-def test_an_impossible_schedule_says_why_and_shows_nothing(widget, monkeypatch):
-    def problem(self, ranks, microbatches, *rest):
-        return "1f1b needs an even number of ranks here." if self.name == "1f1b" and ranks % 2 else None
-
-    monkeypatch.setattr(Entry, "problem", problem)
+def test_an_impossible_schedule_says_why_shows_nothing_and_offers_the_nearest(widget):
     widget.ranks = 5
-    choices = {choice["name"]: choice["problem"] for choice in widget.choices}
-    assert choices["1f1b"] == "1f1b needs an even number of ranks here."
-    assert choices["gpipe"] is None
-    widget.schedule = "1f1b"
-    assert widget.problem == "1f1b needs an even number of ranks here."
+    assert "gpipe" not in widget.problems
+    widget.schedule = "dualpipe"
+    assert widget.problem == widget.problems["dualpipe"]
+    assert widget.problem.startswith("dualpipe needs an even number of ranks, not 5")
     assert (widget.predicted, widget.timeline) == ({}, None)
     widget.run()
     assert widget.progress == IDLE
-    widget.ranks = 6
-    assert (widget.problem, shown(widget)["peak_in_flight"]) == ("", 6)
+    offer = widget.offers[0]
+    assert offer == {"label": "4 ranks", "changes": {"ranks": 4}}
+    press(widget, "apply", **offer["changes"])
+    assert (widget.problem, widget.offers, widget.timeline.schedule.ranks) == ("", [], 4)
 
 
 def test_a_slider_reaches_a_larger_value_from_python(widget):
@@ -145,12 +202,9 @@ class FakeRun:
 
     def __init__(self, *_, schedule, pace=None, latency=0, **options):
         self.options = options | {"pace": pace, "latency": latency}
-        self.timeline = simulate(schedule, Costs(forward=0.011, backward=0.022))
-        self.timeline = SimpleNamespace(
-            **{name: getattr(self.timeline, name) for name in (*COLUMNS, "schedule", "metrics")},
-            unit="s", source="measured", memory_unit="bytes",
-        )  # fmt: skip
-        self.predicted = self.timeline
+        self.costs = Costs(forward=0.011, backward=0.022)
+        self.timeline = replace(simulate(schedule, self.costs), unit="s", source="measured", memory_unit="bytes")
+        self.predicted = replace(simulate(schedule, Costs(forward=0.01, backward=0.02)), unit="s")
         self.losses = [2.0, 1.0]
         self.error = None
         self.ended = threading.Event()
@@ -189,8 +243,8 @@ def until(condition, seconds=20):
         time.sleep(0.005)
 
 
-def press(widget, action):
-    widget._handle_custom_msg({"action": action}, [])
+def press(widget, action, **arguments):
+    widget._handle_custom_msg({"action": action, **arguments}, [])
 
 
 def test_a_run_streams_and_ends_beside_its_prediction(widget, runs):
@@ -206,14 +260,34 @@ def test_a_run_streams_and_ends_beside_its_prediction(widget, runs):
     assert widget.progress["gradient_error"] == 3e-7
     assert widget.progress["losses"] == [2.0, 1.0]
     assert widget.measured["end"] == pytest.approx(363)
-    assert [n["key"] for n in widget.measured["numbers"]] == [n["key"] for n in widget.predicted["numbers"]]
+    keys = [n["key"] for n in widget.measured["numbers"]]
+    assert [n["key"] for n in widget.predicted["numbers"]] == [*keys, "lower_bound"]
+    gap = widget.progress["gap"]
+    assert gap["total"] == pytest.approx([33] * 4)  # ms on each rank, all of it compute and waiting for it
+    assert gap["compute"] == pytest.approx([8 * 3] * 4)
+
+
+def test_predicting_again_with_measured_costs_makes_them_the_settings(widget, runs):
+    with pytest.raises(UsageError, match="run first"):
+        widget.use_measured_costs()
+    widget.set_state({"stage_costs": [1, 2, 1, 1]})
+    widget.run()
+    until(lambda: runs)
+    runs[0].costs = Costs(forward=[0.001, 0.003, 0.001, 0.001], backward=[0.003, 0.009, 0.003, 0.003], latency=0.00015)
+    runs[0].ended.set()
+    widget.wait(20)
+    press(widget, "use_measured_costs")
+    assert (widget.forward, widget.input_grad, widget.weight_grad, widget.latency) == (1, 1.5, 1.5, 0.1)
+    assert widget.stage_costs == [0.667, 2, 0.667, 0.667]
+    assert (widget.measured, widget.progress) == ({}, IDLE)
 
 
 def test_paced_runs_get_the_costs_in_seconds_and_raw_runs_none(widget, runs):
     widget.set_state({"forward": 1.5, "latency": 0.5})
     widget.run()
     until(lambda: runs)
-    assert (runs[0].options["pace"].forward, runs[0].options["pace"].backward) == (0.015, 0.02)
+    pace = runs[0].options["pace"].durations
+    assert (pace["forward"], pace["backward"]) == (0.015, 0.02)
     assert runs[0].options["latency"] == 0.005
     widget.paced = False
     widget.run()

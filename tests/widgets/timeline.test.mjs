@@ -4,9 +4,9 @@ import { action, floats, gap, held, running, unpack } from "../../pipelab/plots/
 
 // Two ranks: rank 0 runs F0 at 0–1 and an overlap of F1 and B0 at 4–7; rank 1 runs F0 at 1–2.
 const BARS = [0, 0, 0, 0, 0, 1, 0, /**/ 0, 0, 1, 0, 4, 7, 1, /**/ 0, 0, 0, 1, 4, 7, 2, /**/ 1, 1, 0, 0, 1, 2, 0];
-const MEMORY = [0, 0, 1, /**/ 0, 1, 1, /**/ 0, 4, 2, /**/ 0, 7, 1, /**/ 1, 1, 1, /**/ 1, 2, 1];
+const MEMORY = [1, 1, /**/ 2, 1, /**/ 2, 1, /**/ 1, 1]; // while each bar runs, and after it
 const timeline = unpack({
-  ranks: 2, end: 7, looks: [{ letter: "F" }, { letter: "B" }],
+  ranks: 2, end: 7, parts: ["activations"], looks: [{ letter: "F" }, { letter: "B" }],
   bars: Float32Array.from(BARS), memory: Float32Array.from(MEMORY),
 });
 
@@ -40,7 +40,13 @@ test("an idle gap reaches from the bar before to the bar after", () => {
 });
 
 test("memory keeps its level until the next step", () => {
-  assert.equal(held(timeline, 0, 3.9), 1);
-  assert.equal(held(timeline, 0, 4), 2);
-  assert.equal(held(timeline, 1, 0.9), 0);
+  assert.equal(held(timeline, 0, 3.9).level, 1);
+  assert.equal(held(timeline, 0, 4).level, 2);
+  assert.equal(held(timeline, 1, 0.9).level, 0);
+});
+
+test("a level has parts where the message has several, and is their sum", () => {
+  const parts = unpack({ ranks: 1, parts: ["activations", "weights"], bars: Float32Array.from([0, 0, 0, 0, 0, 1, 0]), memory: Float32Array.from([2, 5, 1, 5]) });
+  assert.deepEqual(parts.memory[0].map(({ time, level }) => [time, level]), [[0, 7], [1, 6]]);
+  assert.deepEqual([...parts.memory[0][1].parts], [1, 5]);
 });

@@ -1,7 +1,7 @@
-// Draws timelines and memory strips. Every function takes the geometry of layout.js and draws one thing: boxes with a pen
+// Draws timelines. Every function takes the geometry of layout.js and draws one thing: boxes with a pen
 // (a canvas's context, or a Raster, which is faster for thousands), words with a context.
 import { edge, hatch, inkOn, shade } from "./colour.js";
-import { memory, ticks, time } from "./format.js";
+import { ticks, time } from "./format.js";
 
 const FULL = 0; // a bar's part of its lane: all of it, or one half of an overlap (upper forward, lower backward)
 const LOWER = 2;
@@ -86,57 +86,9 @@ export function drawLabels(context, geometry, index, timeline, theme, only = nul
   }
 }
 
-/** The level line of a strip in whole pixels: a box {x, width, y} for every stretch at one level, left to right. */
-function stretches(geometry, strip, timeline, rank) {
-  const y = (level) => Math.round(strip.top + strip.height - (strip.height - 1) * (level / (timeline.memory_peak || 1)));
-  const boxes = [];
-  let x = geometry.left;
-  let height = y(0);
-  for (const { time: moment, level } of timeline.memory[rank]) {
-    const to = Math.round(geometry.x(moment));
-    if (to > x) boxes.push({ x, width: to - x, y: height }); // what lasts less than a pixel would only be a smear
-    x = to;
-    height = y(level);
-  }
-  return boxes;
-}
-
-/**
- * The memory of each rank under its bars, one scale for all ranks: the last timeline filled, an earlier one as an outline.
- * Rectangles of whole pixels: to stroke paths of some thousand steps would take most of the time of a picture.
- */
-export function drawStrips(pen, geometry, timelines, theme) {
-  timelines.forEach((timeline, index) => {
-    const filled = index === timelines.length - 1;
-    const rows = geometry.rows.slice(0, timeline.ranks);
-    const lines = rows.map(({ rank, strip }) => [stretches(geometry, strip, timeline, rank), strip.top + strip.height]);
-    pen.fillStyle = filled ? theme.muted : theme.ink;
-    if (filled) {
-      pen.globalAlpha = 0.35;
-      for (const [boxes, base] of lines) for (const { x, width, y } of boxes) pen.fillRect(x, y, width, base - y);
-    }
-    pen.globalAlpha = filled ? 1 : 0.7;
-    for (const [boxes, base] of lines) {
-      let before = base;
-      for (const { x, width, y } of boxes) {
-        pen.fillRect(x, y, width, 1);
-        if (y !== before) pen.fillRect(x, Math.min(before, y), 1, Math.abs(before - y) + 1);
-        before = y;
-      }
-    }
-  });
-  pen.fillStyle = theme.muted;
-  pen.globalAlpha = 0.5;
-  for (const { strip } of geometry.rows) {
-    pen.fillRect(geometry.left, strip.top + strip.height, geometry.right - geometry.left, 1);
-  }
-  pen.globalAlpha = 1;
-}
-
-/** Names at the left (rank, lane), peaks at the right. */
+/** Names at the left: rank and lanes. */
 export function drawNames(context, geometry, timelines, theme) {
   const small = `10px ${theme.font}`;
-  const last = timelines[timelines.length - 1];
   context.textBaseline = "middle";
   for (const row of geometry.rows) {
     const middle = (row.lanes[0].top + row.lanes.at(-1).top + row.lanes.at(-1).height) / 2;
@@ -153,10 +105,6 @@ export function drawNames(context, geometry, timelines, theme) {
       }
       context.fillText("memory", geometry.left - 8, row.strip.top + row.strip.height / 2 + 0.5);
     }
-    const peak = Math.max(0, ...(last.memory[row.rank] ?? []).map((step) => step.level));
-    context.textAlign = "left";
-    const text = memory(peak, last.memory_unit);
-    context.fillText(geometry.narrow ? text : `peak ${text}`, geometry.right + 6, row.strip.top + row.strip.height / 2 + 0.5);
   }
 }
 

@@ -32,10 +32,18 @@ export function memory(value, unit) {
   return unit === "bytes" ? bytes(value) : short(value);
 }
 
-/** One of Python's numbers by its form: "percent", "time" or "count"; a dash where there is none. */
-export function number(value, form, unit) {
+/** Micro-batches per unit of time; per second where the unit is a millisecond. */
+export function rate(value, unit) {
+  return unit === "ms" ? `${short(1000 * value)} / s` : short(value);
+}
+
+/** One of Python's numbers by its form: "percent", "time", "rate", "memory" or "count"; a dash where there is none. */
+export function number(value, form, unit, memoryUnit) {
   if (value === null || value === undefined) return "–";
-  return form === "percent" ? percent(value) : form === "time" ? time(value, unit) : short(value);
+  if (form === "percent") return percent(value);
+  if (form === "time") return time(value, unit);
+  if (form === "rate") return rate(value, unit);
+  return form === "memory" ? memory(value, memoryUnit) : short(value);
 }
 
 /** Round axis positions 0, step, 2·step … up to `end`, at most `most` of them. */

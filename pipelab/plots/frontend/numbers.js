@@ -6,7 +6,7 @@ import { number } from "./format.js";
 export function numberRows(timelines) {
   const definitions = timelines.find((timeline) => timeline.numbers.length)?.numbers ?? [];
   return definitions.map(({ key, label, form, definition }) => {
-    const values = timelines.map((timeline) => number(timeline.numbers.find((n) => n.key === key)?.value, form, timeline.unit));
+    const values = timelines.map((timeline) => number(timeline.numbers.find((n) => n.key === key)?.value, form, timeline.unit, timeline.memory_unit));
     return { label, values, definition };
   });
 }

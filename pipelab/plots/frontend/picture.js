@@ -1,11 +1,13 @@
 // The picture: a canvas with the timelines, and over it one with playhead, hover and journey that redraws alone.
 import { readTheme } from "./colour.js";
 import { element, control } from "./dom.js";
-import { drawAxis, drawBars, drawGrid, drawJourney, drawLabels, drawNames, drawPlayhead, drawStrips, drawTracks } from "./draw.js";
-import { memory, time } from "./format.js";
+import { drawAxis, drawBars, drawGrid, drawJourney, drawLabels, drawNames, drawPlayhead, drawTracks } from "./draw.js";
 import { hit, layout } from "./layout.js";
+import { drawCauses, drawCursor, drawFlights, drawGap, drawPath, drawRelations } from "./marks.js";
 import { Raster } from "./raster.js";
-import { action, gap, held, running } from "./timeline.js";
+import { drawPeaks, drawStrips } from "./strips.js";
+import { running } from "./timeline.js";
+import { aboutLane, aboutMemory, narration } from "./tips.js";
 
 /** A canvas of `width` × `height` CSS pixels, sharp on any screen; returns its cleared context. */
 function fit(canvas, width, height) {
@@ -20,12 +22,17 @@ function fit(canvas, width, height) {
 }
 
 const HINT = "Space plays, arrow keys step, dragging scrubs; point at a bar to follow its micro-batch.";
+const STILL = 4; // pixels that a pointer may move and still click
 
 export class Picture {
-  /** `player` is the clock that this picture shows and, by keys and pointer, moves. */
-  constructor(player) {
+  /** `player` is the clock that this picture shows and, by keys and pointer, moves; one that leads also sets its end. */
+  constructor(player, { leads = true } = {}) {
     this.player = player;
+    this.leads = leads;
     this.timelines = [];
+    this.marks = { causes: null, path: null, gap: null }; // what explains the picture, as Python sends it
+    this.hint = HINT;
+    this.rank = null; // where the keyboard's cursor stands, once it has been moved
     this.hover = null;
     this.base = control("canvas", { tabIndex: 0, role: "img" });
     this.overlay = element("canvas", { class: "pl-overlay", ariaHidden: "true" });
@@ -48,19 +55,29 @@ export class Picture {
     this.theme.disconnect();
   }
 
-  /** Show these timelines, one lane each on every rank, on one time axis; `description` is what a screen reader says. */
-  show(timelines, description) {
+  /**
+   * Show these timelines, one lane each on every rank, on one time axis; `description` is what a screen reader says, `end`
+   * the end of the axis if another picture shares it.
+   */
+  show(timelines, description, end = 0) {
     const axis = timelines.map((timeline) => timeline.source + timeline.unit).join();
-    if (axis !== this.axis) this.player.rest(); // another kind of picture: a moment of the old one means nothing here
+    if (this.leads && axis !== this.axis) this.player.rest(); // another kind of picture: a moment of the old one means nothing here
     this.axis = axis;
     this.timelines = timelines;
     this.base.ariaLabel = description;
-    this.end = Math.max(0, ...timelines.map((t) => t.end));
+    this.end = Math.max(end, ...timelines.map((t) => t.end));
     this.hover = null;
     this.tip.hidden = true;
     this.node.hidden = timelines.length === 0;
     this.#paint();
-    this.player.span(this.end, timelines.length ? timelines[0].step : 1);
+    if (this.leads) this.player.span(this.end, timelines.length ? timelines[0].step : 1);
+    else this.drawOverlay();
+  }
+
+  /** Explain the picture: causes of idle time, critical path, a chosen gap. */
+  mark(marks) {
+    Object.assign(this.marks, marks);
+    this.draw();
   }
 
   draw() {
@@ -80,34 +97,51 @@ export class Picture {
     const raster = new Raster(context.createImageData(this.base.width, this.base.height), ratio);
     drawTracks(raster, geometry, this.colours);
     drawGrid(raster, geometry, end, this.colours);
+    if (this.marks.causes) drawCauses(raster, geometry, timelines, this.marks.causes, this.colours);
     timelines.forEach((timeline, index) => drawBars(raster, geometry, index, timeline, this.colours));
     drawStrips(raster, geometry, timelines, this.colours);
     context.putImageData(raster.image, 0, 0);
     timelines.forEach((timeline, index) => drawLabels(context, geometry, index, timeline, this.colours));
     drawAxis(context, geometry, end, timelines[0].unit, this.colours);
     drawNames(context, geometry, timelines, this.colours);
+    drawPeaks(context, geometry, timelines.at(-1), this.colours);
+    if (this.marks.path) drawPath(context, geometry, timelines, this.marks.path, this.colours);
     this.base.dispatchEvent(new CustomEvent("pipelab-painted", { bubbles: true }));
   }
 
   /** Playhead and hovered micro-batch; runs at every animation frame while playing. */
   drawOverlay() {
     if (!this.geometry) return;
-    const { geometry, player, colours } = this;
+    const { geometry, player, colours, timelines } = this;
     const context = fit(this.overlay, geometry.width, geometry.height);
-    if (this.hover?.bar && !player.playing) drawJourney(context, geometry, this.timelines, this.hover.bar.microbatch, colours);
-    drawPlayhead(context, geometry, Math.min(player.time, this.end), this.end, colours);
+    const moment = Math.min(player.time, this.end);
+    const bar = player.playing ? null : this.hover?.bar;
+    if (bar) drawJourney(context, geometry, timelines, bar.microbatch, colours);
+    drawPlayhead(context, geometry, moment, this.end, colours);
+    if (bar) drawRelations(context, geometry, timelines, this.hover.lane, bar, colours);
+    if (this.marks.gap) drawGap(context, geometry, timelines, this.marks.gap, colours);
+    if (moment < this.end) drawFlights(context, geometry, timelines.length - 1, timelines.at(-1), moment, colours);
+    if (this.rank !== null) drawCursor(context, geometry, this.rank, moment, colours);
   }
 
   /** One line: the moment, and what every rank does then; at the end, what a person can do here. */
   narrate(moment) {
     if (this.timelines.length === 0) return "";
-    if (moment >= this.end) return HINT;
-    const timeline = this.timelines.at(-1);
-    const doing = timeline.bars.map((_, rank) => {
-      const bars = running(timeline, rank, moment).map((bar) => action(timeline, bar));
-      return `rank ${rank} ${bars.join("+") || "idle"}`;
-    });
-    return `${timeline.source}, at ${time(moment, timeline.unit)} of ${time(timeline.end, timeline.unit)}: ${doing.join(" · ")}`;
+    return moment >= this.end ? this.hint : narration(this.timelines.at(-1), moment);
+  }
+
+  /** The keyboard's cursor, to another rank. */
+  #step(ranks) {
+    const last = Math.max(...this.timelines.map((t) => t.ranks)) - 1;
+    this.rank = this.rank === null ? (ranks > 0 ? 0 : last) : Math.min(Math.max(this.rank + ranks, 0), last);
+    this.drawOverlay();
+  }
+
+  /** Asks for the reason of the idle time of a rank at a moment: whoever can explain listens. */
+  #ask(rank, moment, index) {
+    const timeline = this.timelines[index];
+    if (rank >= timeline.ranks || running(timeline, rank, moment).length) return;
+    this.base.dispatchEvent(new CustomEvent("pipelab-gap", { bubbles: true, detail: { rank, moment, source: timeline.source } }));
   }
 
   #listen() {
@@ -119,6 +153,9 @@ export class Picture {
       Home: () => (this.player.pause(), this.player.seek(0)),
       End: () => (this.player.pause(), this.player.seek(this.end)),
       " ": () => this.player.toggle(),
+      ArrowDown: () => this.#step(1),
+      ArrowUp: () => this.#step(-1),
+      Enter: () => this.#ask(this.rank ?? 0, Math.min(this.player.time, this.end * (1 - 1e-6)), this.timelines.length - 1),
     };
     this.base.addEventListener("keydown", (event) => {
       const act = keys[event.key];
@@ -134,7 +171,13 @@ export class Picture {
     this.base.addEventListener("pointerdown", (event) => {
       if (!this.geometry) return;
       this.base.setPointerCapture(event.pointerId);
+      this.pressed = [event.offsetX, event.offsetY];
       scrub(event);
+    });
+    this.base.addEventListener("pointerup", ({ offsetX: x, offsetY: y }) => {
+      const found = this.pressed && Math.hypot(x - this.pressed[0], y - this.pressed[1]) < STILL && hit(this.geometry, x, y);
+      this.pressed = null;
+      if (found && found.lane !== null && this.timelines[found.lane]) this.#ask(found.row.rank, this.geometry.time(x), found.lane);
     });
     this.base.addEventListener("pointermove", (event) => {
       if (!this.geometry) return;
@@ -162,28 +205,12 @@ export class Picture {
   #showTip(x, y, found, moment) {
     this.tip.hidden = !found;
     if (!found) return;
-    this.tip.textContent = found.lane === null ? this.#aboutMemory(found.row.rank, moment) : this.#aboutLane(found, moment);
+    const { row, lane } = found;
+    this.tip.textContent = lane === null
+      ? aboutMemory(this.timelines, row.rank, moment)
+      : aboutLane(this.timelines[lane], row.rank, moment, this.hover.bar);
     const room = this.geometry.width - this.tip.offsetWidth - 4;
     this.tip.style.left = `${Math.max(0, Math.min(x + 14, room))}px`;
     this.tip.style.top = `${y + 18}px`;
-  }
-
-  #aboutLane({ row, lane }, moment) {
-    const timeline = this.timelines[lane];
-    if (!timeline.bars[row.rank]) return "no such rank";
-    const { bar } = this.hover;
-    const [from, to] = bar ? [bar.start, bar.end] : gap(timeline, row.rank, moment);
-    const what = bar
-      ? `${action(timeline, bar)}: ${timeline.looks[bar.kind].title} of micro-batch ${bar.microbatch}, stage ${bar.stage}`
-      : "idle";
-    return `rank ${row.rank}, ${timeline.source}\n${what}\n${time(from, timeline.unit)} to ${time(to, timeline.unit)} (${time(to - from, timeline.unit)})`;
-  }
-
-  #aboutMemory(rank, moment) {
-    const lines = this.timelines.filter((t) => rank < t.ranks).map((timeline) => {
-      const unit = timeline.memory_unit === "bytes" ? "" : ` ${timeline.memory_unit}`;
-      return `${timeline.source}: ${memory(held(timeline, rank, moment), timeline.memory_unit)}${unit}`;
-    });
-    return [`rank ${rank}, memory at ${time(moment, this.timelines[0].unit)}`, ...lines].join("\n");
   }
 }

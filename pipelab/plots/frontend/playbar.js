@@ -1,12 +1,20 @@
 // Play, pause, speed and the legend: the bar above a picture.
 import { control, element } from "./dom.js";
 import { hatch, shade } from "./colour.js";
+import { PARTS } from "./strips.js";
 
-const SPEEDS = [0.5, 1, 2, 4, 8];
+const SPEEDS = [0.25, 0.5, 1, 2, 4, 8];
 
-/** A play button and a speed menu for `player`; call the returned `update(playing)` when the player moves. */
+/** Back, play, forward, loop and speed for `player`; call the returned `update(playing)` when the player moves. */
 export function playButtons(player) {
+  const step = (units, text, title) =>
+    control("button", { class: "pl-button pl-step", type: "button", title, ariaLabel: title, onclick: () => player.nudge(units) }, text);
   const button = control("button", { class: "pl-button pl-play", type: "button", onclick: () => player.toggle() });
+  const loop = control("button", { class: "pl-button pl-step", type: "button", title: "start over at the end", ariaLabel: "loop", ariaPressed: "false" }, "↻");
+  loop.addEventListener("click", () => {
+    player.loop = !player.loop;
+    loop.ariaPressed = String(player.loop);
+  });
   const speed = control("select", { class: "pl-select", ariaLabel: "speed of the playhead", title: "speed of the playhead" });
   speed.append(...SPEEDS.map((s) => new Option(`${s}×`, s, s === player.speed, s === player.speed)));
   speed.addEventListener("change", () => (player.speed = Number(speed.value)));
@@ -16,7 +24,7 @@ export function playButtons(player) {
     button.textContent = playing ? "❚❚ Pause" : "▶ Play";
   };
   update(false);
-  return { nodes: [button, speed], update };
+  return { nodes: [step(-1, "◂", "one unit of time back"), button, step(1, "▸", "one unit of time on"), loop, speed], update };
 }
 
 function swatch(look, dark) {
@@ -31,6 +39,19 @@ function swatch(look, dark) {
   return canvas;
 }
 
+/** A swatch of a part of the memory. */
+function tone(part, dark) {
+  const canvas = element("canvas", { width: 28, height: 14, class: "pl-swatch" });
+  const context = canvas.getContext("2d");
+  context.globalAlpha = part.tone;
+  context.fillStyle = dark ? "#a2a8ad" : "#63696f";
+  context.fillRect(0, 0, 28, 14);
+  context.globalAlpha = 1;
+  context.fillStyle = hatch(context, part.pattern) ?? "transparent";
+  context.fillRect(0, 0, 28, 14);
+  return canvas;
+}
+
 /** What the colours mean: a swatch from the first to the last micro-batch for each kind in `timeline`. */
 export function legend(timeline, dark) {
   const items = timeline.kinds.map((kind) => {
@@ -38,5 +59,6 @@ export function legend(timeline, dark) {
     return element("span", { class: "pl-key" }, swatch(look, dark), `${look.letter} ${look.title}`);
   });
   items.push(element("span", { class: "pl-key" }, element("span", { class: "pl-swatch pl-unused" }), "idle"));
-  return items;
+  const parts = timeline.parts.length > 1 ? PARTS.filter(({ name }) => timeline.parts.includes(name)) : [];
+  return [...items, ...parts.map((part) => element("span", { class: "pl-key" }, tone(part, dark), part.title))];
 }

@@ -6,7 +6,7 @@ export const PACE = 5;
 export class Player {
   /** onMove(time, playing) is called on every change; `frame` and `cancel` are the browser's animation frames. */
   constructor(onMove, { frame = (f) => requestAnimationFrame(f), cancel = (id) => cancelAnimationFrame(id) } = {}) {
-    Object.assign(this, { onMove, frame, cancel, end: 0, step: 1, time: 0, speed: 1, playing: false });
+    Object.assign(this, { onMove, frame, cancel, end: 0, step: 1, time: 0, speed: 1, playing: false, loop: false });
     this.pending = null;
   }
 
@@ -63,6 +63,7 @@ export class Player {
     const elapsed = this.last === null ? 0 : (now - this.last) / 1000;
     this.last = now;
     this.time = Math.min(this.end, this.time + elapsed * PACE * this.speed * this.step);
+    if (this.time >= this.end && this.loop) this.time = 0;
     if (this.time >= this.end) this.playing = false;
     else this.pending = this.frame((next) => this.#advance(next));
     this.onMove(this.time, this.playing);

@@ -8,21 +8,32 @@ export function floats(packed) {
   return new Float32Array(bytes);
 }
 
-/** A list per rank of what `read` makes of each group of `size` numbers, the first of which is the rank. */
-function byRank(numbers, size, ranks, read) {
-  const groups = Array.from({ length: ranks }, () => []);
-  for (let at = 0; at < numbers.length; at += size) groups[numbers[at]].push(read(numbers, at));
-  return groups;
+/**
+ * The message with `bars` and `memory` as a list of records per rank, in order of time. A level has `parts`, in the order
+ * of the message's, where there is more than one.
+ */
+export function unpack(message) {
+  const numbers = floats(message.bars);
+  const held = floats(message.memory);
+  const size = message.parts.length;
+  const bars = Array.from({ length: message.ranks }, () => []);
+  const memory = Array.from({ length: message.ranks }, () => []);
+  // Object literals, not a loop over field names: ten times as fast, and this runs at every move of a slider.
+  for (let n = 0, i = 0, at = 0; n < numbers.length; n += 7, i += 1) {
+    const rank = numbers[n];
+    const start = numbers[n + 4];
+    const end = numbers[n + 5];
+    bars[rank].push({ rank, stage: numbers[n + 1], microbatch: numbers[n + 2], kind: numbers[n + 3], start, end, part: numbers[n + 6] });
+    for (const time of [start, end]) {
+      memory[rank].push(size === 1 ? { time, level: held[at] } : several(time, held.subarray(at, at + size)));
+      at += size;
+    }
+  }
+  return { ...message, bars, memory };
 }
 
-// Object literals, not a loop over field names: ten times as fast, and this runs at every move of a slider.
-const readBar = (n, i) => ({ rank: n[i], stage: n[i + 1], microbatch: n[i + 2], kind: n[i + 3], start: n[i + 4], end: n[i + 5], part: n[i + 6] });
-const readLevel = (n, i) => ({ time: n[i + 1], level: n[i + 2] });
-
-/** The message with `bars` and `memory` as a list of records per rank, in order of time. */
-export function unpack(message) {
-  const { ranks } = message;
-  return { ...message, bars: byRank(floats(message.bars), 7, ranks, readBar), memory: byRank(floats(message.memory), 3, ranks, readLevel) };
+function several(time, parts) {
+  return { time, level: parts.reduce((sum, part) => sum + part, 0), parts };
 }
 
 /** Index of the last record with `record[field] <= time`, or -1. */
@@ -44,11 +55,11 @@ export function running(timeline, rank, time) {
   return [at - 1, at].filter((i) => i >= 0 && bars[i].end > time).map((i) => bars[i]);
 }
 
-/** Memory held on `rank` at `time`. */
+/** Memory held on `rank` at `time`: {level, parts}. */
 export function held(timeline, rank, time) {
   const steps = timeline.memory[rank];
   const at = lastUpTo(steps, "time", time);
-  return at < 0 ? 0 : steps[at].level;
+  return at < 0 ? { level: 0 } : steps[at];
 }
 
 /** The idle interval [from, to] of `rank` around `time`; to the end of the picture where nothing follows. */

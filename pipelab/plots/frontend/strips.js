@@ -1,0 +1,130 @@
+// The memory of each rank under its bars: stacked parts, the peak marked, and the limit where there is one.
+import { hatch } from "./colour.js";
+import { memory } from "./format.js";
+
+/** How a part of the memory is drawn: greys and patterns, for hues mean kinds of actions. Bottom to top. */
+export const PARTS = [
+  { name: "weights", title: "weights", tone: 0.62, pattern: "" },
+  { name: "weight_versions", title: "older weights", tone: 0.5, pattern: "/" },
+  { name: "optimizer_state", title: "optimizer state", tone: 0.42, pattern: "x" },
+  { name: "gradients", title: "gradients", tone: 0.26, pattern: "." },
+  { name: "activations", title: "activations", tone: 0.32, pattern: "" },
+];
+
+/** The level at the top of a timeline's strips: its peak, or its limit where that is a little higher. */
+export function ceiling(timeline) {
+  const peak = timeline.memory_peak || 1;
+  const limit = Math.max(0, ...(timeline.limits ?? []));
+  return limit > peak && limit <= 2 * peak ? limit : peak;
+}
+
+/** A box {x, width, step} for every stretch of whole pixels at one level, left to right. */
+function stretches(geometry, timeline, rank) {
+  const boxes = [];
+  let x = geometry.left;
+  let now = { level: 0 };
+  for (const step of timeline.memory[rank]) {
+    const to = Math.round(geometry.x(step.time));
+    if (to > x) boxes.push({ x, width: to - x, step: now }); // what lasts less than a pixel would only be a smear
+    x = to;
+    now = step;
+  }
+  return boxes;
+}
+
+/** Boxes of each part, as {part, boxes: [{x, y, width, height}]}; of the whole where there is one part only. */
+function layers(timeline, boxes, y) {
+  if (timeline.parts.length === 1) {
+    return [{ part: PARTS.at(-1), boxes: boxes.map(({ x, width, step }) => ({ x, y: y(step.level), width, height: y(0) - y(step.level) })) }];
+  }
+  const below = boxes.map(() => 0);
+  return PARTS.filter(({ name }) => timeline.parts.includes(name)).map((part) => {
+    const index = timeline.parts.indexOf(part.name);
+    const mine = boxes.map(({ x, width, step }, i) => {
+      const from = below[i];
+      below[i] += step.parts?.[index] ?? 0;
+      return { x, y: y(below[i]), width, height: y(from) - y(below[i]) };
+    });
+    return { part, boxes: mine };
+  });
+}
+
+/**
+ * Strips on one scale for all ranks: the last timeline filled, an earlier one as an outline. Rectangles of whole pixels: to
+ * stroke paths of some thousand steps would take most of the time of a picture.
+ */
+export function drawStrips(pen, geometry, timelines, theme) {
+  timelines.forEach((timeline, index) => {
+    const filled = index === timelines.length - 1;
+    for (const { rank, strip } of geometry.rows.slice(0, timeline.ranks)) {
+      const top = ceiling(timeline);
+      const y = (level) => Math.round(strip.top + strip.height - (strip.height - 1) * (level / top));
+      const boxes = stretches(geometry, timeline, rank);
+      if (filled) fill(pen, layers(timeline, boxes, y), theme);
+      outline(pen, boxes, y, filled ? theme.muted : theme.ink, filled ? 1 : 0.7);
+      if (filled) mark(pen, geometry, timeline, rank, y, theme);
+    }
+  });
+  pen.fillStyle = theme.muted;
+  pen.globalAlpha = 0.5;
+  for (const { strip } of geometry.rows) {
+    pen.fillRect(geometry.left, strip.top + strip.height, geometry.right - geometry.left, 1);
+  }
+  pen.globalAlpha = 1;
+}
+
+function fill(pen, stack, theme) {
+  for (const { part, boxes } of stack) {
+    pen.fillStyle = theme.muted;
+    pen.globalAlpha = part.tone;
+    for (const { x, y, width, height } of boxes) if (height > 0) pen.fillRect(x, y, width, height);
+    pen.globalAlpha = 1;
+    pen.fillStyle = hatch(pen, part.pattern) ?? theme.muted;
+    if (part.pattern) for (const { x, y, width, height } of boxes) if (height > 0) pen.fillRect(x, y, width, height);
+  }
+}
+
+function outline(pen, boxes, y, colour, alpha) {
+  pen.fillStyle = colour;
+  pen.globalAlpha = alpha;
+  let before = y(0);
+  for (const { x, width, step } of boxes) {
+    const now = y(step.level);
+    pen.fillRect(x, now, width, 1);
+    if (now !== before) pen.fillRect(x, Math.min(before, now), 1, Math.abs(before - now) + 1);
+    before = now;
+  }
+  pen.globalAlpha = 1;
+}
+
+/** The first moment of the rank's peak, and its limit as a dashed line. */
+function mark(pen, geometry, timeline, rank, y, theme) {
+  const steps = timeline.memory[rank];
+  const top = peak(timeline, rank);
+  const first = steps.find((step) => step.level >= top);
+  pen.fillStyle = theme.ink;
+  if (first && top > 0) pen.fillRect(Math.round(geometry.x(first.time)) - 1, y(top) - 1, 4, 4);
+  const limit = timeline.limits?.[rank];
+  if (limit === undefined || limit > ceiling(timeline)) return;
+  pen.fillStyle = theme.accent;
+  for (let x = geometry.left; x < geometry.right; x += 9) pen.fillRect(x, y(limit), Math.min(5, geometry.right - x), 1);
+}
+
+/** The most that a rank holds. */
+export function peak(timeline, rank) {
+  return Math.max(0, ...(timeline.memory[rank] ?? []).map((step) => step.level));
+}
+
+/** Peaks at the right of their strips; above the limit in the colour of warnings. */
+export function drawPeaks(context, geometry, timeline, theme) {
+  context.font = `10px ${theme.font}`;
+  context.textBaseline = "middle";
+  context.textAlign = "left";
+  for (const { rank, strip } of geometry.rows.slice(0, timeline.ranks)) {
+    const most = peak(timeline, rank);
+    const over = most > (timeline.limits?.[rank] ?? Infinity) * (1 + 1e-6);
+    context.fillStyle = over ? theme.accent : theme.muted;
+    const text = memory(most, timeline.memory_unit);
+    context.fillText(geometry.narrow ? text : `${over ? "over" : "peak"} ${text}`, geometry.right + 6, strip.top + strip.height / 2 + 0.5);
+  }
+}

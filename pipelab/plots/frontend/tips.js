@@ -1,0 +1,49 @@
+// What a picture says in words: under the pointer, and at the playhead.
+import { memory, time } from "./format.js";
+import { PARTS } from "./strips.js";
+import { relations, underWay } from "./relations.js";
+import { action, gap, held, running } from "./timeline.js";
+
+const named = (timeline, bars) => bars.map((bar) => `${action(timeline, bar)} on rank ${bar.rank}`).join(", ");
+
+/** About the bar under the pointer, or about the idle time where there is none. */
+export function aboutLane(timeline, rank, moment, bar) {
+  if (!timeline.bars[rank]) return "no such rank";
+  const [from, to] = bar ? [bar.start, bar.end] : gap(timeline, rank, moment);
+  const lines = [`rank ${rank}, ${timeline.source}`];
+  if (bar) {
+    const { needs, feeds } = relations(timeline, bar);
+    lines.push(`${action(timeline, bar)}: ${timeline.looks[bar.kind].title} of micro-batch ${bar.microbatch}, stage ${bar.stage}`);
+    if (needs.length) lines.push(`needs ${named(timeline, needs)}`);
+    if (feeds.length) lines.push(`feeds ${named(timeline, feeds)}`);
+  } else lines.push("idle");
+  lines.push(`${time(from, timeline.unit)} to ${time(to, timeline.unit)} (${time(to - from, timeline.unit)})`);
+  return lines.join("\n");
+}
+
+/** About the memory of a rank at a moment, part by part where there are several. */
+export function aboutMemory(timelines, rank, moment) {
+  const lines = [`rank ${rank}, memory at ${time(moment, timelines[0].unit)}`];
+  for (const timeline of timelines.filter((t) => rank < t.ranks)) {
+    const { level, parts } = held(timeline, rank, moment);
+    const say = (value) => `${memory(value, timeline.memory_unit)}${timeline.memory_unit === "bytes" ? "" : ` ${timeline.memory_unit}`}`;
+    lines.push(`${timeline.source}: ${say(level)}`);
+    timeline.parts.forEach((part, i) => {
+      if (parts && parts[i] > 0) lines.push(`  ${PARTS.find(({ name }) => name === part).title} ${say(parts[i])}`);
+    });
+  }
+  return lines.join("\n");
+}
+
+/** One line: the moment, what every rank does then, and what is on its way between ranks. */
+export function narration(timeline, moment) {
+  const doing = timeline.bars.map((_, rank) => {
+    const bars = running(timeline, rank, moment).map((bar) => action(timeline, bar));
+    return `rank ${rank} ${bars.join("+") || "idle"}`;
+  });
+  const moving = underWay(timeline, moment).map(
+    ({ from, to, forward }) => `${forward ? "activations" : "gradients"} of ${from.microbatch} from rank ${from.rank} to ${to.rank}`,
+  );
+  const under = moving.length ? ` → ${moving.join(", ")}` : "";
+  return `${timeline.source}, at ${time(moment, timeline.unit)} of ${time(timeline.end, timeline.unit)}: ${doing.join(" · ")}${under}`;
+}

@@ -1,0 +1,44 @@
+// What a person takes away: files of the picture, and a line of text that brings the configuration back.
+import { control, element } from "../plots/frontend/dom.js";
+
+const FORMATS = [
+  ["svg", "SVG", "a drawing, for a paper or a slide"],
+  ["html", "Page that plays", "one HTML file that plays without a kernel"],
+  ["csv", "CSV", "the order of the actions, in the notation of torch.distributed.pipelining"],
+  ["json", "Perfetto trace", "for ui.perfetto.dev and chrome://tracing"],
+];
+
+function save(name, blob) {
+  const address = URL.createObjectURL(blob);
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+/** The picture as it is, on the paper of its theme, as a PNG. */
+function png(picture, name) {
+  const { base, colours } = picture;
+  const canvas = element("canvas", { width: base.width, height: base.height });
+  const context = canvas.getContext("2d");
+  context.fillStyle = colours.paper;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(base, 0, 0);
+  canvas.toBlob((blob) => save(name, blob), "image/png");
+}
+
+/** {node, watch}: a closed `details` with buttons. Python answers a request with a custom message {file, text}. */
+export function output(model, viewer) {
+  const button = (label, title, act) => control("button", { class: "pl-button pl-small", type: "button", title, onclick: act }, label);
+  const image = button("PNG", "the picture as it is now", () => viewer.picture.colours && png(viewer.picture, `${model.get("schedule")}.png`));
+  const files = FORMATS.map(([format, label, title]) => button(label, title, () => model.send({ action: "export", format })));
+  const text = control("input", { class: "pl-text", readOnly: true, ariaLabel: "this configuration as text" });
+  const copy = button("Copy", "pipelab.lab(\"…\") with this text restores the configuration", async () => {
+    text.select();
+    await navigator.clipboard?.writeText(text.value);
+  });
+  const hint = element("span", { class: "pl-caption" }, "in Python: lab.figure() for plotly, lab.save(\"file.svg\"), lab.sweep(\"microbatches\")");
+  const node = element("details", { class: "pl-more" }, control("summary", {}, "Save and share"), element("div", { class: "pl-bar" }, image, ...files), element("div", { class: "pl-bar" }, text, copy), hint);
+  const follow = () => (text.value = `pipelab.lab("${model.get("predicted").text ?? ""}")`);
+  const received = ({ file, text: content, type }) => file && save(file, new Blob([content], { type }));
+  follow();
+  return { node, watch: { "change:predicted": follow, "msg:custom": received } };
+}

@@ -1,0 +1,184 @@
+"""What the lab is set to, as one value: the schedule it means, its costs, its prediction, and a line of text for it."""
+
+from dataclasses import asdict, dataclass, fields, replace
+
+import numpy as np
+
+from ..catalogue import build, entry
+from ..catalogue.auto import find
+from ..errors import UnknownName, UsageError
+from ..schedule import Schedule
+from ..simulator import Costs, simulate
+from ..timeline import Timeline
+from .sizes import stage_memory
+
+RECOMPUTE = ("none", "in-backward", "early")
+MEMORY = ("activations", "bytes")
+MODELS = ("auto", "mlp", "gpt")
+
+QUICK = 0.005
+"""Effort of a search at every move of a slider: up to a few tenths of a second for the largest settings."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One configuration of the lab; times in abstract units.
+
+    stages_per_rank: 0 for what is usual for the schedule; of no effect where it has only one possible number. forward,
+    input_grad, weight_grad: cost of F, I and W of a stage; a full backward costs I + W. stage_costs: how much more or less
+    than that each stage costs, 1 where the list ends. recompute: whether forwards run again instead of keeping their
+    activations. memory_limit: what ``auto`` may hold on a rank, in activations of one micro-batch through all of its
+    layers; 0 for no limit of one's own. memory: what is counted. model, width: of a real run, and of memory in bytes;
+    "auto" is an MLP in a paced run and a GPT in a raw one.
+    """
+
+    schedule: str = "1f1b"
+    ranks: int = 4
+    microbatches: int = 8
+    stages_per_rank: int = 0
+    forward: float = 1.0
+    input_grad: float = 1.0
+    weight_grad: float = 1.0
+    latency: float = 0.0
+    stage_costs: tuple[float, ...] = ()
+    recompute: str = "none"
+    memory_limit: float = 0.0
+    memory: str = "activations"
+    model: str = "auto"
+    width: int = 64
+
+    def __post_init__(self):
+        object.__setattr__(self, "stage_costs", tuple(self.stage_costs))
+
+    @property
+    def per_rank(self) -> int | None:
+        """Stages per rank to build with; None for the schedule's own number."""
+        return None if entry(self.schedule).fixed else self.stages_per_rank or None
+
+    def costs(self, stages: int) -> Costs:
+        """The costs of a pipeline of so many stages; recomputing takes as long as a forward."""
+        scale = (*self.stage_costs, *[1.0] * stages)[:stages]
+        uneven = any(factor != 1 for factor in scale)
+
+        def each(value):
+            return tuple(value * factor for factor in scale) if uneven else value
+
+        return Costs(
+            forward=each(self.forward), input_grad=each(self.input_grad), weight_grad=each(self.weight_grad),
+            latency=self.latency, recompute=each(self.forward),
+        )  # fmt: skip
+
+    def problem(self) -> str | None:
+        """Why these counts are impossible for the schedule; None when they are fine."""
+        found = entry(self.schedule)
+        return found.problem(self.ranks, self.microbatches, self.per_rank, self._building_costs())
+
+    def build(self) -> Schedule:
+        """The schedule. Raises UsageError, which says what is possible."""
+        costs = self._building_costs()
+        counts = {"ranks": self.ranks, "microbatches": self.microbatches, "stages_per_rank": self.per_rank}
+        if entry(self.schedule).searched:
+            return find(**counts, costs=costs, memory_limit=self.memory_limit or None, effort=QUICK).schedule
+        return build(self.schedule, **counts, costs=costs)
+
+    def predict(self) -> Timeline:
+        """The timeline to expect. Raises UsageError where the settings are impossible together."""
+        schedule = self.build()
+        recompute = None if self.recompute == "none" else self.recompute
+        memory = stage_memory(self.model, self.width) if self.memory == "bytes" else None
+        return simulate(schedule, self.costs(schedule.stages), recompute=recompute, memory=memory)
+
+    def limits(self, timeline: Timeline) -> list[float]:
+        """The memory limit on each rank in the timeline's unit of memory; empty where there is none."""
+        if not self.memory_limit:
+            return []
+        of_stage = stage_memory(self.model, self.width).activations if self.memory == "bytes" else 1
+        level = self.memory_limit * (timeline.schedule.stages_per_rank or 1) * of_stage
+        resident = np.zeros(timeline.schedule.ranks)
+        for name, (held, _) in timeline.memory.items():
+            if name != "activations":
+                resident += np.maximum.reduceat(held, timeline.schedule.offsets[:-1])
+        return (resident + level).tolist()
+
+    def _building_costs(self) -> Costs:
+        """Costs for those schedules that are built for them; these have one copy of the model."""
+        found = entry(self.schedule)
+        return self.costs(self.ranks * (self.per_rank or found.stages_per_rank))
+
+    @property
+    def text(self) -> str:
+        """A line that ``Settings.parse`` reads: the schedule's name, then what differs from the defaults.
+
+        >>> Settings(ranks=6, latency=0.5).text
+        '1f1b ranks=6 microbatches=8 latency=0.5'
+        """
+        parts = [self.schedule]
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if value != field.default or field.name in ("ranks", "microbatches"):
+                parts.append(f"{field.name}={_written(value)}")
+        return " ".join(parts)
+
+    @classmethod
+    def parse(cls, text: str) -> "Settings":
+        """Reads such a line.
+
+        >>> Settings.parse("gpipe ranks=2 stage_costs=1,2").stage_costs
+        (1.0, 2.0)
+
+        Raises UsageError, which says what is wrong with it.
+        """
+        name, *parts = text.split()
+        kinds = {field.name: type(field.default) for field in fields(cls)[1:]}
+        values = {}
+        for part in parts:
+            key, equals, value = part.partition("=")
+            if not equals:
+                raise UsageError(f"{part!r} is no setting. A line is a schedule and settings, such as: {cls().text}")
+            if key not in kinds:
+                raise UnknownName("setting", key, kinds)
+            try:
+                values[key] = _read(kinds[key], value)
+            except ValueError:
+                raise UsageError(f"{part!r}: {value!r} is no {_NOUNS[kinds[key]]}.") from None
+        return cls(entry(name).name, **values).valid()
+
+    def valid(self) -> "Settings":
+        """Itself. Raises UsageError for a number or a word that can never be right."""
+        for name in ("forward", "input_grad", "weight_grad"):
+            check_cost(name, getattr(self, name))
+        for factor in self.stage_costs:
+            check_cost("stage_costs", factor)
+        for name, valid in (("recompute", RECOMPUTE), ("memory", MEMORY), ("model", MODELS)):
+            if getattr(self, name) not in valid:
+                raise UnknownName(name, getattr(self, name), valid)
+        for name in ("ranks", "microbatches", "width"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it is a whole number, 1 or more.")
+        return self
+
+    def with_changes(self, **changes) -> "Settings":
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict:
+        """All settings by name, lists as lists."""
+        return asdict(self) | {"stage_costs": list(self.stage_costs)}
+
+
+def check_cost(name: str, value: float) -> None:
+    """Raises UsageError unless a cost is a finite number above 0."""
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{name} is {value:g}; a cost is a number above 0.")
+
+
+_NOUNS = {int: "whole number", float: "number", tuple: "list of numbers such as 1,2,1"}
+
+
+def _written(value) -> str:
+    if isinstance(value, tuple):
+        return ",".join(f"{number:.6g}" for number in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _read(kind: type, value: str):
+    return tuple(float(number) for number in value.split(",")) if kind is tuple else kind(value)
