@@ -3,7 +3,9 @@
 In: settings from the front end or from Python. Out: `view` messages for the canvas, from the simulator or a real run.
 """
 
+from .builder import Builder, builder
 from .lab import Lab, lab
 from .settings import Settings
+from .sweep import sweep
 
-__all__ = ["Lab", "Settings", "lab"]
+__all__ = ["Builder", "Lab", "Settings", "builder", "lab", "sweep"]

@@ -20,7 +20,7 @@ export function shares({ looks, totals, makespan }) {
 
 /** {node, show(causes, unit, dark)}: idle time of every rank by cause, as parts of the makespan. */
 export function breakdown() {
-  const node = element("div", { class: "pl-idle", hidden: true });
+  const node = element("div", { class: "pl-breakdown", hidden: true });
   const show = (causes, unit, dark) => {
     node.hidden = !causes.totals;
     if (node.hidden) return;
@@ -30,8 +30,8 @@ export function breakdown() {
       const idle = row.reduce((sum, { value }) => sum + value, 0);
       const parts = row.map(({ look, value, share }) => element("span", { style: `width: ${100 * share}%; background: ${background(look, dark)}`, title: `${look.title}: ${time(value, unit)}` }));
       const told = row.map(({ look, value }) => `${look.title} ${time(value, unit)}`).join(", ");
-      const bar = element("div", { class: "pl-idle-bar", role: "img", ariaLabel: `rank ${rank} idle: ${told || "never"}` }, ...parts);
-      return element("div", { class: "pl-idle-row" }, element("span", {}, `rank ${rank}`), bar, element("span", { class: "pl-value" }, time(idle, unit)), element("span", { class: "pl-caption" }, percent(idle / (causes.makespan || 1))));
+      const bar = element("div", { class: "pl-breakdown-bar", role: "img", ariaLabel: `rank ${rank} idle: ${told || "never"}` }, ...parts);
+      return element("div", { class: "pl-breakdown-row" }, element("span", {}, `rank ${rank}`), bar, element("span", { class: "pl-value" }, time(idle, unit)), element("span", { class: "pl-caption" }, percent(idle / (causes.makespan || 1))));
     });
     const keys = used.map((look) => element("span", { class: "pl-key", title: look.meaning }, element("span", { class: "pl-swatch", style: `background: ${background(look, dark)}` }), look.title));
     node.replaceChildren(

@@ -27,6 +27,32 @@ function toggle(model, [panel, label, title]) {
   return { node: button, watch: { "change:panels": follow } };
 }
 
+/** The schedule in a grid to edit by hand: a widget of its own, shown where the lab ends. */
+function editing(model) {
+  const title = "edit this schedule by hand: a grid of actions below, where every move is checked";
+  const button = control("button", { class: "pl-button", type: "button", title, onclick: () => model.send({ action: "edit" }) }, "Edit by hand");
+  const notice = element("p", { role: "alert", hidden: true });
+  const place = element("div", {});
+  const node = element("div", { class: "pl-editor" }, notice, place);
+  const follow = async () => {
+    const reference = model.get("editor");
+    notice.hidden = true;
+    place.replaceChildren();
+    if (!reference) return;
+    const editor = await model.widget_manager.get_model(reference.replace("IPY_MODEL_", ""));
+    const view = await model.widget_manager.create_view(editor);
+    place.replaceChildren(view.el);
+    place.scrollIntoView({ block: "nearest" });
+  };
+  const told = ({ notice: text }) => {
+    if (!text) return;
+    notice.hidden = false;
+    notice.textContent = text;
+  };
+  follow();
+  return { button, node, watch: { "change:editor": follow, "msg:custom": told } };
+}
+
 function render({ model, el }) {
   const viewer = new Viewer();
   const settings = controls(model);
@@ -38,6 +64,7 @@ function render({ model, el }) {
   const formula = formulaBox();
   const explanation = explanationBox(() => explain({}));
   const files = output(model, viewer);
+  const editor = editing(model);
   viewer.picture.hint += " Click an idle gap, or press Enter on it (↑ ↓ choose the rank), to ask why.";
   viewer.picture.base.addEventListener("pipelab-gap", ({ detail }) => model.send({ action: "explain", ...detail }));
 
@@ -57,6 +84,7 @@ function render({ model, el }) {
     const [causes, path, gap] = ["causes", "path", "explanation"].map((name) => model.get(name));
     viewer.picture.marks = { causes: causes.totals ? causes : null, path: path.steps ? path : null, gap: gap.cause ? gap : null };
     viewer.show(timelines, end);
+    foot.hidden = results.hidden = !current;
     pins.show(current, others, end);
     idle.show(causes, unit, viewer.picture.colours?.dark);
     explanation.show(gap, unit);
@@ -73,21 +101,23 @@ function render({ model, el }) {
     });
   };
 
+  const foot = element("div", { class: "pl-foot" }, viewer.readout, viewer.legend);
+  const results = element("div", { class: "pl-results" }, element("div", {}, viewer.numbers, formula.node), run.panel);
   el.classList.add("pipelab", "pl-lab");
   el.append(
     element("div", { class: "pl-controls" }, ...settings.nodes),
     settings.about, settings.more,
-    element("div", { class: "pl-bar" }, ...run.nodes, element("span", { class: "pl-space" }), ...toggles.map(({ node }) => node), pins.button, element("span", { class: "pl-play-bar" }, ...viewer.buttons.nodes)),
+    element("div", { class: "pl-bar" }, ...run.nodes, element("span", { class: "pl-space" }), ...toggles.map(({ node }) => node), pins.button, editor.button, element("span", { class: "pl-play-bar" }, ...viewer.buttons.nodes)),
     run.message, problem.node, viewer.picture.node,
-    element("div", { class: "pl-foot" }, viewer.readout, viewer.legend),
+    foot,
     explanation.node, idle.node,
-    element("div", { class: "pl-results" }, element("div", {}, viewer.numbers, formula.node), run.panel),
-    pins.node, files.node, viewer.table.node,
+    results,
+    pins.node, editor.node, files.node, viewer.table.node,
   );
 
   const redraw = Object.fromEntries(["predicted", "measured", "causes", "path", "pins"].map((name) => [`change:${name}`, showSoon]));
   const watches = [
-    ...settings.watch, run.watch, problem.watch, files.watch, ...toggles.map(({ watch }) => watch), redraw,
+    ...settings.watch, run.watch, problem.watch, files.watch, editor.watch, ...toggles.map(({ watch }) => watch), redraw,
     { "change:explanation": () => explain(model.get("explanation")) },
   ];
   for (const watch of watches) for (const [event, act] of Object.entries(watch)) model.on(event, act);

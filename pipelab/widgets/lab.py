@@ -1,49 +1,35 @@
 """The lab's Python side: settings as traits, the prediction at every change, and one real run at a time."""
 
 import threading
-from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
-import anywidget
 import traitlets
+from ipywidgets import widget_serialization
 
-from ..catalogue import entry, names
-from ..errors import UnknownName, UsageError
+from ..errors import UsageError
 from ..plots import plot, svg, view
 from ..plots.bundle import FRONTEND, bundle
 from ..simulator import Costs
 from ..timeline import Timeline
 from . import causes, output, theory
-from .nearest import offers
-from .presets import PRESETS
-from .settings import MEMORY, MODELS, RECOMPUTE, Settings, check_cost
+from .builder import Builder
+from .construction import Construction
+from .panel import SETTINGS, Panel
+from .settings import Settings
+from .sweep import sweep
 from .training import IDLE, PACE_MS, Training, measured_settings
 
 _HERE = Path(__file__).parent
-SETTINGS = tuple(field.name for field in fields(Settings))
-LIMITS = {
-    "ranks": (1, 16, 1),
-    "microbatches": (1, 64, 1),
-    "stages_per_rank": (1, 4, 1),
-    "forward": (0.25, 4, 0.25),
-    "input_grad": (0.25, 4, 0.25),
-    "weight_grad": (0.25, 4, 0.25),
-    "latency": (0, 4, 0.25),
-    "memory_limit": (0, 16, 0.5),
-    "width": (16, 512, 16),
-}
-"""Sliders: smallest value, largest, step. A larger value given from Python moves the end of its slider."""
 MOST_PINS = 3
+MOST_RUNS = 50
 PANELS = ("causes", "path")
 """What is computed only while it is looked at: idle time by cause, the critical path."""
 
 
-class Lab(anywidget.AnyWidget):
+class Lab(Panel):
     """A live picture of one schedule; make one with `lab`.
 
-    Every field of ``Settings`` is a trait, two-way with the front end, and so is ``paced``; ``settings`` has them all as
-    one value and ``text`` as one line. At every change the kernel predicts the timeline, kept in ``timeline``. A real run
+    Its settings are those of `Panel`, and ``paced``. At every change the kernel predicts the timeline, kept in ``timeline``. A real run
     belongs to its settings: a change stops it and clears it.
 
     Changes may arrive on another thread than the one that runs cells, and the run publishes from its own: one lock
@@ -53,28 +39,8 @@ class Lab(anywidget.AnyWidget):
     _esm = bundle(_HERE / "lab.js")
     _css = (FRONTEND / "picture.css").read_text(encoding="utf-8") + (_HERE / "lab.css").read_text(encoding="utf-8")
 
-    schedule = traitlets.Unicode("1f1b").tag(sync=True)
-    ranks = traitlets.Int(4, min=1).tag(sync=True)
-    microbatches = traitlets.Int(8, min=1).tag(sync=True)
-    stages_per_rank = traitlets.Int(0, min=0).tag(sync=True)
-    forward = traitlets.Float(1.0).tag(sync=True)
-    input_grad = traitlets.Float(1.0).tag(sync=True)
-    weight_grad = traitlets.Float(1.0).tag(sync=True)
-    latency = traitlets.Float(0.0, min=0).tag(sync=True)
-    stage_costs = traitlets.List(traitlets.Float()).tag(sync=True)
-    recompute = traitlets.Enum(RECOMPUTE, "none").tag(sync=True)
-    memory_limit = traitlets.Float(0.0, min=0).tag(sync=True)
-    memory = traitlets.Enum(MEMORY, "activations").tag(sync=True)
-    model = traitlets.Enum(MODELS, "auto").tag(sync=True)
-    width = traitlets.Int(64, min=1).tag(sync=True)
     paced = traitlets.Bool(True).tag(sync=True)
 
-    catalogue = traitlets.List().tag(sync=True)
-    presets = traitlets.List(list(PRESETS)).tag(sync=True)
-    problems = traitlets.Dict().tag(sync=True)
-    limits = traitlets.Dict().tag(sync=True)
-    problem = traitlets.Unicode("").tag(sync=True)
-    offers = traitlets.List().tag(sync=True)
     predicted = traitlets.Dict().tag(sync=True)
     measured = traitlets.Dict().tag(sync=True)
     progress = traitlets.Dict(IDLE).tag(sync=True)
@@ -84,79 +50,20 @@ class Lab(anywidget.AnyWidget):
     path = traitlets.Dict().tag(sync=True)
     explanation = traitlets.Dict().tag(sync=True)
     pins = traitlets.List().tag(sync=True)
+    editor = traitlets.Instance(Builder, allow_none=True).tag(sync=True, **widget_serialization)
 
     timeline: Timeline | None = None
     """The predicted timeline of the settings as they are; None while they are impossible."""
 
     def __init__(self, **settings):
-        self._lock = threading.RLock()
         self._training: Training | None = None
-        self._quiet = False
+        self._runs: list[tuple[Settings, Timeline]] = []  # paced runs that have ended, the newest last
         self._drawn: dict[str, tuple[Timeline, float]] = {}  # what the picture shows: source -> timeline, its scale
-        if settings.get("backward") is not None:
-            half = settings["backward"] / 2
-            settings = {"input_grad": half, "weight_grad": half} | settings
-        settings.pop("backward", None)
-        unknown = [name for name in settings if name not in (*SETTINGS, "paced")]
-        if unknown:
-            raise UnknownName("setting", unknown[0], [*SETTINGS, "backward", "paced"])
         super().__init__(**settings)
-        self.catalogue = [_described(name) for name in names()]
         self._settle()
         self.observe(lambda _: self._settle(), names=[*SETTINGS, "paced"])
         self.observe(lambda _: self._detail(), names=["panels"])
         self.on_msg(lambda _widget, content, _buffers: self._told(content))
-
-    @traitlets.validate("schedule")
-    def _known(self, proposal) -> str:
-        return entry(proposal["value"]).name
-
-    @traitlets.validate("forward", "input_grad", "weight_grad")
-    def _positive(self, proposal) -> float:
-        check_cost(proposal["trait"].name, proposal["value"])
-        return proposal["value"]
-
-    @traitlets.validate("stage_costs")
-    def _all_positive(self, proposal) -> list[float]:
-        for factor in proposal["value"]:
-            check_cost("stage_costs", factor)
-        return proposal["value"]
-
-    @property
-    def settings(self) -> Settings:
-        """All settings as one value."""
-        return Settings(**{name: getattr(self, name) for name in SETTINGS})
-
-    @property
-    def text(self) -> str:
-        """A line that restores this configuration: ``pipelab.lab(text)``."""
-        return self.settings.text
-
-    @property
-    def backward(self) -> float:
-        """Cost of a full backward: input_grad + weight_grad. Setting it makes both half of it."""
-        return self.input_grad + self.weight_grad
-
-    @backward.setter
-    def backward(self, value: float):
-        check_cost("backward", value)
-        self.apply(input_grad=value / 2, weight_grad=value / 2)
-
-    def apply(self, **changes) -> None:
-        """Changes several settings at once, so that the picture changes once."""
-        with self._lock:
-            before = self.settings
-            with self._as_one_change():
-                for name, value in changes.items():
-                    setattr(self, name, value)
-            if self.settings != before:
-                self._settle()
-
-    def preset(self, name: str) -> None:
-        """Changes to one of ``presets``. Raises UnknownName, which lists them."""
-        if name not in PRESETS:
-            raise UnknownName("preset", name, PRESETS)
-        self.apply(**PRESETS[name].to_dict())
 
     def set_state(self, sync_data):
         """A message from the front end; not while the run's thread publishes."""
@@ -208,9 +115,26 @@ class Lab(anywidget.AnyWidget):
         """Makes a pinned configuration the current one."""
         self.apply(**Settings.parse(self.pins[index]["text"]).to_dict())
 
+    def edit(self) -> Builder:
+        """Opens the current schedule for editing by hand, below. Raises UsageError where that is impossible."""
+        with self._lock:
+            old, schedule = self.editor, self.settings.build()
+            self.editor = Builder(Construction.of(schedule), self.settings.with_changes(recompute="none"))
+        if old:
+            old.close()
+        return self.editor
+
     def figure(self):
         """The picture as a plotly Figure: the measured timeline where there is one, else the prediction."""
         return plot(self._timelines()[-1])
+
+    def sweep(self, over: str, values=None, **options):
+        """``pipelab.widgets.sweep`` around these settings; on top, what this lab's paced runs with such settings measured."""
+        like = self.settings
+        free = {over: None, "schedule": None}
+        measured = [t for s, t in self._runs if s.with_changes(**free) == like.with_changes(**free)]
+        settings = {name: value for name, value in like.to_dict().items() if name != over}
+        return sweep(over, values, **{"measured": measured, "unit_s": PACE_MS / 1000, **settings, **options})
 
     def save(self, path: str | Path) -> Path:
         """Writes what is shown: .svg, .html (a page that plays), .csv (the schedule) or .json (a trace for Perfetto)."""
@@ -220,6 +144,13 @@ class Lab(anywidget.AnyWidget):
         """Hands such a file to the browser, which saves it."""
         file = output.make(format, self._timelines())
         self.send({"file": f"{self.schedule}.{file.ending}", "type": file.media_type, "text": file.text})
+
+    def _edit_or_say(self) -> None:
+        """``edit`` for the front end, which shows why it is impossible."""
+        try:
+            self.edit()
+        except UsageError as error:
+            self.send({"notice": str(error)})
 
     def _timelines(self) -> list[Timeline]:
         """What is shown, in one unit; the measured one last. Raises UsageError where the settings are impossible."""
@@ -242,15 +173,9 @@ class Lab(anywidget.AnyWidget):
             training, self._training = self._training, None
         if training:
             training.stop()
+        if self.editor:
+            self.editor.close()
         super().close()
-
-    @contextmanager
-    def _as_one_change(self):
-        self._quiet = True
-        try:
-            yield
-        finally:
-            self._quiet = False
 
     def _settle(self) -> None:
         """Predicts with the settings as they are now, and drops a run that belonged to others."""
@@ -264,11 +189,7 @@ class Lab(anywidget.AnyWidget):
             elif training:
                 self.progress = IDLE
             with self.hold_sync():  # one message, so that the picture changes once
-                settings = self.settings
-                self.limits = {name: self._limit(name) for name in LIMITS}
-                self.problems = _problems(settings)
-                self.timeline, self.problem = _prediction(settings)
-                self.offers = offers(settings) if self.problem else []
+                self.timeline = self._predict()
                 self._drawn = {}
                 self.measured = {}
                 if self.timeline:
@@ -309,10 +230,6 @@ class Lab(anywidget.AnyWidget):
             self.path = causes.critical_path(timeline, scale) if timeline and "path" in self.panels else {}
             self.explanation = {}
 
-    def _limit(self, name: str) -> list:
-        low, high, step = self.limits.get(name, LIMITS[name])
-        return [low, max(high, getattr(self, name)), step]
-
     def _publish(self, training: Training, *, timelines: dict | None = None, costs: Costs | None = None, **traits) -> None:
         with self._lock, self.hold_sync():
             if training is not self._training:
@@ -320,6 +237,8 @@ class Lab(anywidget.AnyWidget):
             for name, value in traits.items():
                 setattr(self, name, value)
             if timelines:
+                if training.paced:
+                    self._runs = [*self._runs[1 - MOST_RUNS :], (training.settings, timelines["measured"])]
                 self._draw(costs=costs, **timelines)
 
     def _told(self, content: dict) -> None:
@@ -328,7 +247,7 @@ class Lab(anywidget.AnyWidget):
         {
             "run": self.run, "stop": self.stop, "apply": self.apply, "preset": self.preset, "explain": self.explain,
             "use_measured_costs": self.use_measured_costs, "pin": self.pin, "unpin": self.unpin, "use_pin": self.use_pin,
-            "export": self.export,
+            "export": self.export, "edit": self._edit_or_say,
         }[content["action"]](**arguments)  # fmt: skip
 
     def _repr_mimebundle_(self, **kwargs):
@@ -337,26 +256,6 @@ class Lab(anywidget.AnyWidget):
         if self.timeline:
             data["image/svg+xml"] = svg(self.timeline)
         return data, metadata
-
-
-def _described(name: str) -> dict:
-    found = entry(name)
-    per_rank = {"stages_per_rank": found.stages_per_rank, "fixed": bool(found.fixed), "searched": found.searched}
-    return {"name": name, "title": found.title, "summary": found.summary} | per_rank
-
-
-def _problems(settings: Settings) -> dict[str, str]:
-    """Why each schedule is impossible with these counts; those that are possible are left out."""
-    found = {name: settings.with_changes(schedule=name).problem() for name in names()}
-    return {name: problem for name, problem in found.items() if problem}
-
-
-def _prediction(settings: Settings) -> tuple[Timeline | None, str]:
-    """The timeline, or why there is none."""
-    try:
-        return settings.predict(), ""
-    except UsageError as error:
-        return None, str(error)
 
 
 def lab(schedule: str = "1f1b", **settings) -> Lab:

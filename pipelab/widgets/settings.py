@@ -128,6 +128,8 @@ class Settings:
 
         Raises UsageError, which says what is wrong with it.
         """
+        if not text.split():
+            raise UsageError(f"This line is empty. A line is a schedule and settings, such as: {cls().text}")
         name, *parts = text.split()
         kinds = {field.name: type(field.default) for field in fields(cls)[1:]}
         values = {}

@@ -35,7 +35,7 @@ export function badge({ gradient_error: error, gradient_note: note }) {
 /** The gap between measured and predicted makespan on every rank, by what it is made of: rows of text, a heading first. */
 export function gapRows(gap) {
   const parts = ["compute", "transfer", "waiting", "overhead", "total"];
-  const signed = (value) => (Math.abs(value) < 0.005 ? "0" : `${value > 0 ? "+" : "−"}${short(Math.abs(value))}`);
+  const signed = (value) => (Math.abs(value) < 0.05 ? "0" : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(1)}`);
   return [["rank", ...parts], ...gap.total.map((_, rank) => [String(rank), ...parts.map((part) => signed(gap[part][rank]))])];
 }
 

@@ -75,7 +75,7 @@ test("the gap in parts, with signs", () => {
   const gap = { compute: [3, 0], transfer: [0.001, 0], waiting: [-1, 2], overhead: [0.5, 0], total: [2.5, 2] };
   assert.deepEqual(gapRows(gap), [
     ["rank", "compute", "transfer", "waiting", "overhead", "total"],
-    ["0", "+3", "0", "−1", "+0.5", "+2.5"],
-    ["1", "0", "0", "+2", "0", "+2"],
+    ["0", "+3.0", "0", "−1.0", "+0.5", "+2.5"],
+    ["1", "0", "0", "+2.0", "0", "+2.0"],
   ]);
 });

@@ -9,10 +9,11 @@ from playwright._impl._driver import compute_driver_executable
 
 import pipelab.widgets
 from pipelab.plots.bundle import FRONTEND, bundle
-from pipelab.widgets import Lab
+from pipelab.widgets import Builder, Lab
 
 NODE = compute_driver_executable()[0]
 WIDGET = Path(pipelab.widgets.__file__).parent / "lab.js"
+BUILDER = WIDGET.with_name("builder.js")
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
 
@@ -23,7 +24,7 @@ def test_javascript(path):
     assert int(re.search(r"^# pass (\d+)", done.stdout, re.MULTILINE)[1]) > 0
 
 
-@pytest.mark.parametrize("entry", [WIDGET, FRONTEND / "page.js"], ids=["widget", "page"])
+@pytest.mark.parametrize("entry", [WIDGET, BUILDER, FRONTEND / "page.js"], ids=["lab", "builder", "page"])
 def test_joined_script_is_one_valid_module(entry, tmp_path):
     path = tmp_path / "joined.mjs"
     path.write_text(bundle(entry), encoding="utf-8")
@@ -36,15 +37,17 @@ def test_joined_script_is_one_valid_module(entry, tmp_path):
 def test_joined_script_holds_every_file_once():
     script = bundle(WIDGET)
     for path in [*FRONTEND.glob("*.js"), *WIDGET.parent.glob("*.js")]:
-        assert script.count(path.read_text(encoding="utf-8").splitlines()[0]) == (path.name != "page.js"), path.name
+        once = path.name not in ("page.js", "builder.js")
+        assert script.count(path.read_text(encoding="utf-8").splitlines()[0]) == once, path.name
 
 
 def test_widget_exports_render_and_nothing_else():
     assert re.findall(r"^export .*", Lab._esm, re.MULTILINE) == ["export default { render };"]
+    assert re.findall(r"^export .*", Builder._esm, re.MULTILINE) == ["export default { render: renderBuilder };"]
 
 
 def test_every_control_keeps_jupyters_keys_out():
     """With a slider focused, JupyterLab's "d d" would delete the cell; only the focused element itself can stop it."""
     for path in [*FRONTEND.glob("*.js"), *WIDGET.parent.glob("*.js")]:
         if path.name != "dom.js":
-            assert not re.search(r'element\("(input|select|button|summary)"', path.read_text(encoding="utf-8")), path.name
+            assert not re.search(r'element\("(input|select|button|summary|textarea)"', path.read_text(encoding="utf-8")), path.name

@@ -1,5 +1,6 @@
 """The lab's Python side, without a kernel: what a slider's message does, and what happens to a real run."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import traitlets
 
-from pipelab import Costs, simulate
+from pipelab import Costs, Schedule, simulate
 from pipelab.errors import RunCancelled, UnknownName, UsageError, WorkerDied
 from pipelab.plots.view import COLUMNS
 from pipelab.widgets import Lab, lab
@@ -192,6 +193,71 @@ def test_making_a_lab_imports_no_torch_in_the_foreground():
         "import pipelab; pipelab.lab(); assert not {'torch', 'plotly'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
+def test_causes_and_path_are_computed_only_while_they_are_looked_at(widget):
+    assert (widget.causes, widget.path) == ({}, {})
+    widget.set_state({"panels": ["causes", "path"]})
+    assert sum(map(sum, widget.causes["totals"].values())) == pytest.approx(4 * 9)
+    assert widget.path["source"] == "predicted"
+    widget.set_state({"microbatches": 4})
+    assert widget.causes["makespan"] == 21
+    widget.set_state({"panels": []})
+    assert (widget.causes, widget.path) == ({}, {})
+
+
+def test_a_gap_is_explained_until_the_picture_changes(widget):
+    press(widget, "explain", rank=3, moment=1.0, source="predicted")
+    assert widget.explanation["cause"] == "warm-up"
+    widget.ranks = 3
+    assert widget.explanation == {}
+    assert widget.explain(0, 0.5) == {}  # it works then
+    assert widget.explain(0, 0.5, source="measured") == {}  # nothing is measured
+
+
+def test_up_to_three_configurations_are_pinned(widget):
+    press(widget, "pin")
+    widget.schedule = "1f1b"
+    press(widget, "pin")
+    widget.set_state({"microbatches": 16})
+    press(widget, "pin")
+    assert [pin["text"] for pin in widget.pins] == [
+        "gpipe ranks=4 microbatches=8", "1f1b ranks=4 microbatches=8", "1f1b ranks=4 microbatches=16",
+    ]  # fmt: skip
+    assert widget.pins[0]["picture"]["end"] == 33
+    with pytest.raises(UsageError, match="3 configurations are pinned already"):
+        widget.pin()
+    press(widget, "unpin", index=1)
+    press(widget, "use_pin", index=0)
+    assert (widget.schedule, widget.microbatches, len(widget.pins)) == ("gpipe", 8, 2)
+    widget.set_state({"schedule": "dualpipe", "ranks": 5})
+    with pytest.raises(UsageError, match="nothing to pin: dualpipe needs"):
+        widget.pin()
+
+
+def test_what_is_shown_can_be_taken_away(widget, tmp_path):
+    assert widget.save(tmp_path / "a.svg").read_text().startswith("<svg")
+    assert "<canvas" not in widget.save(tmp_path / "a.html").read_text()[:200]
+    assert Schedule.from_csv(widget.save(tmp_path / "a.csv").read_text()) == widget.timeline.schedule
+    assert json.loads(widget.save(tmp_path / "a.json").read_text())["traceEvents"]
+    with pytest.raises(UnknownName, match="Valid names: svg, html, csv, json"):
+        widget.save(tmp_path / "a.pdf")
+    assert widget.figure().data[0].name == "F forward"
+
+
+def test_files_go_to_the_browser_by_name(widget):
+    sent = []
+    widget.send = lambda content: sent.append(content)
+    press(widget, "export", format="csv")
+    assert sent == [{"file": "gpipe.csv", "type": "text/csv", "text": widget.timeline.schedule.to_csv()}]
+
+
+def test_a_line_of_text_restores_a_lab(widget, monkeypatch):
+    monkeypatch.setattr(sys.modules["pipelab.widgets.lab"], "_warm", lambda: None)
+    widget.set_state({"latency": 0.5, "stage_costs": [1, 2, 1, 1]})
+    assert widget.predicted["text"] == widget.text == "gpipe ranks=4 microbatches=8 latency=0.5 stage_costs=1,2,1,1"
+    assert lab(widget.text).settings == widget.settings
+    assert lab(widget.text, ranks=3).ranks == 3
 
 
 class FakeRun:

@@ -8,21 +8,26 @@
 
 const AXIS = 34;
 
-/** Lane heights in pixels: [with one timeline, with two, strip, gap between ranks], sparse or dense. */
-function sizes(ranks) {
+/** Lane heights in pixels: with one timeline, with two, strip, gap between ranks; sparse or dense, strips tall or not. */
+function sizes(ranks, tall) {
+  const size = bare(ranks);
+  return tall ? { ...size, strip: 2 * size.strip } : size;
+}
+
+function bare(ranks) {
   return ranks > 8 ? { single: 15, thin: 9, main: 14, strip: 9, gap: 6 } : { single: 22, thin: 10, main: 19, strip: 15, gap: 10 };
 }
 
 /**
- * width: pixels; ranks; timelines: how many (1 or 2); end: the latest time shown.
+ * width: pixels; ranks; timelines: how many (1 or 2); end: the latest time shown; tall: whether strips show several parts.
  * Returns rows (one per rank: lanes and strip as {top, height}), the plot's left and right, the axis, the full height,
  * and x(time), time(x).
  */
-export function layout({ width, ranks, timelines, end }) {
+export function layout({ width, ranks, timelines, end, tall = false }) {
   const narrow = width < 560;
   const left = narrow ? 46 : timelines > 1 ? 118 : 104;
   const right = Math.max(left + 40, width - (narrow ? 44 : 78));
-  const size = sizes(ranks);
+  const size = sizes(ranks, tall);
   const rows = [];
   let top = 4;
   for (let rank = 0; rank < ranks; rank += 1) {

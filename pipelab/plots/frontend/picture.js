@@ -91,7 +91,7 @@ export class Picture {
     const { timelines, end } = this;
     this.colours = readTheme(this.node);
     const ranks = Math.max(...timelines.map((t) => t.ranks));
-    const geometry = (this.geometry = layout({ width, ranks, timelines: timelines.length, end }));
+    const geometry = (this.geometry = layout({ width, ranks, timelines: timelines.length, end, tall: timelines.at(-1).parts.length > 1 }));
     const context = fit(this.base, width, geometry.height);
     const ratio = this.base.width / width;
     const raster = new Raster(context.createImageData(this.base.width, this.base.height), ratio);

@@ -18,12 +18,20 @@ export function ceiling(timeline) {
   return limit > peak && limit <= 2 * peak ? limit : peak;
 }
 
+/** What a rank holds before its first action and after its last: of several parts, those that are there all the time. */
+function resident(timeline, steps) {
+  if (timeline.parts.length === 1 || !steps.length) return { level: 0 };
+  const parts = steps[0].parts.map((part, i) => (["activations", "gradients"].includes(timeline.parts[i]) ? 0 : part));
+  return { level: parts.reduce((sum, part) => sum + part, 0), parts };
+}
+
 /** A box {x, width, step} for every stretch of whole pixels at one level, left to right. */
 function stretches(geometry, timeline, rank) {
   const boxes = [];
+  const steps = timeline.memory[rank];
   let x = geometry.left;
-  let now = { level: 0 };
-  for (const step of timeline.memory[rank]) {
+  let now = resident(timeline, steps);
+  for (const step of timeline.parts.length > 1 && steps.length ? [...steps, { ...steps.at(-1), time: timeline.end }] : steps) {
     const to = Math.round(geometry.x(step.time));
     if (to > x) boxes.push({ x, width: to - x, step: now }); // what lasts less than a pixel would only be a smear
     x = to;

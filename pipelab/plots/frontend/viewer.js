@@ -36,10 +36,12 @@ export class Viewer {
   /** The legend, made anew when the kinds or the theme have changed. */
   #explain() {
     const { timelines, colours } = this.picture;
-    const key = `${timelines[0].kinds} ${timelines[0].parts} ${colours.dark}`;
+    const all = [...timelines, ...this.others.flatMap((picture) => picture.timelines)];
+    const kinds = [...new Set(all.flatMap((timeline) => timeline.kinds))].sort();
+    const key = `${kinds} ${timelines[0].parts} ${colours.dark}`;
     if (this.legend.dataset.key === key) return;
     this.legend.dataset.key = key;
-    this.legend.replaceChildren(...legend(timelines[0], colours.dark));
+    this.legend.replaceChildren(...legend({ ...timelines[0], kinds }, colours.dark));
   }
 
   #moved(moment, playing) {

@@ -1,0 +1,162 @@
+"""The settings as traits, two-way with the front end, with what can be said about them before anything is drawn."""
+
+import threading
+from contextlib import contextmanager
+from dataclasses import fields
+
+import anywidget
+import traitlets
+
+from ..catalogue import entry, names
+from ..errors import UnknownName, UsageError
+from ..timeline import Timeline
+from .nearest import offers
+from .presets import PRESETS
+from .settings import MEMORY, MODELS, RECOMPUTE, Settings, check_cost
+
+SETTINGS = tuple(field.name for field in fields(Settings))
+LIMITS = {
+    "ranks": (1, 16, 1),
+    "microbatches": (1, 64, 1),
+    "stages_per_rank": (1, 4, 1),
+    "forward": (0.25, 4, 0.25),
+    "input_grad": (0.25, 4, 0.25),
+    "weight_grad": (0.25, 4, 0.25),
+    "latency": (0, 4, 0.25),
+    "memory_limit": (0, 16, 0.5),
+    "width": (16, 512, 16),
+}
+"""Sliders: smallest value, largest, step. A larger value given from Python moves the end of its slider."""
+
+
+class Panel(anywidget.AnyWidget):
+    """Every field of ``Settings`` as a trait; ``settings`` has them all as one value, ``text`` as one line.
+
+    catalogue: what there is to choose from. problems: why the others are impossible with these counts, by name. problem:
+    why the settings are, or ""; offers: the nearest that are possible. A subclass says in ``_settle`` what a change does.
+    """
+
+    schedule = traitlets.Unicode("1f1b").tag(sync=True)
+    ranks = traitlets.Int(4, min=1).tag(sync=True)
+    microbatches = traitlets.Int(8, min=1).tag(sync=True)
+    stages_per_rank = traitlets.Int(0, min=0).tag(sync=True)
+    forward = traitlets.Float(1.0).tag(sync=True)
+    input_grad = traitlets.Float(1.0).tag(sync=True)
+    weight_grad = traitlets.Float(1.0).tag(sync=True)
+    latency = traitlets.Float(0.0, min=0).tag(sync=True)
+    stage_costs = traitlets.List(traitlets.Float()).tag(sync=True)
+    recompute = traitlets.Enum(RECOMPUTE, "none").tag(sync=True)
+    memory_limit = traitlets.Float(0.0, min=0).tag(sync=True)
+    memory = traitlets.Enum(MEMORY, "activations").tag(sync=True)
+    model = traitlets.Enum(MODELS, "auto").tag(sync=True)
+    width = traitlets.Int(64, min=1).tag(sync=True)
+
+    catalogue = traitlets.List().tag(sync=True)
+    presets = traitlets.List(list(PRESETS)).tag(sync=True)
+    problems = traitlets.Dict().tag(sync=True)
+    limits = traitlets.Dict().tag(sync=True)
+    problem = traitlets.Unicode("").tag(sync=True)
+    offers = traitlets.List().tag(sync=True)
+
+    def __init__(self, **settings):
+        self._lock = threading.RLock()
+        self._quiet = False
+        if settings.get("backward") is not None:
+            half = settings["backward"] / 2
+            settings = {"input_grad": half, "weight_grad": half} | settings
+        settings.pop("backward", None)
+        unknown = [name for name in settings if not self.has_trait(name)]
+        if unknown:
+            raise UnknownName("setting", unknown[0], [*SETTINGS, "backward", "paced"])
+        super().__init__(**settings)
+        self.catalogue = [_described(name) for name in names()]
+
+    @traitlets.validate("schedule")
+    def _known(self, proposal) -> str:
+        return entry(proposal["value"]).name
+
+    @traitlets.validate("forward", "input_grad", "weight_grad")
+    def _positive(self, proposal) -> float:
+        check_cost(proposal["trait"].name, proposal["value"])
+        return proposal["value"]
+
+    @traitlets.validate("stage_costs")
+    def _all_positive(self, proposal) -> list[float]:
+        for factor in proposal["value"]:
+            check_cost("stage_costs", factor)
+        return proposal["value"]
+
+    @property
+    def settings(self) -> Settings:
+        """All settings as one value."""
+        return Settings(**{name: getattr(self, name) for name in SETTINGS})
+
+    @property
+    def text(self) -> str:
+        """A line that restores this configuration: ``pipelab.lab(text)``."""
+        return self.settings.text
+
+    @property
+    def backward(self) -> float:
+        """Cost of a full backward: input_grad + weight_grad. Setting it makes both half of it."""
+        return self.input_grad + self.weight_grad
+
+    @backward.setter
+    def backward(self, value: float):
+        check_cost("backward", value)
+        self.apply(input_grad=value / 2, weight_grad=value / 2)
+
+    def apply(self, **changes) -> None:
+        """Changes several settings at once, so that the picture changes once."""
+        with self._lock:
+            before = self.settings
+            with self._as_one_change():
+                for name, value in changes.items():
+                    setattr(self, name, value)
+            if self.settings != before:
+                self._settle()
+
+    def preset(self, name: str) -> None:
+        """Changes to one of ``presets``. Raises UnknownName, which lists them."""
+        if name not in PRESETS:
+            raise UnknownName("preset", name, PRESETS)
+        self.apply(**PRESETS[name].to_dict())
+
+    def _predict(self) -> Timeline | None:
+        """Predicts with the settings as they are, and says what is wrong with them if that is impossible."""
+        settings = self.settings
+        self.limits = {name: self._limit(name) for name in LIMITS}
+        self.problems = _problems(settings)
+        try:
+            timeline, self.problem = settings.predict(), ""
+        except UsageError as error:
+            timeline, self.problem = None, str(error)
+        self.offers = offers(settings) if self.problem else []
+        return timeline
+
+    def _settle(self) -> None:
+        raise NotImplementedError
+
+    @contextmanager
+    def _as_one_change(self):
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
+
+    def _limit(self, name: str) -> list:
+        low, high, step = self.limits.get(name, LIMITS[name])
+        return [low, max(high, getattr(self, name)), step]
+
+
+def _described(name: str) -> dict:
+    found = entry(name)
+    per_rank = {"stages_per_rank": found.stages_per_rank, "fixed": bool(found.fixed), "searched": found.searched}
+    return {"name": name, "title": found.title, "summary": found.summary} | per_rank
+
+
+def _problems(settings: Settings) -> dict[str, str]:
+    """Why each schedule is impossible with these counts; those that are possible are left out."""
+    found = {name: settings.with_changes(schedule=name).problem() for name in names()}
+    return {name: problem for name, problem in found.items() if problem}

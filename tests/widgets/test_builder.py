@@ -1,0 +1,180 @@
+"""Building by hand: every legal move is taken, every other refused with its reason."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelab import Schedule, build, check, simulate
+from pipelab.errors import Refusal, ScheduleError, UnknownName, UsageError
+from pipelab.widgets import builder, lab
+from pipelab.widgets.construction import Construction
+
+
+@pytest.fixture
+def made():
+    widget = builder(ranks=2, microbatches=2)
+    yield widget
+    widget.close()
+
+
+def press(widget, action, **arguments):
+    widget._handle_custom_msg({"action": action, **arguments}, [])
+
+
+def finish(widget):
+    while action := widget.hint():
+        widget.place(str(action))
+
+
+def test_it_starts_with_what_can_come_first(made):
+    assert made.grid["rows"] == [[], []]
+    assert made.grid["legal"] == [["0F0"], []]
+    assert made.grid["left"] == 8
+    assert made.predicted["bars"] == b""
+
+
+def test_placing_opens_what_comes_next(made):
+    press(made, "place", text="0F0")
+    assert made.grid["rows"] == [["0F0"], []]
+    assert made.grid["legal"] == [["0F1"], ["1F0"]]
+    press(made, "place", text="1F0")
+    assert (made.grid["score"]["makespan"], made.grid["score"]["peak"]) == (2, 1)
+    assert made.predicted["end"] == 2
+    assert made.grid["csv"] == "0F0\n1F0\n"
+
+
+@pytest.mark.parametrize(
+    ("move", "arguments", "says"),
+    [
+        ("place", {"text": "1F0"}, "1F0 needs the result of 0F0, which does not stand yet"),
+        ("place", {"text": "0B0"}, "0B0 comes before 0F0: a backward uses the activations that its forward kept."),
+        ("place", {"text": "0F0", "rank": 1}, "0F0 belongs on rank 0"),
+        ("place", {"text": "7F0"}, "7F0 is no action of this schedule"),
+        ("place", {"text": "hello"}, "'hello' is not an action"),
+    ],
+)
+def test_what_is_illegal_is_refused_with_the_reason(made, move, arguments, says):
+    press(made, move, **arguments)
+    assert made.grid["refused"]
+    assert says in made.grid["message"]
+    assert made.grid["rows"] == [[], []]
+    made.place("0F0")
+    assert (made.grid["refused"], made.grid["message"]) == (False, "")
+
+
+def test_twice_is_once_too_often_and_what_is_needed_stays(made):
+    made.place("0F0")
+    made.place("0F0")
+    assert made.grid["message"] == "0F0 stands already: every action runs once."
+    made.place("1F0")
+    press(made, "remove", rank=0, step=0)
+    assert made.grid["message"] == "0F0 cannot be taken away: 1F0 stands already and needs its result."
+    press(made, "remove", rank=1, step=0)
+    assert made.grid["rows"] == [["0F0"], []]
+
+
+def test_a_move_that_would_deadlock_shows_the_cycle():
+    widget = builder("gpipe", ranks=2, microbatches=2)
+    widget.move(1, 0, 1)  # 1F1 before 1F0: fine
+    assert (widget.grid["refused"], widget.grid["rows"][1][:2]) == (False, ["1F1", "1F0"])
+    widget.move(0, 1, 2)  # 0F1 behind 0B0, which needs what rank 1 does after 1F1
+    assert "ranks wait for one another" in widget.grid["message"]
+    assert widget.grid["rows"][0] == ["0F0", "0F1", "0B0", "0B1"]
+
+
+def test_undo_redo_and_clear(made):
+    made.place("0F0")
+    made.place("0F1")
+    press(made, "undo")
+    assert (made.grid["rows"][0], made.grid["undo"], made.grid["redo"]) == (["0F0"], 1, 1)
+    press(made, "redo")
+    assert made.grid["rows"][0] == ["0F0", "0F1"]
+    press(made, "clear")
+    assert made.grid["rows"] == [[], []]
+    press(made, "undo")
+    press(made, "undo")
+    made.place("1B0")  # refused: the history stays
+    assert made.grid["redo"] == 2
+    made.place("0F1")
+    assert (made.grid["redo"], made.grid["rows"][0]) == (0, ["0F0", "0F1"])
+
+
+@pytest.mark.parametrize(("ranks", "microbatches", "split"), [(2, 4, False), (4, 8, False), (3, 6, True), (1, 2, False)])
+def test_hints_lead_to_a_schedule_at_least_as_good_as_par(ranks, microbatches, split):
+    widget = builder(ranks=ranks, microbatches=microbatches, split=split)
+    finish(widget)
+    assert widget.grid["complete"]
+    score = widget.grid["score"]
+    assert score["bound"] <= score["makespan"] <= score["par"]
+    assert check(widget.schedule) is None
+
+
+def test_a_known_order_is_named_and_runs_in_the_simulator():
+    widget = builder(ranks=4, microbatches=8)
+    finish(widget)
+    assert widget.grid["name"] == "this is 1f1b"
+    assert widget.schedule == build("1f1b", ranks=4, microbatches=8)
+    assert widget.predicted["end"] == simulate(widget.schedule).makespan
+    assert widget.predicted["numbers"]
+
+
+def test_an_unfinished_schedule_says_what_is_missing(made):
+    made.place("0F0")
+    with pytest.raises(ScheduleError, match="7 actions are not placed yet, 0B0 among them"):
+        _ = made.schedule
+    made.run()
+    assert made.progress["state"] == "idle"
+
+
+def test_csv_in_and_out(made):
+    text = build("1f1b", ranks=3, microbatches=3).to_csv()
+    press(made, "load", csv=text)
+    assert (made.csv, made.grid["complete"], made.grid["score"]["par"]) == (text, True, 15)
+    for bad, says in (("0F0,0X0\n", "not an action"), ("0F0\n", "missing"), ("0B0,0F0\n", "comes before 0F0")):
+        press(made, "load", csv=bad)
+        assert says in made.grid["message"]
+        assert made.csv == text
+
+
+def test_costs_count():
+    widget = builder("1f1b", ranks=2, microbatches=2, forward=2.0, latency=1.0)
+    assert widget.grid["score"]["makespan"] == widget.settings.predict().makespan
+
+
+def test_what_cannot_be_edited_by_hand_says_so():
+    with pytest.raises(UsageError, match="dualpipe cannot be edited by hand: only F, B, I and W"):
+        builder("dualpipe", ranks=4, microbatches=8)
+    with pytest.raises(UsageError, match="pipedream cannot be edited"):
+        builder("pipedream")
+    with pytest.raises(UsageError, match="8192 actions are too many to place by hand; at most 1500"):
+        builder(ranks=32, microbatches=128)
+    with pytest.raises(UnknownName):
+        builder("nonsense")
+
+
+def test_the_lab_opens_its_schedule_for_editing(monkeypatch):
+    import sys
+
+    monkeypatch.setattr(sys.modules["pipelab.widgets.lab"], "_warm", lambda: None)
+    widget = lab("zb-v ranks=2 microbatches=4")
+    press(widget, "edit")
+    assert widget.editor.schedule == widget.timeline.schedule
+    assert widget.editor.grid["name"] == "this is zb-v"
+    said = []
+    widget.send = said.append
+    widget.schedule = "dualpipe"
+    press(widget, "edit")
+    assert "cannot be edited by hand" in said[0]["notice"]
+    widget.close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_whatever_is_offered_is_legal_and_leads_to_the_end(data):
+    """Any way through the offered actions ends in a schedule that can run; no way gets stuck."""
+    now = Construction.empty(data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)), split=data.draw(st.booleans()))
+    while not now.complete:
+        offered = [str(action) for rank in range(len(now.rows)) for action in now.legal(rank)]
+        now = now.place(data.draw(st.sampled_from(offered)))
+        assert not isinstance(now, Refusal)
+    assert check(Schedule.from_rows(now.rows)) is None
