@@ -1,7 +1,8 @@
 """Checks that the exercises share. Each raises AssertionError with what was expected, what came, and what to think about."""
 
 import math
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..schedule import Kind, Schedule, check
@@ -37,13 +38,39 @@ def rows_of(rows: Any, ranks: int, what: str) -> list[list[str]]:
     ]
 
 
-def legal(rows: Sequence[Iterable[str]], hints: dict[str, str] | None = None) -> Schedule:
-    """The schedule of these rows. hints: code of a refusal -> what to think about."""
-    schedule = Schedule.from_rows(rows)
+def sizes(seed: int, count: int = 6, ranks: int = 5, microbatches: int = 8) -> Iterator[tuple[int, int]]:
+    """Pairs of ranks (from 1) and micro-batches (from 1): more micro-batches than ranks, then fewer, then drawn."""
+    draw = random.Random(seed)
+    yield from ((4, 6), (5, 3))
+    for _ in range(count):
+        yield draw.randint(1, ranks), draw.randint(1, microbatches)
+
+
+def legal(rows: Sequence[Iterable[str]], microbatches: int, hints: dict[str, str] | None = None) -> Schedule:
+    """The schedule of these rows, which can run. hints: code of a refusal -> what to think about."""
+    hints, schedule = hints or {}, Schedule.from_rows(rows)
+    count = int(schedule.microbatch.max()) + 1
     refusal = check(schedule)
+    if count > microbatches or refusal is None and count < microbatches:
+        raise AssertionError(
+            f"This schedule goes up to micro-batch {count - 1}, but {microbatches} were asked for: 0 to {microbatches - 1}. "
+            f"{hints.get('out-of-range', '')}"
+        )
     if refusal:
-        raise AssertionError(f"This schedule cannot run. {refusal.message}" + f"\n{(hints or {}).get(refusal.code, '')}")
+        raise AssertionError(f"This schedule cannot run. {refusal.message}\n{hints.get(refusal.code, '')}")
     return schedule
+
+
+def same_rows(rows: list[list[str]], expected: list[list[str]], hints: Sequence[tuple[list[list[str]], str]] = ()) -> None:
+    """Whether each rank does the same in the same order. hints: (wrong rows, what to think about)."""
+    for rank, (row, right) in enumerate(zip(rows, expected, strict=True)):
+        for step, (action, wanted) in enumerate(zip([*row, "nothing"], [*right, "nothing"])):
+            if action != wanted:
+                hint = next((text for wrong, text in hints if wrong == rows), "")
+                raise AssertionError(
+                    f"Rank {rank}, step {step} should be {wanted}, but is {action}.\n"
+                    f"expected  {' '.join(right)}\n     got  {' '.join(row)}\n{hint}"
+                )
 
 
 def in_flight(schedule: Schedule, rank: int, cap: int, why: str) -> None:
