@@ -16,16 +16,20 @@ from .timeline import Timeline
 
 if TYPE_CHECKING:
     from .engine import Run, evaluate, run, start
+    from .grading import grade
     from .plots import plot
     from .widgets import lab
 
 __version__ = version("pipelab")
 __all__ = [
     "Action", "Costs", "Kind", "Memory", "PipelabError", "Run", "Schedule", "Timeline",
-    "build", "check", "evaluate", "lab", "plot", "read_csv", "run", "simulate", "start",
+    "build", "check", "evaluate", "grade", "lab", "plot", "read_csv", "run", "simulate", "start",
 ]  # fmt: skip
 
-_LATE = {"Run": "engine", "evaluate": "engine", "run": "engine", "start": "engine", "plot": "plots", "lab": "widgets"}
+_LATE = {
+    "Run": "engine", "evaluate": "engine", "run": "engine", "start": "engine", "grade": "grading", "plot": "plots",
+    "lab": "widgets",
+}  # fmt: skip
 
 
 def __getattr__(name: str):

@@ -9,7 +9,8 @@ import pytest
 
 import pipelab
 from pipelab.catalogue import names
-from pipelab.cli import main, number, write
+from pipelab.cli import main, write
+from pipelab.launcher.arguments import number
 
 LEGAL = "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"
 DEADLOCK = "0F0,0B0,0F1,0B1\n1F0,1F1,1B0,1B1\n"
@@ -267,10 +268,10 @@ def test_check_says_what_is_nearest(run, csv):
     ]
 
 
-def test_check_looks_up_no_giant(run, csv):
+def test_check_names_large_files_too(run, csv):
     rows = "\n".join(",".join(f"{r}F{i},{r}B{i}" for i in range(1300)) for r in range(2))
     code, out, _ = run(f"check {csv(rows)}")
-    assert (code, out) == (0, "legal: mine: 2 ranks, 2 stages, 1300 micro-batches\n")
+    assert (code, out) == (0, "legal: mine: 2 ranks, 2 stages, 1300 micro-batches\nthis is naive\n")
 
 
 def test_check_refuses_and_marks_the_place(run, as_json, csv):
@@ -333,7 +334,7 @@ def test_an_illegal_file_is_unusable_input_elsewhere(run, csv):
         ("simulat gpipe", "invalid choice: 'simulat'"),
         ("simulate gpipe --rank 2", "unrecognized arguments: --rank 2"),
         ("train --schedule gpip", "There is no schedule 'gpip'"),
-        ("train --device cuda", "argument --device: it is one of auto, cpu, not 'cuda'"),
+        ("train --device tpu", "argument --device: it is one of auto, cpu, cuda, not 'tpu'"),
         ("train --workers fibers", "argument --workers: it is one of auto, processes, threads, torchrun, not 'fibers'"),
         ("train --pace 10", "'10' is not F,B or F,B,W in milliseconds, such as 10,20"),
         ("train --pace 10,0", "'10,0' is not F,B or F,B,W in milliseconds"),
@@ -423,3 +424,60 @@ def test_a_terminal_without_our_signs_shows_the_rest():
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     assert "idle / (ranks ? makespan)" in answer.stdout
+
+
+def test_costs_per_stage(as_json):
+    _, data = as_json("simulate gpipe --ranks 4 --microbatches 100 --forward 1,1,3,1 --backward 2,2,6,2")
+    assert data["makespan"] == 100 * 9 + 3 + 6
+    code, data = as_json("simulate gpipe --ranks 4 --microbatches 8 --forward 1,2")
+    assert code == 2 and data["error"] == "There are 2 costs per stage, but the schedule has 4 stages."
+
+
+@pytest.mark.parametrize(
+    ("flags", "makespan"),
+    [("", 12), ("--bandwidth 0.5", 20), ("--bandwidth 0.5 --message 1,3,5", 28), ("--bandwidth 0.5 --latency 1", 24)],
+)
+def test_links(as_json, flags, makespan):
+    """One micro-batch over 3 ranks: 9 of computing, and 4 messages of 1 (or 2 of 1 and 2 of 3)."""
+    _, data = as_json(f"simulate naive --ranks 3 --microbatches 1 --forward 2 {flags}")
+    assert data["makespan"] == makespan
+
+
+def test_steps_with_and_without_a_barrier(as_json, run):
+    line = "simulate zb-h2 --ranks 4 --microbatches 8 --forward 1 --input-grad 1 --weight-grad 1 --steps 3 --step-time 0"
+    _, free = as_json(f"{line} --optimizer local")
+    _, tied = as_json(f"{line} --optimizer barrier --explain")
+    assert (free["time_per_step"], tied["time_per_step"]) == (24, 27)
+    assert sum(tied["idle_by_cause"]["barrier"]) > 0
+    assert "time_per_step    27  from the end of one step" in run(f"{line} --optimizer barrier")[1]
+    code, data = as_json("simulate gpipe --ranks 2 --microbatches 2 --steps 3")
+    assert code == 2 and data["error"].startswith("--step-time and --steps need --optimizer local or barrier")
+
+
+def test_memory_in_bytes(as_json, run):
+    flags = "--activation-bytes 100 --weight-bytes 10,20 --gradient-bytes 10,20 --optimizer-bytes 20,40"
+    _, data = as_json(f"simulate 1f1b --ranks 2 --microbatches 8 {flags}")
+    assert data["peak_bytes"] == [240, 180]
+    assert data["peak_bytes_by_part"]["activations"] == [200, 100]
+    assert data["peak_bytes_by_part"]["optimizer_state"] == [20, 40]
+    text = run(f"simulate 1f1b --ranks 2 --microbatches 8 {flags}")[1]
+    assert "bytes at each rank's peak\nrank  peak  activations  weights  gradients  optimizer state\n" in text
+    _, less = as_json(
+        "simulate gpipe --ranks 2 --microbatches 8 --activation-bytes 100 --input-bytes 10 --recompute early --recompute-time 1"
+    )
+    assert less["peak_bytes"] == [170, 170]
+    share = "simulate zb-h1 --ranks 2 --microbatches 8 --activation-bytes 100 --weight-grad-memory"
+    assert as_json(f"{share} 0.1")[1]["peak_bytes"][1] == 110 < as_json(f"{share} 0.9")[1]["peak_bytes"][1]
+    assert "peak_bytes" not in as_json("simulate gpipe --ranks 2 --microbatches 8")[1]
+
+
+def test_check_for_a_transport(as_json, csv):
+    steady = csv("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n")
+    assert as_json(f"check {steady}") == as_json(f"check {steady} --transport ordered") == (
+        0, {"ok": True, "ranks": 2, "stages": 2, "microbatches": 2}
+    )  # fmt: skip
+    code, data = as_json(f"check {steady} --transport blocking")
+    assert (code, data["code"], data["rank"], data["step"], data["action"]) == (1, "deadlock", 0, 1, "0F1")
+    crossed = csv("0F0,0F1,0B1,0B0\n1F1,1F0,1B1,1B0\n", "crossed.csv")
+    code, data = as_json(f"check {crossed} --transport ordered")
+    assert (code, data["code"], data["action"], data["needs"]) == (1, "order", "1F1", "0F1")

@@ -19,7 +19,7 @@ MODULES = sorted(
 def test_public_names():
     assert pipelab.__all__ == [
         "Action", "Costs", "Kind", "Memory", "PipelabError", "Run", "Schedule", "Timeline",
-        "build", "check", "evaluate", "lab", "plot", "read_csv", "run", "simulate", "start",
+        "build", "check", "evaluate", "grade", "lab", "plot", "read_csv", "run", "simulate", "start",
     ]  # fmt: skip
     assert dir(pipelab) == pipelab.__all__
     assert all(getattr(pipelab, name).__doc__ for name in pipelab.__all__)

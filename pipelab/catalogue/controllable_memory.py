@@ -5,6 +5,7 @@ the distance from F to I on every rank, the less is in flight: half of 1F1B's me
 W's go into the free slots, and a greedy pass then squeezes out the gaps.
 """
 
+from bisect import bisect_right, insort
 from collections.abc import Callable
 from itertools import count
 
@@ -47,6 +48,8 @@ class Squeeze:
         self.placed: list[dict[Op, int]] = [{} for _ in range(self.p)]
         self.used: list[set[int]] = [set() for _ in range(self.p)]
         self.last_chain = [-1] * self.p
+        self.taken: list[list[int]] = [[] for _ in range(self.p)]  # units at which F's take memory, rising
+        self.given: list[list[int]] = [[] for _ in range(self.p)]  # units from which W's have given it back, rising
 
     def ready(self, s: int, op: Op) -> int | None:
         """The first unit at which the inputs of an op are there; None while one of them is not placed."""
@@ -67,24 +70,29 @@ class Squeeze:
 
     def fits(self, s: int, t: int) -> bool:
         """Whether one more micro-batch in flight from unit t on stays within the cap."""
+        taken, given = self.taken[s], self.given[s]
+        k, n = bisect_right(taken, t), bisect_right(given, t)
+        level = 1 + k - n
+        if level > self.cap:
+            return False
         changes: dict[int, int] = {}
-        for (kind, _, _), at in self.placed[s].items():
-            if kind == Kind.F:
-                changes[max(at, t)] = changes.get(max(at, t), 0) + 1
-            elif kind == Kind.W:
-                changes[max(at + 1, t)] = changes.get(max(at + 1, t), 0) - 1
-        level = 1
+        for at, change in [*((at, 1) for at in taken[k:]), *((at, -1) for at in given[n:])]:
+            changes[at] = changes.get(at, 0) + change
         for at in sorted(changes):
             level += changes[at]
             if level > self.cap:
                 return False
-        return level <= self.cap
+        return True
 
     def place(self, s: int, op: Op, t: int) -> None:
         self.placed[s][op] = t
         self.used[s].add(t)
         if op[0] != Kind.W:
             self.last_chain[s] = max(self.last_chain[s], t)
+        if op[0] == Kind.F:
+            insort(self.taken[s], t)
+        elif op[0] == Kind.W:
+            insort(self.given[s], t + 1)
 
     def place_early(self, s: int, op: Op, in_order: bool) -> None:
         """The earliest free unit; with ``in_order`` an F or I not before the last one of its rank."""
@@ -143,6 +151,7 @@ V_HALF = Entry(
     summary="Half of 1F1B's memory on every rank, about half of its bubble.",
     source="Pipeline parallelism with controllable memory, Qi et al. 2024, arXiv 2405.15362, section 3",
     make=squeezed("v-half", half_slots, lambda p: (p + 2) // 2, 7),
+    stepwise=True,
     stages_per_rank=2,
     fixed="has two stages per rank, one on each arm of the V",
 )
@@ -152,6 +161,7 @@ V_MIN = Entry(
     summary="A third of 1F1B's memory on every rank, about two thirds of its bubble.",
     source="Pipeline parallelism with controllable memory, Qi et al. 2024, arXiv 2405.15362, section 3",
     make=squeezed("v-min", min_slots, lambda p: (p + 4) // 3, 6),
+    stepwise=True,
     stages_per_rank=2,
     fixed="has two stages per rank, one on each arm of the V",
 )

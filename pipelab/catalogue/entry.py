@@ -36,7 +36,8 @@ class Entry:
 
     make: Size -> Schedule. stages_per_rank: the number it is built with when none is given. fixed: whether it is the only
     one, and why, as a sentence. constraint: Size -> why it is impossible, with what is possible, or None. searched: whether
-    a search makes it, for any costs and within a limit of memory.
+    a search makes it, for any costs and within a limit of memory. stepwise: whether its order is found action by action,
+    which takes long for many.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Entry:
     fixed: str | None = "has one stage per rank"
     constraint: Callable[[Size], str | None] = lambda size: None
     searched: bool = False
+    stepwise: bool = False
 
     def problem(
         self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,

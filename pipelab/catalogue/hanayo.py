@@ -53,6 +53,7 @@ HANAYO = Entry(
     summary="Waves: stages zig-zag over the ranks; more waves, smaller bubble, one copy of the weights.",
     source="Hanayo, Liu et al. 2023 (SC), arXiv 2308.15762, section 3; order derived, see the module",
     make=hanayo,
+    stepwise=True,
     stages_per_rank=2,
     fixed=None,
     constraint=_even,

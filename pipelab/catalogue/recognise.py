@@ -1,13 +1,20 @@
 """Which schedule of the catalogue is this, or which is nearest, and where do they differ?"""
 
+import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..schedule import Schedule
+import numpy as np
+
+from ..schedule import Kind, Schedule
 from ..simulator import Costs
 from .registry import entry, names
+
+
+MANY, MOST = 5_000, 30_000
+"""Actions from which on not every schedule, and none of those that take long to build, is compared."""
 
 
 class Difference(NamedTuple):
@@ -45,15 +52,19 @@ def recognise(schedule: Schedule, *, costs: Costs | None = None) -> Recognition:
 
     Compared are those with the same ranks, micro-batches, stages per rank and placement; the nearest is the one at the
     smallest ``distance``, of equals one meant for so many stages per rank, then the simplest. costs: what zb-1p and zb-2p
-    are built for. Takes under a second for 8 ranks and 64 micro-batches, seconds for 16 × 128: it builds them all.
+    are built for. Takes a second or two: above ``MANY`` actions only schedules of the same kinds of actions are compared,
+    until one is equal, and those whose order is found step by step (zb-2p, v-half, v-min, hanayo) up to ``MOST``.
 
     >>> from pipelab.catalogue import build
     >>> swapped = build("1f1b", ranks=4, microbatches=8).to_csv().replace("2B1,2F3", "2F3,2B1")
     >>> recognise(Schedule.from_csv(swapped)).text
     'nearest: 1f1b, 1 action stands elsewhere; first at rank 2, step 4: 2F3 where 1f1b has 2B1'
     """
-    rows = _texts(schedule)
-    found = [(distance(rows, known), name, known) for name, known in _candidates(schedule, costs)]
+    rows, found = _codes(schedule), []
+    for known in _candidates(schedule, costs):
+        found.append((distance(rows, _codes(known)), known.name, known))
+        if not found[-1][0] and len(schedule.kind) > MANY:
+            break
     if not found:
         text = (
             f"the catalogue has no schedule of {schedule.ranks} ranks and {schedule.microbatches} micro-batches "
@@ -66,7 +77,8 @@ def recognise(schedule: Schedule, *, costs: Costs | None = None) -> Recognition:
         also = tuple(other for steps, other, _ in found if not steps and other != name)
         same = f" (for these sizes the same as {', '.join(also)})" if also else ""
         return Recognition(name, True, 0, (), also, f"this is {name}{same}")
-    differences = tuple(d for rank, pair in enumerate(zip(rows, known, strict=True)) if (d := _first(rank, *pair)))
+    pairs = zip(schedule.actions, known.actions, strict=True)
+    differences = tuple(d for rank, pair in enumerate(pairs) if (d := _first(rank, *pair)))
     rank, step, stands, has = differences[0]
     text = (
         f"nearest: {name}, {least} action{'s stand' if least > 1 else ' stands'} elsewhere; "
@@ -75,7 +87,7 @@ def recognise(schedule: Schedule, *, costs: Costs | None = None) -> Recognition:
     return Recognition(name, False, least, differences, (), text)
 
 
-def distance(rows: list[list[str]], known: list[list[str]]) -> int:
+def distance(rows: Sequence[Sequence[Hashable]], known: Sequence[Sequence[Hashable]]) -> int:
     """How many actions stand elsewhere: summed over ranks, those outside the longest order that both rows share.
 
     The longest common subsequence is taken from the length of the longer row, so that an action which only one of the two
@@ -84,7 +96,7 @@ def distance(rows: list[list[str]], known: list[list[str]]) -> int:
     return sum(max(len(row), len(other)) - _in_common(row, other) for row, other in zip(rows, known, strict=True))
 
 
-def _in_common(row: list[str], known: list[str]) -> int:
+def _in_common(row: Sequence[Hashable], known: Sequence[Hashable]) -> int:
     """Length of the longest common subsequence. No action stands twice, so it is the longest rising run of places."""
     place = {action: i for i, action in enumerate(known)}
     ends: list[int] = []  # the smallest place in which a run of each length can end
@@ -94,29 +106,43 @@ def _in_common(row: list[str], known: list[str]) -> int:
     return len(ends)
 
 
-def _candidates(schedule: Schedule, costs: Costs | None) -> Iterator[tuple[str, list[list[str]]]]:
-    """(name, rows) of the schedules of the catalogue with the same sizes and placement."""
+def _candidates(schedule: Schedule, costs: Costs | None) -> Iterator[Schedule]:
+    """The schedules of the catalogue with the same sizes and placement."""
     ranks, microbatches, per_rank = schedule.ranks, schedule.microbatches, schedule.stages_per_rank
     few = min(microbatches, 2 * ranks)  # enough to see where the stages are, sooner than with all micro-batches
     if per_rank is None:
         return
+    possible = []
     for known in map(entry, names()):
-        if known.searched:
-            continue  # whatever it finds for these costs has no order of its own to be known by
+        if known.searched or (known.stepwise and len(schedule.kind) > MOST):
+            continue  # what auto finds for these costs has no order of its own to be known by
         if known.problem(ranks, microbatches, per_rank, costs) or known.problem(ranks, few, per_rank, costs):
             continue
-        if dict(known.build(ranks, few, per_rank, costs).placement) == dict(schedule.placement):
-            yield known.name, _texts(known.build(ranks, microbatches, per_rank, costs))
+        sample = known.build(ranks, few, per_rank, costs)
+        if dict(sample.placement) == dict(schedule.placement):
+            possible.append((known, sample.kinds == schedule.kinds))
+    alike = [known for known, same_kinds in possible if same_kinds]
+    chosen = alike if alike and len(schedule.kind) > MANY else [known for known, _ in possible]
+    for known in sorted(chosen, key=lambda known: known.stages_per_rank != per_rank):
+        yield known.build(ranks, microbatches, per_rank, costs)
 
 
-def _texts(schedule: Schedule) -> list[list[str]]:
-    return [list(map(str, row)) for row in schedule.actions]
+def _codes(schedule: Schedule) -> list[list[int]]:
+    """One number for each cell of each rank: the same for the same action, or the same pair of them."""
+    sizes = len(Kind), schedule.replicas, schedule.stages, int(schedule.microbatch.max()) + 1
+    atom = np.ravel_multi_index((schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes)
+    heads = np.flatnonzero((np.diff(schedule.cell, prepend=-1) != 0) | (np.diff(schedule.rank, prepend=-1) != 0))
+    code = atom[heads]
+    second = np.setdiff1d(np.arange(len(atom)), heads)
+    code[np.searchsorted(heads, second) - 1] += math.prod(sizes) * (1 + atom[second])
+    bounds = np.searchsorted(heads, schedule.offsets).tolist()
+    return [code[low:high].tolist() for low, high in zip(bounds[:-1], bounds[1:])]
 
 
-def _first(rank: int, row: list[str], known: list[str]) -> Difference | None:
+def _first(rank: int, row: Sequence, known: Sequence) -> Difference | None:
     """The first step at which two rows differ."""
     for step in range(max(len(row), len(known))):
-        stands, has = (order[step] if step < len(order) else None for order in (row, known))
+        stands, has = (str(order[step]) if step < len(order) else None for order in (row, known))
         if stands != has:
             return Difference(rank, step, stands, has)
     return None

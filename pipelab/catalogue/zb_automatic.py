@@ -157,5 +157,6 @@ ZB_2P = Entry(
     summary="Automatic, within twice 1F1B's memory: next to no bubble for measured costs.",
     source="Zero bubble, Qi et al. 2024, arXiv 2401.10241, section 3.1",
     make=automatic("zb-2p", 2),
+    stepwise=True,
     constraint=_one_cost,
 )

@@ -18,9 +18,10 @@ import numpy as np
 from ..errors import RunCancelled, RunError, WorkerDied, WorkerError, WorkerStalled
 from ..schedule import Kind, Schedule
 from . import handover
+from .batches import Batch
 from .board import BETWEEN, TRACE, WAITING, Board, create_file
 from .handover import TorchJob
-from .interpreter import MAX_PARTS, Batch
+from .interpreter import MAX_PARTS
 from .plan import Plan, require_keepable_pace
 from .pool import describe_exit, host
 from .program import program
@@ -55,6 +56,8 @@ class Driver:
         """How tensors get from rank to rank."""
         if self._plan.executor == "torch":
             return "torch.distributed, gloo"
+        if self._plan.device == "cuda":
+            return "device copies behind events"
         return "references in one process" if self._plan.workers == "threads" else "shared memory"
 
     def cancel(self) -> None:
@@ -141,6 +144,7 @@ class Driver:
             durations=plan.durations(rank),
             latency=plan.latency,
             timeout=plan.timeout or float("inf"),
+            device=plan.device,
             torch=self._torch,
         )
 

@@ -15,7 +15,7 @@ class Evaluator(Interpreter):
         if value is not None:  # copied, because a layer may return what it was given
             received = value
             value = received.clone() if isinstance(received, torch.Tensor) else tuple(t.clone() for t in received)
-            self._consumed(step.message_in, received)
+            self._consumed(step.message_in, 1 if isinstance(received, torch.Tensor) else len(received))
         value = self._input(step, value)
         target = self._batch.targets[step.microbatch] if stage.loss else None
         output, last = stage.infer(step.microbatch, value, self._seeds, target, self._batch.weights[step.microbatch])

@@ -7,13 +7,14 @@ import math
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..schedule import Action, Kind
-from .board import BETWEEN, COMPUTING, TRACE, WAITING, Board
+from .batches import Batch
+from .board import BETWEEN, COMPUTING, WAITING, Board
+from .clock import HostClock
 from .layers import Seeds, Value
 from .pace import Pace
 from .program import Step
@@ -22,17 +23,7 @@ from .transport import Arrival, Transport
 
 MAX_PARTS = 8
 """The most tensors in a tuple between stages."""
-_ROW = struct.Struct(f"<{len(TRACE)}d")
 _STATUS = struct.Struct("<4d")
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The micro-batches of one step; a rank has the inputs or the targets only if it runs the stage that needs them."""
-
-    inputs: tuple[Value, ...] | None
-    targets: tuple[Value, ...] | None
-    weights: tuple[float, ...]
 
 
 class Interpreter:
@@ -43,11 +34,11 @@ class Interpreter:
 
     def __init__(
         self, rank: int, steps: list[Step], stages: dict[tuple[int, int], Stage], transport: Transport, board: Board,
-        pace: Pace, timeout: float, stride: int,
+        pace: Pace, timeout: float, stride: int, clock: HostClock,
     ):  # fmt: skip
         self.rank, self.steps, self.stages = rank, steps, stages
         self.transport, self._board, self._timeout, self._stride = transport, board, timeout, stride
-        self.pace, self.work_clock = pace, time.perf_counter
+        self.pace, self.clock, self.work_clock = pace, clock, time.perf_counter
         self.step_optimizer: Callable[[int, int], None] = lambda replica, stage: None
         self.outputs: dict[int, Value] | None = None
         """Where evaluation puts what the last stage returns, by micro-batch; None: it is not wanted."""
@@ -62,12 +53,10 @@ class Interpreter:
             else:
                 self._cells.append([step])
         self._local: dict[tuple[bool, int, int], Value] = {}  # (forward?, stage, micro-batch) -> its input
-        self._borrowed: dict[tuple[int, int], tuple[int, Value]] = {}  # (stage, micro-batch) -> its input and the message
+        self._borrowed: dict[tuple[int, int], tuple[int, int]] = {}  # (stage, micro-batch) -> its input's message and tensors
         self._held = 0
         self._status_at = 8 * board.status.shape[1] * rank
-        self.done = 0
-        self._trace_at = board.trace.ctypes.data - np.frombuffer(board.memory, np.uint8, 1).ctypes.data
-        self._row_bytes = 8 * len(TRACE)
+        self._unread: list[tuple[Step, torch.Tensor]] = []  # losses that a GPU has still to compute
 
     def run(self, number: int, sequence: int, batch: Batch, seeds: Seeds, record: bool) -> None:
         """One training step: gradients are added to ``.grad``.
@@ -79,9 +68,9 @@ class Interpreter:
         self.pace.new_step()
         for stage in self.stages.values():
             stage.begin()
-        row = self._trace_at + number * self._board.trace.shape[1] * self._row_bytes
-        clock, work_clock, memory = time.perf_counter, self.work_clock, self._board.memory
-        ended = clock()
+        clock, stamp, work_clock = self.clock, self.clock.stamp, self.work_clock
+        clock.begin(number)
+        ended = stamp()
         for cell in self._cells:
             asked, sent, planned, values = ended, None, 0.0, []
             for step in cell:
@@ -89,10 +78,11 @@ class Interpreter:
                 if step.message_in is not None:
                     self.status(number, step.atom, WAITING)
                     value, arrival = self._receive(step)
-                    sent, planned = max(sent or arrival.sent, arrival.sent), max(planned, arrival.planned)
+                    sent = arrival.sent if sent is None else clock.later(sent, arrival.sent)
+                    planned = max(planned, arrival.planned)
                 values.append(value)
             self.pace.begin(cell[0].atom, sent, planned)
-            started, work_began = clock(), work_clock()
+            started, work_began = stamp(), work_clock()
             results, freed = [], 0
             for step, value in zip(cell, values):
                 self.status(number, step.atom, COMPUTING)
@@ -100,21 +90,25 @@ class Interpreter:
                 results.append((output, self.stages[step.replica, step.stage].version))
                 self._held += kept
                 freed += gone
+            if clock.settle:
+                clock.settle()
             worked, held = work_clock() - work_began, self._held
             planned_end = self.pace.finish()
-            ended = clock()
+            ended = stamp()
             self._held -= freed
             for step, (output, version) in zip(cell, results):
                 sent_bytes = 0 if output is None else self._hand_over(step, output, planned_end)
                 if record:
-                    _ROW.pack_into(
-                        memory, row + step.atom * self._row_bytes, asked, asked if sent is None else sent, started, started,
-                        ended, worked, held, self._held, sent_bytes, version,
+                    clock.write(
+                        step.atom, asked, asked if sent is None else sent, started, ended,
+                        worked, held, self._held, sent_bytes, version,
                     )  # fmt: skip
-                    self.done += 1
-                    self._board.status[self.rank, 4] = self.done
                 asked = sent = started  # of a pair, the first carries the wait and the work
                 worked = 0.0
+        clock.finish()
+        while self._unread:
+            step, loss = self._unread.pop()
+            self._set_loss(step, loss.item(), None)
         self.status(number, -1, BETWEEN)
 
     def status(self, number: int, atom: int, phase: float) -> None:
@@ -158,8 +152,8 @@ class Interpreter:
             self.transport.send(step.to, message, self._sequence, tensor, planned, parts=len(output))
         return sum(tensor.nbytes for tensor in output)
 
-    def _consumed(self, message: int, value: Value) -> None:
-        for k in range(1 if isinstance(value, torch.Tensor) else len(value)):
+    def _consumed(self, message: int, tensors: int) -> None:
+        for k in range(tensors):
             self.transport.consumed(self.part(message, k), self._sequence)
 
     def _input(self, step: Step, value: Value | None) -> Value:
@@ -173,7 +167,7 @@ class Interpreter:
         stage = self.stages[step.replica, step.stage]
         target = self._batch.targets[step.microbatch] if stage.loss else None
         if step.message_in is not None:  # read in place, so it stays until the backward is done
-            self._borrowed[step.stage, step.microbatch] = step.message_in, value
+            self._borrowed[step.stage, step.microbatch] = step.message_in, _tensors(value)
         value = self._input(step, value)
         output, kept = stage.forward(
             step.microbatch, value, self._seeds, target, self._batch.weights[step.microbatch],
@@ -210,7 +204,7 @@ class Interpreter:
         if gradient is not None:
             received = gradient  # a copy of it: autograd may keep a view of it as the gradient of a parameter
             gradient = received.clone() if isinstance(received, torch.Tensor) else tuple(t.clone() for t in received)
-            self._consumed(step.message_in, received)
+            self._consumed(step.message_in, _tensors(received))
         elif not stage.loss:
             gradient = self._local.pop((False, step.stage, step.microbatch))
         return stage.backward(step.microbatch, gradient, split=split)
@@ -222,13 +216,27 @@ class Interpreter:
             self._consumed(*borrowed)
 
     def _note_loss(self, step: Step, output: torch.Tensor, value: Value) -> None:
-        self._losses[step.microbatch] = loss = output.item()
+        if output.is_cuda:  # to read it now would make the host wait
+            self._unread.append((step, output))
+        else:
+            self._set_loss(step, output.item(), value)
+
+    def _set_loss(self, step: Step, loss: float, value: Value | None) -> None:
+        self._losses[step.microbatch] = loss
         if not math.isfinite(loss):
-            parts = (value,) if isinstance(value, torch.Tensor) else value
-            finite = all(bool(t.isfinite().all()) for t in parts)
+            where = f"it was computed by stage {step.stage}."
+            if value is not None:
+                parts = (value,) if isinstance(value, torch.Tensor) else value
+                finite = all(bool(t.isfinite().all()) for t in parts)
+                where = f"the input of stage {step.stage}, which computed it, " + (
+                    "was finite, so it arose there." if finite else "was not finite either, so it arose on a stage before."
+                )
             raise FloatingPointError(
-                f"the loss of micro-batch {step.microbatch} is {loss}; the input of stage {step.stage}, which computed it, "
-                + ("was finite, so it arose there." if finite else "was not finite either, so it arose on a stage before.")
-                + " Its gradients would spoil every weight for good, so the run ends here. Often the learning rate is too "
-                "large (a smaller one, or clip=1.0), the loss divides by 0 or takes its logarithm, or the data holds nan."
+                f"the loss of micro-batch {step.microbatch} is {loss}; {where} Its gradients would spoil every weight for "
+                "good, so the run ends here. Often the learning rate is too large (a smaller one, or clip=1.0), "
+                "the loss divides by 0 or takes its logarithm, or the data holds nan."
             )
+
+
+def _tensors(value: Value) -> int:
+    return 1 if isinstance(value, torch.Tensor) else len(value)

@@ -20,15 +20,24 @@ class Seeds:
 
     seed: int
     step: int
+    generator: torch.Generator | None = None
+    """Of the rank's GPU, which is seeded too."""
 
     def set(self, layer: int, microbatch: int) -> None:
         # Python's hash of integers is the same in every process. The generator is seeded directly: torch.manual_seed
         # would also queue a seed for every GPU, with a stack trace, each time.
-        torch.default_generator.manual_seed(hash((self.seed, self.step, layer, microbatch)) & 0x7FFF_FFFF_FFFF_FFFF)
+        seed = hash((self.seed, self.step, layer, microbatch)) & 0x7FFF_FFFF_FFFF_FFFF
+        torch.default_generator.manual_seed(seed)
+        if self.generator is not None:
+            self.generator.manual_seed(seed)
+
+    def states(self) -> list[torch.Tensor]:
+        """Where the generators stand."""
+        return [torch.default_generator.get_state()] + ([self.generator.get_state()] if self.generator is not None else [])
 
 
 class Turns:
-    """The random generator is one per process: where several ranks share it, layers that draw take turns.
+    """Random generators are one per process and device: where several ranks share it, layers that draw take turns.
 
     lock: None while a process has one rank. Whether a layer draws is seen when it first runs.
     """
@@ -45,10 +54,10 @@ class Turns:
             return
         with self.lock:
             seeds.set(layer, microbatch)
-            before = None if layer in self._draws else torch.default_generator.get_state()
+            before = None if layer in self._draws else seeds.states()
             yield
             if before is not None:
-                self._draws[layer] = not torch.equal(before, torch.default_generator.get_state())
+                self._draws[layer] = not all(map(torch.equal, before, seeds.states()))
 
 
 TURNS = Turns()

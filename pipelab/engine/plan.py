@@ -18,15 +18,14 @@ from ..schedule.versions import versions
 from ..simulator import Costs
 from ..simulator.recompute import MODES, with_recompute
 from . import checkpoint
+from .batches import Batch, batches_of
 from .board import TRACE
 from .handover import refusal
-from .interpreter import Batch
-from .layers import Value
 from .pool import MAX_RANKS
 from .trace import second_of_pairs
 from .update import Exchange, plan_exchange
 
-DEVICES = ("auto", "cpu")
+DEVICES = ("auto", "cpu", "cuda")
 WORKERS = ("auto", "processes", "threads", "torchrun")
 DTYPES = ("float32", "bfloat16")
 EXECUTORS = ("pipelab", "torch")
@@ -54,6 +53,7 @@ class Plan:
     clip: float | None
     exchange: Exchange
     steps: int
+    device: str
     workers: str
     executor: str
     first_step: int
@@ -96,13 +96,7 @@ def make_plan(
             raise UnknownName(what, value, valid)
     if recompute not in (None, *MODES):
         raise UnknownName("way of recomputing", recompute, MODES)
-    if workers == "auto":
-        workers = "torchrun" if under_torchrun() else "processes"
-    elif workers == "torchrun" and not under_torchrun():
-        raise UsageError(
-            "workers='torchrun' needs a process per rank that torchrun has started: "
-            "torchrun --nproc-per-node RANKS your_script.py"
-        )
+    device, workers = _where(device, workers, executor)
     if not isinstance(steps, int) or steps < 1:
         raise UsageError(f"steps is {steps!r}; a run takes a whole number of steps, 1 or more.")
     for name, value, unit in (("latency", latency, " of seconds"), ("timeout", timeout, " of seconds"), ("clip", clip, "")):
@@ -144,7 +138,7 @@ def make_plan(
         _require_own_weights(order, stages)
     if seed is None:  # the processes of torchrun must agree
         seed = 0 if workers == "torchrun" else int.from_bytes(os.urandom(4), "little")
-    batches = _batches(inputs, targets, order.microbatches, weight)
+    batches = batches_of(inputs, targets, order.microbatches, weight)
     if executor == "torch":
         options = {"pace": pace, "recompute": recompute, "clip": clip, "resume": resume, "latency": latency, "weight": weight}
         _check_torch(order, batches(0), options | {"workers": workers != "processes", "dtype": dtype != "float32"})
@@ -159,6 +153,7 @@ def make_plan(
         clip=clip,
         exchange=exchange,
         steps=steps,
+        device=device,
         workers=workers,
         executor=executor,
         first_step=first_step,
@@ -172,6 +167,26 @@ def make_plan(
         evaluate=evaluate,
         outputs=outputs,
     )
+
+
+def _where(device: str, workers: str, executor: str) -> tuple[str, str]:
+    """The device and the kind of workers that "auto" stands for: GPUs by threads where there are any. Raises UsageError."""
+    gpus = torch.cuda.device_count()
+    if device == "cuda" and not gpus:
+        raise UsageError("device='cuda', but torch sees no GPU here: leave device out to run on the processor.")
+    if workers == "auto":
+        by_threads = device == "cuda" or (device == "auto" and gpus and executor == "pipelab")
+        workers = "torchrun" if under_torchrun() else "threads" if by_threads else "processes"
+    elif workers == "torchrun" and not under_torchrun():
+        raise UsageError(
+            "workers='torchrun' needs a process per rank that torchrun has started: "
+            "torchrun --nproc-per-node RANKS your_script.py"
+        )
+    if device == "cuda" and workers != "threads":
+        raise UsageError(f"GPUs are driven by threads of one process, one per rank, not by workers={workers!r}.")
+    if device == "auto":
+        device = "cuda" if gpus and workers == "threads" else "cpu"
+    return device, workers
 
 
 def under_torchrun() -> bool:
@@ -299,65 +314,15 @@ def _pace(pace: Any, schedule: Schedule, recompute: str | None) -> Costs | None:
         pace = Costs(*parts) if len(parts) == 2 else Costs(parts[0], backward=parts[1] + parts[2], weight_grad=parts[2])
     if pace.durations["forward"] == 0 or pace.durations["backward"] == 0:
         raise UsageError("A pace of 0 seconds is no pace: leave pace out to run at full speed.")
+    if isinstance(pace.latency, tuple) or pace.bandwidth is not None:
+        raise UsageError("A paced run knows one latency between ranks: the simulator alone knows links that differ or fill up.")
     if (recompute or Kind.R in schedule.kinds) and pace.recompute == 0:
         pace = replace(pace, recompute=pace.forward)
     return with_recompute(schedule, pace, recompute)[1] if recompute else pace
 
 
-def _batches(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Callable[[int], Batch]:
-    """step -> the micro-batches of that step, each a tensor of its own."""
-    if callable(inputs):
-        if targets is not None:
-            raise UsageError("inputs is callable and gives inputs and targets of a step, so targets must be None.")
-
-        def of_step(step: int) -> Batch:
-            pair = inputs(step)
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise UsageError(f"inputs({step}) returned a {type(pair).__name__}, not (inputs, targets).")
-            return _split_batch(*pair, microbatches, weight)
-
-        return of_step
-    if targets is None:
-        raise UsageError("targets is missing: pass the targets of the batch, or a callable step -> (inputs, targets).")
-    batch = _split_batch(inputs, targets, microbatches, weight)
-    return lambda step: batch
-
-
-def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Batch:
-    for name, value in (("inputs", inputs), ("targets", targets)):
-        for part in value if type(value) is tuple and value else (value,):
-            if not isinstance(part, torch.Tensor) or part.dim() == 0:
-                raise UsageError(
-                    f"{name} must be a tensor whose first dimension is the batch, or a tuple of such tensors, "
-                    f"not {type(part).__name__}."
-                )
-    sizes = [[part.shape[0] for part in (value if type(value) is tuple else (value,))] for value in (inputs, targets)]
-    size = sizes[0][0]
-    if {*sizes[0], *sizes[1]} != {size}:
-        ins, outs = ("/".join(map(str, dict.fromkeys(each))) for each in sizes)
-        raise UsageError(f"There are {ins} inputs but {outs} targets; the first dimension of both is the batch.")
-    if microbatches > size:
-        raise UsageError(
-            f"A batch of {size} cannot be split into {microbatches} micro-batches: use at most {size}, or a larger batch."
-        )
-    xs, ys = (_pieces(value, microbatches) for value in (inputs, targets))
-    shares = [float(weight(y)) for y in ys] if weight else torch.arange(size).tensor_split(microbatches)
-    shares = shares if weight else [len(piece) for piece in shares]
-    total = sum(shares)
-    if not total > 0 or min(shares) < 0:
-        raise UsageError(f"The weights of the micro-batches are {shares}; they must be 0 or more and not all 0.")
-    return Batch(xs, ys, tuple(share / total for share in shares))
-
-
-def _pieces(value: Value, microbatches: int) -> tuple[Value, ...]:
-    """Micro-batches, each with memory of its own."""
-    if isinstance(value, torch.Tensor):
-        return tuple(piece.detach().clone() for piece in value.tensor_split(microbatches))
-    return tuple(zip(*(_pieces(part, microbatches) for part in value), strict=True))
-
-
 def gpu_names() -> list[str]:
-    """The GPUs of this machine, by name. Runs use the processor for now."""
+    """The GPUs of this machine, by name."""
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import torch
 
 from ..schedule import Kind
+from .batches import Batch
 from .board import TRACE, Board
 from .checkpoint import to_bytes
+from .clock import HostClock
 from .handover import TorchJob
 from .evaluator import Evaluator
-from .interpreter import MAX_PARTS, Batch, Interpreter
+from .interpreter import MAX_PARTS, Interpreter
 from .layers import Seeds, Value
 from .pace import Pace
 from .program import Step
@@ -52,6 +54,7 @@ class RankJob:
     durations: dict[int, float] | None
     latency: float
     timeout: float
+    device: str
     torch: TorchJob | None
 
 
@@ -70,8 +73,8 @@ class RankResult:
 class Rank:
     """A rank with its stages, ready for ``step``."""
 
-    def __init__(self, job: RankJob, board: Board, transport: Transport):
-        self._job, self._board = job, board
+    def __init__(self, job: RankJob, board: Board, transport: Transport, clock: HostClock, device: torch.device):
+        self._job, self._board, self._device = job, board, device
         stages = _with_copies(job.stages)
         layers = [(replica, name, module) for (replica, _), (part, _) in stages.items() for _, name, module in part]
         parameters = {(r, f"{name}.{k}"): p for r, name, m in layers for k, p in m.named_parameters()}
@@ -83,6 +86,7 @@ class Rank:
             by_stage = {key: [p for _, _, m in part for p in m.parameters()] for key, (part, _) in stages.items()}
         weights = WeightGradients() if Kind.W in kinds else None
         for _, _, module in layers:
+            module.to(device)
             if job.evaluate:
                 module.eval()
             if weights is not None:
@@ -98,7 +102,7 @@ class Rank:
         kind = Evaluator if job.evaluate else Interpreter
         stride = job.sizes["messages"] // MAX_PARTS
         pace = Pace(job.durations, job.latency)
-        self._interpreter = kind(job.rank, job.program, self._stages, transport, board, pace, job.timeout, stride)
+        self._interpreter = kind(job.rank, job.program, self._stages, transport, board, pace, job.timeout, stride, clock)
         self._update = Update(
             self._interpreter, parameters, job.exchange, job.timeout,
             optimizer=job.optimizer, scheduler=job.scheduler, clip=job.clip, by_stage=by_stage,
@@ -113,9 +117,9 @@ class Rank:
         update.clear()
         if job.outputs:
             self._interpreter.outputs = {}
-        self._interpreter.run(number, sequence, batch, Seeds(job.seed, job.first_step + number), record=True)
+        self._interpreter.run(number, sequence, batch.to(self._device), self._seeds(number), record=True)
         if job.evaluate:
-            update.meet(torch.zeros(()), number, sequence)
+            update.meet(torch.zeros((), device=self._device), number, sequence)
             if job.outputs:
                 result.outputs.append({i: pack(_by_part(value)) for i, value in self._interpreter.outputs.items()})
             return
@@ -125,6 +129,10 @@ class Rank:
             if job.optimizer:
                 result.before = pack(self._named)
         update.step(number, sequence)
+
+    def _seeds(self, number: int) -> Seeds:
+        generator = torch.cuda.default_generators[self._device.index] if self._device.type == "cuda" else None
+        return Seeds(self._job.seed, self._job.first_step + number, generator)
 
     def result(self) -> RankResult:
         """What the rank brings home after the last step."""
@@ -142,11 +150,12 @@ class Rank:
         kept = [{name: b if b is None else b.clone() for name, b in m._buffers.items()} for m in modules]
         pace, interpreter.pace, interpreter.work_clock = interpreter.pace, Pace(None, 0), time.thread_time
         step, interpreter.step_optimizer = interpreter.step_optimizer, lambda replica, stage: self._update.clear()
+        batch = batch.to(self._device)
         for sequence in (1, 2):
-            interpreter.run(0, sequence, batch, Seeds(job.seed, job.first_step), record=True)
+            interpreter.run(0, sequence, batch, self._seeds(0), record=True)
             self._update.sum_copies(0, sequence)
-            self._update.meet(torch.zeros(()), 0, sequence)
-        interpreter.pace, interpreter.work_clock, interpreter.done = pace, time.perf_counter, 0
+            self._update.meet(torch.zeros((), device=self._device), 0, sequence)
+        interpreter.pace, interpreter.work_clock, interpreter.clock.done = pace, time.perf_counter, 0
         interpreter.step_optimizer = step
         board.status[job.rank] = 0
         for module, buffers in zip(modules, kept, strict=True):

@@ -18,12 +18,13 @@ Source: zero bubble, arXiv 2401.10241 §2; the store of closures as in the publi
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
+
+from .saved_bytes import SavedBytes
 
 Gradients = Iterable[tuple[torch.Tensor, torch.Tensor]]
 """(parameter, its gradient)"""
@@ -46,7 +47,7 @@ class WeightGradients:
 
     def __init__(self):
         self.queue: list[Deferred] = []
-        self.counter: Any = None
+        self.counter: SavedBytes | None = None
 
     def defer(self, layer: nn.Module) -> None:
         """From now on, the layers of torch inside ``layer`` put off the gradients of their weights. Safe to call twice."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .layers import Seeds, Value, run_layers, weighted_loss
+from .saved_bytes import SavedBytes
 from .split import Deferred, WeightGradients, kept_bytes
 from .stash import Stash
 
@@ -55,6 +56,7 @@ class Stage:
         modules = list(dict.fromkeys(m for _, layer in layers for m in layer.modules()))
         self._buffers = [(m, name) for m in modules for name, buffer in m._buffers.items() if buffer is not None]
         self._own = {t.untyped_storage().data_ptr() for _, layer in layers for t in (*layer.parameters(), *layer.buffers())}
+        self._in_place = any(getattr(module, "inplace", False) for module in modules)
         self._known: dict[tuple, int] = {}
         self.version = 0
         """Of the weights that the last action used."""
@@ -87,8 +89,14 @@ class Stage:
             output, kept.bytes = self._remember(microbatch, kept)
         else:  # what the layers count, such as BatchNorm's statistics, stands as it did when R runs them again
             kept.buffers = [module._buffers[name].clone() for module, name in self._buffers]
+            before = [t._version for t in inputs]
             with torch.no_grad():
                 output = self._compute(microbatch, kept)
+            if [t._version for t in inputs] != before:
+                raise RuntimeError(
+                    f"a layer of stage {self.index} changes its input in place, so the stage cannot run again from it: let "
+                    "the layer work on a copy, or do not recompute"
+                )
             kept.bytes = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in inputs}.values())
         self._in_flight[microbatch] = kept
         return output.detach() if isinstance(output, torch.Tensor) else tuple(t.detach() for t in output), kept.bytes
@@ -123,17 +131,17 @@ class Stage:
             pairs = [pair for pair in zip(kept.roots, gradient, strict=True) if pair[0] is not None]
             if pairs:
                 torch.autograd.backward(*zip(*pairs, strict=True))
-        self.version, freed = kept.version, kept.bytes
+        self.version, freed, dx = kept.version, kept.bytes, None
+        if self.index:
+            # An input that the stage does not use has no gradient: zeros stand for it.
+            dx = [torch.zeros_like(t) if t.grad is None else t.grad for t in kept.inputs if t.requires_grad]
+            dx = dx[0] if isinstance(kept.value, torch.Tensor) else tuple(dx)
         if split:
             freed, added = self._keep_for_weights(microbatch, kept)
             more += added
         else:
             self._finish(microbatch)
-        if not self.index:
-            return None, more, freed
-        # An input that the stage does not use has no gradient: zeros stand for it.
-        gradients = tuple(torch.zeros_like(t) if t.grad is None else t.grad for t in kept.inputs if t.requires_grad)
-        return gradients[0] if isinstance(kept.value, torch.Tensor) else gradients, more, freed
+        return dx, more, freed
 
     def weight_gradient(self, microbatch: int) -> int:
         """Adds the gradients that I deferred to ``.grad``. Returns the bytes that are free now."""
@@ -143,9 +151,8 @@ class Stage:
 
     def infer(self, microbatch: int, value: Value, seeds: Seeds, target: Value | None, weight: float) -> tuple[Value, Value]:
         """Runs the layers and keeps nothing. Returns what ``forward`` does, and what the last layer returned."""
-        with torch.no_grad(), self._precision(value):
-            output = run_layers(self.layers, value, seeds, microbatch)
-            return (output if self.loss is None else weighted_loss(self.loss, output, target, weight)), output
+        with torch.no_grad():
+            return self._through(microbatch, value, seeds, target, weight)
 
     def _finish(self, microbatch: int) -> InFlight:
         kept = self._in_flight.pop(microbatch)
@@ -160,7 +167,7 @@ class Stage:
 
         The bytes are counted the first time that a micro-batch passes in these shapes, and known from then on.
         """
-        key = (microbatch, *(t.shape for t in kept.inputs))
+        key = microbatch, _shape(kept.value)
         saved = self._known.get(key)
         if saved is None:
             with SavedBytes(self._own | (self._stash.memory() if self._stash else set())) as counter:
@@ -172,8 +179,10 @@ class Stage:
             saved = self._known[key] = counter.total
         else:
             output = self._compute(microbatch, kept)
-        outputs = (output,) if isinstance(output, torch.Tensor) else output
-        kept.roots = [get_gradient_edge(t) if t.requires_grad else None for t in outputs if can_have_gradient(t)]
+        if isinstance(output, torch.Tensor):
+            kept.roots = [get_gradient_edge(output) if output.requires_grad else None]
+        else:
+            kept.roots = [get_gradient_edge(t) if t.requires_grad else None for t in output if can_have_gradient(t)]
         return output, saved
 
     def _compute(self, microbatch: int, kept: InFlight) -> Value:
@@ -181,23 +190,29 @@ class Stage:
         self.version = kept.version
         if self._stash is not None:
             self._stash.use(kept.version)
-        with self._precision(kept.value):
-            output = run_layers(self.layers, kept.value, seeds, microbatch)
-            return output if self.loss is None else weighted_loss(self.loss, output, target, weight)
+        return self._through(microbatch, kept.value, seeds, target, weight)[0]
 
-    def _precision(self, value: Value):
-        if not self._half:
-            return _AS_IT_IS
-        return torch.autocast((value if isinstance(value, torch.Tensor) else value[0]).device.type, torch.bfloat16)
+    def _through(
+        self, microbatch: int, value: Value, seeds: Seeds, target: Value | None, weight: float
+    ) -> tuple[Value, Value]:
+        """What the stage gives (the loss, or the output), and what its last layer returned."""
+        if self._in_place:  # what came from another stage, or from the batch, is not ours to change
+            value = value.clone() if isinstance(value, torch.Tensor) else tuple(t.clone() for t in value)
+        if self._half:
+            with torch.autocast((value if isinstance(value, torch.Tensor) else value[0]).device.type, torch.bfloat16):
+                output = run_layers(self.layers, value, seeds, microbatch)
+                return (output if self.loss is None else weighted_loss(self.loss, output, target, weight)), output
+        output = run_layers(self.layers, value, seeds, microbatch)
+        return (output if self.loss is None else weighted_loss(self.loss, output, target, weight)), output
 
     def _keep_for_weights(self, microbatch: int, kept: InFlight) -> tuple[int, int]:
         """After I: lets go of all but what W needs. Returns the bytes freed, and those of the gradients kept for W."""
-        key = (microbatch, *(t.shape for t in kept.inputs), "W")
+        key = microbatch, _shape(kept.value), "W"
         if key not in self._known:
             self._known[key] = kept_bytes(kept.deferred)
         activations, gradients = self._known[key]
         freed = kept.bytes - activations
-        kept.roots, kept.bytes = [], activations + gradients
+        kept.bytes, kept.roots, kept.value, kept.inputs, kept.task = activations + gradients, None, None, None, None
         return freed, gradients
 
     def _set_buffers(self, buffers: list[torch.Tensor]) -> None:
@@ -205,15 +220,8 @@ class Stage:
             module._buffers[name] = buffer
 
 
-class _AsItIs:
-    """A context that changes nothing, cheaper than contextlib's."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *exception) -> None: ...
-
-
-_AS_IT_IS = _AsItIs()
+def _shape(value: Value) -> tuple:
+    return value.shape if isinstance(value, torch.Tensor) else tuple(t.shape for t in value)
 
 
 def can_have_gradient(tensor: torch.Tensor) -> bool:
@@ -231,43 +239,3 @@ def _ask_for_gradients(stage: int, inputs: tuple[torch.Tensor, ...]) -> None:
         )
     for tensor in able:
         tensor.requires_grad_()
-
-
-class SavedBytes:
-    """Counts the bytes that autograd saves for the backward: each storage once, parameters and buffers not at all.
-
-    log: (place, bytes) of every tensor that was saved, in order.
-    """
-
-    def __init__(self, excluded: set[int]):
-        self._excluded = excluded
-        self.log: list[tuple[int, int]] = []
-        self._hooks = saved_tensors_hooks(self._pack, _unpack)
-
-    @property
-    def total(self) -> int:
-        return sum(dict(self.log).values())
-
-    def _pack(self, tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._excluded:
-            self.log.append((storage.data_ptr(), storage.nbytes()))
-        return tensor, tensor._version
-
-    def __enter__(self) -> "SavedBytes":
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._hooks.__exit__(*exception)
-
-
-def _unpack(saved: tuple[torch.Tensor, int]) -> torch.Tensor:
-    """Autograd's own check, which it leaves to hooks where there are some."""
-    tensor, version = saved
-    if tensor._version != version:
-        raise RuntimeError(
-            f"a tensor of shape {tuple(tensor.shape)} that the backward needs was changed in place after the forward had "
-            "saved it"
-        )
-    return tensor

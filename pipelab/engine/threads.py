@@ -7,6 +7,7 @@ The process belongs to the pool, never to the kernel: a crash in it ends the run
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ class Hub:
     """Where the threads of a run leave tensors for each other: a box and a bell per rank."""
 
     ranks: int
-    boxes: list[dict[tuple[int, int], Arrival]] = field(init=False)
+    boxes: list[dict[tuple[int, int], tuple]] = field(init=False)
     bells: list[threading.Condition] = field(init=False)
 
     def __post_init__(self):
@@ -36,20 +37,26 @@ class ThreadTransport:
         self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
     ) -> None:
         """Hands a tensor to rank ``to`` and returns at once."""
-        bell = self._hub.bells[to]
-        with bell:
-            self._hub.boxes[to][message, sequence] = Arrival(tensor.detach(), time.perf_counter(), planned, parts)
-            bell.notify()
+        self._put(to, message, sequence, Arrival(tensor.detach(), time.perf_counter(), planned, parts))
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
         """Waits for a message. Raises TimeoutError at ``deadline``."""
+        return self._take(message, sequence, deadline)[0]
+
+    def consumed(self, message: int, sequence: int) -> None:
+        """The tensor goes with the last who holds it."""
+
+    def _put(self, to: int, message: int, sequence: int, *what: Any) -> None:
+        bell = self._hub.bells[to]
+        with bell:
+            self._hub.boxes[to][message, sequence] = what
+            bell.notify()
+
+    def _take(self, message: int, sequence: int, deadline: float) -> tuple:
         key = message, sequence
         with self._bell:
             left = min(deadline - time.perf_counter(), threading.TIMEOUT_MAX)
             if not self._bell.wait_for(lambda: key in self._box, left):
                 raise TimeoutError
             return self._box.pop(key)
-
-    def consumed(self, message: int, sequence: int) -> None:
-        """The tensor goes with the last who holds it."""
 

@@ -18,12 +18,12 @@ from torch.distributed import pipelining
 from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime
 
 from ..schedule import Kind
+from .batches import Batch
 from .board import BETWEEN, COMPUTING, TRACE, WAITING, Board
-from .interpreter import Batch
 from .program import Step
 from .rank import RankJob, RankResult
+from .saved_bytes import SavedBytes
 from .ship import pack
-from .stage import SavedBytes
 
 LONGEST_WAIT = 1800.0
 

@@ -15,7 +15,7 @@ from torch import nn
 from ..errors import UsageError
 from ..schedule import Kind, Schedule
 from ..simulator import Costs, simulate
-from ..timeline import Timeline
+from ..timeline import Timeline, gap
 from . import checkpoint, trace
 from .driver import Driver, call_in_worker
 from .layers import Seeds
@@ -43,7 +43,6 @@ class Run:
     The rest is there once the run has finished; before, it waits for that (``wait``).
     """
 
-    device = "cpu"
 
     def __init__(self, plan: Plan, on_event: Callable[[Event], None] | None):
         self._plan = plan
@@ -57,6 +56,10 @@ class Run:
         self._lock = threading.Lock()
         self._timelines: dict[int, Timeline] = {}
         self._thread = threading.Thread(target=self._work, name="pipelab run", daemon=True)
+
+    @property
+    def device(self) -> str:
+        return self._plan.device
 
     @property
     def executor(self) -> str:
@@ -112,6 +115,11 @@ class Run:
         """What the simulator expects: from the pace if the run is paced (known at once), else from the measured costs."""
         costs = replace(self._plan.pace, latency=self._plan.latency) if self._plan.pace else self.costs
         return replace(simulate(self.schedule, costs), unit="s")
+
+    @cached_property
+    def gap(self) -> dict[str, list[float]]:
+        """Measured minus predicted, in seconds, in parts that sum to it on every rank: see ``timeline.gap``."""
+        return gap(self.timeline, self.predicted)
 
     @cached_property
     def gradients(self) -> dict[str, torch.Tensor]:
@@ -288,7 +296,8 @@ def run(*arguments, **options) -> Run:
 
     schedule: a name or a Schedule; ranks, microbatches, stages_per_rank: as for ``build``. steps: how many. optimizer: a
     factory parameters -> Optimizer; without one only gradients are computed. scheduler: a factory optimizer ->
-    LRScheduler, stepped once a step. clip: the largest norm of the gradients of the whole model. device: "auto" or "cpu".
+    LRScheduler, stepped once a step. clip: the largest norm of the gradients of the whole model. device: "cpu", "cuda"
+    (the GPUs of this host, with a thread and a stream per rank) or "auto": the GPUs if there are any.
     workers: "processes", "threads" of one process, "torchrun" (this process is one of the ranks), or "auto": torchrun
     where it has started this process, else processes. dtype: "float32" computes in the model's own precision, "bfloat16"
     under autocast. executor: "pipelab", or "torch" for torch.distributed.pipelining's own runtime under the same schedule.

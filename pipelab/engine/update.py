@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..schedule import Schedule
-from .board import WAITING
+from .board import BETWEEN, WAITING
 from .interpreter import Interpreter
 from .program import messages
 
@@ -152,7 +152,7 @@ class Update:
             held = {i: [self._parameters[replica, name] for name in shared.names[i]] for i, replica in mine.items()}
             flat = {i: _flatten(parameters) for i, parameters in held.items()}
             like = next(iter(held.values()))
-            for at, transfer in enumerate(of_shared(shared)):
+            for transfer in of_shared(shared):
                 i = (transfer.message - shared.first) // len(shared.ranks)
                 if transfer.source == self._rank:
                     self._transport.send(transfer.target, transfer.message, sequence, flat[i], 0.0)
@@ -214,6 +214,7 @@ class Update:
             arrival = self._transport.receive(transfer.message, sequence, time.perf_counter() + self._timeout)
         except TimeoutError:
             raise TimeoutError(f"waited {self._timeout:g} s for rank {transfer.source} at the end of the step") from None
+        self._interpreter.status(number, -1, BETWEEN)
         tensor = arrival.tensor.clone()
         self._transport.consumed(transfer.message, sequence)
         return tensor
@@ -241,8 +242,8 @@ class Update:
             had, has = len(saved["groups"]), len(now["param_groups"])
             if had != has:
                 raise UsageError(
-                    f"the checkpoint was saved with {had} {'group' if had == 1 else 'groups'} of parameters, and the optimizer "
-                    f"factory makes {has}: resume with the factory that it was saved with"
+                    f"the checkpoint was saved with {had} {'group' if had == 1 else 'groups'} of parameters, and the "
+                    f"optimizer factory makes {has}: resume with the factory that it was saved with"
                 )
             for group, old in zip(now["param_groups"], saved["groups"], strict=True):
                 group |= {k: v for k, v in old.items() if k != "params"}
@@ -253,15 +254,16 @@ class Update:
                     index += 1
             optimizer.load_state_dict(now)
         if self.schedulers and saved["scheduler"] is None:
-            raise UsageError("the checkpoint was saved without a scheduler, so there is none to go on with: leave scheduler out")
+            raise UsageError("the checkpoint was saved without a scheduler, so there is none to go on with: leave it out")
         for scheduler in self.schedulers:
             scheduler.load_state_dict(saved["scheduler"])
 
 
 def _flatten(parameters: list[nn.Parameter]) -> torch.Tensor:
     """Which of them have a gradient (1 or 0 each), then the gradients, one after the other."""
-    flags = [torch.tensor([p.grad is not None for p in parameters], dtype=parameters[0].dtype)]
-    return torch.cat(flags + [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters])
+    like = parameters[0]
+    flags = torch.tensor([p.grad is not None for p in parameters], dtype=like.dtype, device=like.device)
+    return torch.cat([flags] + [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters])
 
 
 def _sum(flat: list[torch.Tensor], like: list[nn.Parameter]) -> list[torch.Tensor | None]:

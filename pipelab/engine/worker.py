@@ -16,6 +16,7 @@ import cloudpickle
 import torch
 
 from .board import Board
+from .clock import HostClock
 from .layers import TURNS
 from .rank import Rank, RankJob, RankResult
 from .server import settle
@@ -27,12 +28,13 @@ from .transport import SharedMemoryTransport, Transport
 class Place:
     """Where a function runs: its line to the driver, the file of the board, and how it reaches the other ranks.
 
-    transport: (board, rank) -> Transport.
+    transport: (board, rank) -> Transport. hub: of the threads of this process, where ranks are threads.
     """
 
     control: Connection
     board: int
     transport: Callable[[Board, int], Transport]
+    hub: Hub | None = None
 
     def open_board(self, sizes: dict[str, int]) -> Board:
         return Board(self.board, **sizes)
@@ -61,7 +63,7 @@ def main(controls: list[int], board: int, wake: list[int], inboxes: list[int]) -
         return
     hub = Hub(len(controls))
     TURNS.lock = threading.Lock()
-    places = [Place(Connection(control), board, lambda _, rank: ThreadTransport(hub, rank)) for control in controls]
+    places = [Place(Connection(control), board, lambda _, rank: ThreadTransport(hub, rank), hub) for control in controls]
     threads = [threading.Thread(target=work, args=(place,), name=f"rank {i}") for i, place in enumerate(places)]
     for thread in threads:
         thread.start()
@@ -92,12 +94,25 @@ def main_spawned(parent: int, controls: list[int], board: int, wake: list[int], 
 def run_rank(place: Place, job: RankJob) -> RankResult:
     """A rank's whole run: get ready, wait for the others, train."""
     board = place.open_board(job.sizes)
+    if job.device == "cuda":
+        from . import gpu
+
+        device = gpu.device_of(job.rank)
+        with gpu.on_own_stream(device):
+            clock = gpu.clock_of(board, job.rank, device, paced=job.durations is not None or job.latency > 0)
+            transport = gpu.GpuTransport(place.hub, job.rank, device, clock)
+            return _train(place, job, Rank(job, board, transport, clock, device))
     if job.torch is None:
-        rank = Rank(job, board, place.transport(board, job.rank))
+        transport, clock = place.transport(board, job.rank), HostClock(board, job.rank)
+        rank = Rank(job, board, transport, clock, torch.device("cpu"))
     else:
         from .torch_rank import TorchRank  # a second of imports, only where it is asked for
 
         rank = TorchRank(job, board)
+    return _train(place, job, rank)
+
+
+def _train(place: Place, job: RankJob, rank: Any) -> RankResult:
     sequence, first = 0, job.batch
     if job.durations is not None:
         first = first or place.ask("batch", 0)

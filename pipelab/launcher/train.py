@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import RunError
@@ -56,6 +57,7 @@ def train(
     recompute: str | None,
     clip: float | None,
     checkpoint: str | None,
+    executor: str,
     say: Callable[[str], None],
 ) -> "Run":
     """Train and wait for the end; each finished step is said as it comes.
@@ -84,7 +86,7 @@ def train(
         job.model, job.batches, None, job.loss_fn,
         schedule=plan, ranks=plan.ranks, microbatches=plan.microbatches, steps=steps, optimizer=job.optimizer,
         device=device, workers=workers, pace=pace, seed=seed, timeout=timeout, dtype=dtype, recompute=recompute, clip=clip,
-        resume=resume,
+        resume=resume, executor=executor,
     )  # fmt: skip
     try:
         _follow(run, steps, say)
@@ -116,8 +118,15 @@ def _follow(run: "Run", steps: int, say: Callable[[str], None]) -> None:
     run.wait()
 
 
-def as_data(plan: Schedule, run: "Run") -> dict:
-    """A finished run as `pipelab train --json` prints it."""
+def pictures(run: "Run", ours: "Run | None") -> tuple[Timeline, Timeline]:
+    """The two timelines to lay under each other: predicted and measured, or both engines' own."""
+    if ours is None:
+        return run.predicted, run.timeline
+    return replace(ours.timeline, source="pipelab"), replace(run.timeline, source="torch")
+
+
+def as_data(plan: Schedule, run: "Run", ours: "Run | None" = None) -> dict:
+    """A finished run as `pipelab train --json` prints it; ours: the same with our engine, beside torch's."""
     return {
         "schedule": plan.name,
         "ranks": plan.ranks,
@@ -133,6 +142,20 @@ def as_data(plan: Schedule, run: "Run") -> dict:
         "gradient_error": run.gradient_error,
         "peak_in_flight": run.metrics["peak_in_flight"],
         "peak_activation_bytes": run.peak_activation_bytes,
+        "gap_ms": {part: [1000 * seconds for seconds in values] for part, values in run.gap.items()},
+    } | ({} if ours is None else {"beside": _beside(run, ours)})
+
+
+def _beside(run: "Run", ours: "Run") -> dict:
+    """Our engine's run of the same: its losses, its last step, and how far the gradients of both are apart."""
+    from ..engine.reference import gradient_error
+
+    return {
+        "executor": ours.executor,
+        "transport": ours.transport,
+        "losses": list(ours.losses),
+        "measured": in_ms(ours.timeline),
+        "gradient_difference": gradient_error(run.gradients, ours.gradients),
     }
 
 
@@ -173,5 +196,23 @@ def as_text(data: dict, note: str | None) -> str:
             "gradient error   "
             + (note if data["gradient_error"] is None else f"{data['gradient_error']:.1e} {note or 'against the unsplit model'}"),
             *("  ".join(f"{cell:>11}" for cell in row) for row in rows),
+            f"gap to the prediction on rank 0: {_gap(data['gap_ms'])}",
+            *([_beside_text(data)] if "beside" in data else ()),
         ]
+    )
+
+
+def _gap(parts: dict) -> str:
+    """The gap of rank 0, part by part; the other ranks' are in the JSON."""
+    values = {part: per_rank[0] for part, per_rank in parts.items()}
+    total = values.pop("total")
+    return f"{total:+.1f} ms = " + ", ".join(f"{part} {value:+.1f}" for part, value in values.items())
+
+
+def _beside_text(data: dict) -> str:
+    ours, theirs = data["beside"], data["measured"][-1]
+    ratio = theirs["makespan_ms"] / ours["measured"]["makespan_ms"]
+    return (
+        f"beside it        pipelab's engine takes {ours['measured']['makespan_ms']:.1f} ms for the last step, torch's "
+        f"{ratio:.2f} times as long; gradients differ by {ours['gradient_difference']:.1e}"
     )

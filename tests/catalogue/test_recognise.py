@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelab.catalogue import build, entry, names, recognise
-from pipelab.catalogue.recognise import Difference, distance
+from pipelab.catalogue.recognise import MANY, Difference, distance
 from pipelab.schedule import Schedule, read_csv
 from pipelab.simulator import Costs
 
@@ -142,3 +142,15 @@ def test_schedules_that_follow_costs_are_found_with_these():
 def test_other_peoples_files(file, name, exact):
     found = recognise(read_csv(FILES / f"{file}.csv"))
     assert (found.name, found.exact) == (name, exact)
+
+
+@pytest.mark.parametrize("name", ["zb-h1", "interleaved-1f1b", "dualpipe-v", "dualpipe"])
+def test_large_schedules_too(name):
+    """Tens of thousands of actions; of those that are slow to build, none."""
+    original = build(name, ranks=16, microbatches=512)
+    assert len(original.kind) > MANY
+    assert recognise(Schedule.from_csv(original.to_csv())).name == name
+    rows = [list(map(str, row)) for row in original.actions]
+    rows[3][20], rows[3][21] = rows[3][21], rows[3][20]
+    found = recognise(Schedule.from_rows(rows))
+    assert (found.name, found.exact, found.distance, found.differences[0].rank) == (name, False, 1, 3)

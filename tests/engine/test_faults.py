@@ -114,6 +114,23 @@ def test_a_stalled_worker_is_named_after_its_deadline():
     works_again()
 
 
+def test_a_rank_that_waits_at_the_end_of_a_step_says_so():
+    class Stuck(nn.Linear):
+        def forward(self, x):
+            if x[0, 0] == 7:  # only in the copy on rank 0
+                time.sleep(3600)
+            return super().forward(x)
+
+    x, y = batch()
+    x[0, 0] = 7
+    copies = pipelab.Schedule.from_rows([["0F0", "0B0"], ["0F1@1", "0B1@1"]], name="two copies")
+    with pytest.raises(errors.WorkerStalled) as caught:
+        pipelab.run([Stuck(16, 4)], x, y, functional.cross_entropy, schedule=copies, timeout=1)
+    assert "Rank 0 has computed 0F0" in str(caught.value)
+    assert "at the end of step 0, for what other ranks send then." in str(caught.value)
+    works_again()
+
+
 def test_a_lone_rank_that_never_returns_is_ended_too():
     with pytest.raises(errors.WorkerStalled, match="Rank 0 has computed 0F0"):
         train(lambda: time.sleep(3600), ranks=1, timeout=1)

@@ -119,6 +119,20 @@ def test_views_identities_and_parameters_added_to_them_keep_their_own_gradients(
     assert run.gradient_error <= 1e-5
 
 
+@pytest.mark.parametrize("recompute", [None, "early"])
+@pytest.mark.parametrize("schedule", ["1f1b", "zb-v"])
+def test_layers_that_work_in_place_may_stand_first_on_a_stage(schedule, recompute):
+    torch.manual_seed(0)
+    layers = [nn.Hardtanh(inplace=True), nn.Linear(16, 16), nn.ReLU(inplace=True), nn.Linear(16, 16), nn.Flatten(),
+              nn.ELU(inplace=True), nn.Linear(16, 16), nn.ReLU(inplace=True), nn.Linear(16, 4)]  # fmt: skip
+    model, (x, y) = nn.Sequential(*layers).double(), batch()
+    run = pipelab.run(
+        model, x.double() * 3, y, functional.cross_entropy, schedule=schedule, ranks=4, microbatches=4, recompute=recompute,
+        steps=2, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+    )  # fmt: skip
+    assert run.gradient_error <= 1e-12
+
+
 def test_frozen_and_unused_parts_are_no_trouble(data):
     model = mlp(4)
     for parameter in model[0].parameters():

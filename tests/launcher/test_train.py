@@ -14,7 +14,7 @@ from pipelab.launcher.child import descendants
 
 KEYS = [
     "schedule", "ranks", "stages", "microbatches", "device", "workers", "transport", "executor", "losses", "measured",
-    "predicted", "gradient_error", "peak_in_flight", "peak_activation_bytes",
+    "predicted", "gradient_error", "peak_in_flight", "peak_activation_bytes", "gap_ms",
 ]  # fmt: skip
 SMALL = ["--model", "mlp", "--layers", "4", "--width", "8"]
 
@@ -63,6 +63,26 @@ def test_a_paced_run_is_predicted_by_its_pace(train):
     assert data["measured"][-1]["makespan_ms"] >= 3 * 60 - 1
 
 
+def test_the_gap_to_the_prediction_is_in_the_data(train):
+    _, data, _ = train(*SMALL, "--pace", "20,40", "--microbatches", "2")
+    gap = data["gap_ms"]
+    difference = data["measured"][-1]["makespan_ms"] - data["predicted"]["makespan_ms"]
+    assert list(gap) == ["compute", "transfer", "waiting", "overhead", "total"]
+    for parts in zip(*gap.values(), strict=True):
+        assert sum(parts[:-1]) == pytest.approx(parts[-1]) == pytest.approx(difference)
+
+
+def test_torchs_own_engine_beside_ours(train, tmp_path):
+    page = tmp_path / "both.html"
+    code, data, _ = train(*SMALL, "--executor", "torch", "--schedule", "zb-h1", "--steps", "2", "--html", str(page))
+    assert code == 0 and list(data) == [*KEYS, "beside"]
+    assert (data["executor"], data["beside"]["executor"]) == ("torch", "pipelab")
+    assert data["beside"]["gradient_difference"] == 0
+    assert data["losses"] == pytest.approx(data["beside"]["losses"])
+    assert data["beside"]["measured"]["makespan_ms"] > 0
+    assert '"source": "torch"' in page.read_text() and '"source": "pipelab"' in page.read_text()
+
+
 def test_threads_and_processes_give_the_same_losses(train):
     (_, processes, _), (_, threads, _) = (train(*SMALL, "--workers", workers) for workers in ("processes", "threads"))
     assert (threads["workers"], threads["transport"]) == ("threads", "references in one process")
@@ -90,7 +110,7 @@ def test_the_text_for_a_person(capsys):
     assert lines[0] == "1f1b: 2 ranks, 2 stages, 4 micro-batches; cpu, processes, shared memory"
     assert [line.split("  ")[0] for line in lines[1:5]] == ["loss", "makespan", "bubble_fraction", "gradient error"]
     assert lines[5].split() == ["rank", "compute", "transfer", "wait", "in", "flight", "activations"]
-    assert [line.split()[0] for line in lines[6:]] == ["0", "1"]
+    assert [line.split()[0] for line in lines[6:]] == ["0", "1", "gap"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""When things happen on a rank: a clock of the host, or events on the stream of its GPU.
+
+The interpreter asks for a stamp at each turn and hands the stamps of an action over to be written into the trace. The host
+knows the time at once. A GPU works behind the host, which only queues: there a stamp is an event, and an action is written
+when its last event has come to pass. All times are seconds on the host's clock.
+"""
+
+import struct
+import threading
+import time
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .board import TRACE, Board
+
+_ROW = struct.Struct(f"<{len(TRACE)}d")
+
+
+class HostClock:
+    """Stamps are the host's own time. settle: waits for work that the host has only queued; None where there is none."""
+
+    def __init__(self, board: Board, rank: int, settle: Any = None):
+        self._memory, self._status, self._rank = board.memory, board.status, rank
+        self._trace_at = board.trace.ctypes.data - np.frombuffer(board.memory, np.uint8, 1).ctypes.data
+        self._step_bytes, self.settle = board.trace.shape[1] * _ROW.size, settle
+        self.stamp, self.later = time.perf_counter, max
+        self.done = 0
+
+    def begin(self, number: int) -> None:
+        """A training step begins; ``number`` says where its trace stands."""
+        self._at = self._trace_at + number * self._step_bytes
+
+    def write(self, atom: int, asked: Any, sent: Any, started: Any, ended: Any, worked: float, *rest: float) -> None:
+        """One row of the trace: stamps, seconds of work, and whatever else there is to say of the action."""
+        _ROW.pack_into(self._memory, self._at + atom * _ROW.size, asked, sent, started, started, ended, worked, *rest)
+        self.done += 1
+        self._status[self._rank, 4] = self.done
+
+    def finish(self) -> None:
+        """The step has ended: all of its rows are written."""
+
+
+class Stamp(NamedTuple):
+    """An event on a GPU, and the one from which it counts, with its time on the host."""
+
+    event: Any
+    base: Any
+    origin: float
+
+    def seconds(self) -> float:
+        return self.origin + self.base.elapsed_time(self.event) / 1e3
+
+
+class EventClock(HostClock):
+    """Stamps are events on the stream of a GPU. cuda: torch.cuda."""
+
+    _bases: dict[Any, tuple[Any, float]] = {}
+    _lock = threading.Lock()
+
+    def __init__(self, board: Board, rank: int, device: torch.device, cuda: Any = torch.cuda):
+        super().__init__(board, rank)
+        self._cuda, self._device, self._waiting = cuda, device, deque()
+        self.stamp, self.later = self._event, lambda *stamps: max(stamps, key=self._when)
+        with self._lock:  # ranks on one GPU count from one event
+            if device not in self._bases:
+                cuda.synchronize(device)
+                base, origin = cuda.Event(enable_timing=True), time.perf_counter()
+                base.record()
+                self._bases[device] = base, origin
+        self._base = self._bases[device]
+
+    def _event(self) -> Stamp:
+        event = self._cuda.Event(enable_timing=True)
+        event.record()
+        return Stamp(event, *self._base)
+
+    def _when(self, stamp: Stamp) -> float:
+        stamp.event.synchronize()
+        return stamp.seconds()
+
+    def write(self, atom: int, asked: Stamp, sent: Stamp, started: Stamp, ended: Stamp, worked: float, *rest: float) -> None:
+        self._waiting.append((atom, (asked, sent, started, ended), worked, rest))
+        while self._waiting and self._waiting[0][1][-1].event.query():
+            self._write_first()
+
+    def finish(self) -> None:
+        self._cuda.current_stream(self._device).synchronize()
+        while self._waiting:
+            self._write_first()
+
+    def _write_first(self) -> None:
+        atom, stamps, worked, rest = self._waiting.popleft()
+        asked, sent, started, ended = (stamp.seconds() for stamp in stamps)
+        super().write(atom, asked, sent, started, ended, ended - started if worked else 0.0, *rest)

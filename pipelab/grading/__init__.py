@@ -1,0 +1,22 @@
+"""Grading: a student's files, tests with points, and a fair result whatever the files do.
+
+In: a folder of exercises, each with a stub and its tests, or a folder of submissions. Out: points with reasons, as text, JSON,
+JUnit, Gradescope, Markdown and a grade book.
+Way of the data: exercise → supervisor (a process of its own runs pytest) → plugin → results → report.
+"""
+
+from importlib import import_module
+
+__all__ = ["Exercise", "Grade", "exercises", "grade", "grade_class", "handout"]
+
+_LATE = {
+    "Exercise": "exercise", "exercises": "exercise", "Grade": "results", "grade": "run", "grade_class": "classes",
+    "handout": "handout",
+}  # fmt: skip
+
+
+def __getattr__(name: str):
+    if name not in _LATE:
+        raise AttributeError(f"module 'pipelab.grading' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_LATE[name]}", __name__), name)
+    return value

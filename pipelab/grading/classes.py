@@ -1,0 +1,87 @@
+"""A whole class: every submission graded with the teacher's tests, one bad one never spoiling the rest."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import UsageError
+from .exercise import Exercise
+from .report import as_data, as_gradescope, as_junit, as_markdown, totals
+from .results import Grade, Result
+from .supervisor import Limits, supervise
+
+
+def grade_class(
+    exercises: Sequence[Exercise], submissions: str | Path, out: str | Path, *, say: Callable[[str], None] = print,
+    limits: Limits | None = None,
+) -> Path:  # fmt: skip
+    """Grades each folder in ``submissions`` (one per student; the files in it, or in folders named as the exercises').
+
+    Writes into ``out`` a folder per student (results.json for Gradescope, grade.json, junit.xml, feedback.md) and the grade
+    book grades.csv, of which it returns the path. A student whose grade.json is there already is not graded again: delete it
+    to have it done. Raises UsageError where there is no submission.
+    """
+    students = sorted(path for path in Path(submissions).iterdir() if path.is_dir())
+    if not students:
+        raise UsageError(f"There is no submission in {submissions}: it needs a folder per student.")
+    out = Path(out)
+    rows = []
+    for number, folder in enumerate(students, 1):
+        place = out / folder.name
+        done = place / "grade.json"
+        if done.exists():
+            grades = _read(done)
+            say(f"{number}/{len(students)} {folder.name}: graded before")
+        else:
+            grades = [_one(exercise, folder, limits) for exercise in exercises]
+            place.mkdir(parents=True, exist_ok=True)
+            _write(place / "results.json", json.dumps(as_gradescope(grades), indent=1))
+            _write(place / "junit.xml", as_junit(grades))
+            _write(place / "feedback.md", as_markdown(grades))
+            _write(done, json.dumps(as_data(grades), indent=1))  # last: it says that the student is done
+            score, points = totals(grades)
+            say(f"{number}/{len(students)} {folder.name}: {score:g} of {points:g}")
+        rows.append((folder.name, grades))
+    book = out / "grades.csv"
+    _write(book, grade_book(rows))
+    return book
+
+
+def grade_book(rows: Sequence[tuple[str, Sequence[Grade]]]) -> str:
+    """CSV: a row per student, the score of each exercise, the total, and what was not all right."""
+    names = list(dict.fromkeys(grade.exercise for _, grades in rows for grade in grades))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["student", *names, "total", "of", "status"])
+    for student, grades in rows:
+        scores = {grade.exercise: grade for grade in grades}
+        total, points = totals(grades)
+        statuses = [f"{grade.exercise}: {grade.status}" for grade in grades if grade.status != "ok"]
+        cells = [f"{scores[name].score:g}" if name in scores else "" for name in names]
+        writer.writerow([student, *cells, f"{total:g}", f"{points:g}", "; ".join(statuses) or "ok"])
+    return text.getvalue()
+
+
+def _one(exercise: Exercise, folder: Path, limits: Limits | None) -> Grade:
+    place = folder / exercise.name if (folder / exercise.name).is_dir() else folder
+    try:
+        return supervise(exercise, submission=place, student=folder.name, limits=limits)
+    except Exception as error:  # whatever it is, the next student's turn comes
+        return Grade(exercise.name, exercise.title, note=f"grading failed: {type(error).__name__}: {error}")
+
+
+def _read(path: Path) -> list[Grade]:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        Grade(g["exercise"], g["title"], [Result(**test) for test in g["tests"]], g["seconds"], g["note"])
+        for g in data["exercises"]
+    ]
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)

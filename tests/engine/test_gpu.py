@@ -1,0 +1,215 @@
+"""Ranks on GPUs. On a machine with one: the real thing. Everywhere: the same code with a stand-in for torch.cuda.
+
+All of them on a machine with a GPU, and a table of what they measure:  python tests/benchmarks/bench_gpu.py
+"""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import pipelab
+from pipelab.catalogue import names
+from pipelab.engine import gpu
+from pipelab.engine.board import TRACE, Board
+from pipelab.engine.clock import EventClock, HostClock
+from pipelab.engine.driver import Driver
+from pipelab.engine.plan import make_plan
+from pipelab.engine.rank import Rank
+from pipelab.engine.ship import unpack
+from pipelab.engine.threads import Hub
+
+from .conftest import batch, mlp
+
+
+
+def needs_gpu(test):
+    missing = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU on this machine")
+    return pytest.mark.gpu(missing(test))
+
+
+class Event:
+    """Comes to pass when it is recorded: this GPU is the processor."""
+
+    def __init__(self, enable_timing=False):
+        self.time = None
+
+    def record(self):
+        self.time = time.perf_counter()
+
+    def query(self):
+        return self.time is not None
+
+    def synchronize(self):
+        assert self.time is not None, "waited for an event that nobody has recorded"
+
+    def elapsed_time(self, other):
+        return 1e3 * (other.time - self.time)
+
+
+class Stream:
+    def wait_event(self, event):
+        event.synchronize()
+
+    def synchronize(self):
+        pass
+
+
+class Cuda:
+    """What gpu.py and clock.py use of torch.cuda."""
+
+    Event = Event
+
+    @staticmethod
+    def current_stream(device):
+        return Stream()
+
+    @staticmethod
+    def synchronize(device):
+        pass
+
+
+def run_on_stand_in(model, data, **options):
+    """Every rank's gradients, and the trace of the last step, of threads with a stand-in for their GPU."""
+    options = {"ranks": 2, "microbatches": 4, "stages_per_rank": None, "device": "cpu", "workers": "threads"} | options
+    options |= {"partition": None, "seed": 1, "timeout": 20, "weight": None}
+    plan = make_plan(model, *data, functional.cross_entropy, **options)
+    driver = Driver(plan, lambda *_: None)
+    board, hub, device = Board(None, **driver._sizes()), Hub(plan.schedule.ranks), torch.device("cpu")
+    results, errors = [None] * plan.schedule.ranks, []
+
+    def work(number):
+        try:
+            torch.set_num_threads(1)
+            job = driver._job(number)
+            clock = EventClock(board, number, device, Cuda)
+            rank = Rank(job, board, gpu.GpuTransport(hub, number, device, clock, Cuda), clock, device)
+            for step in range(plan.steps):
+                rank.step(step, step + 1, job.batch)
+            results[number] = rank.result()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(plan.schedule.ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not errors and not any(thread.is_alive() for thread in threads), errors
+    gradients = {name: g for result in results for name, g in unpack(result.gradients).items()}
+    trace = board.trace.copy()
+    done = board.status[:, 4].copy()
+    board.close()
+    return plan.schedule, gradients, trace, done
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zb-v", "dualpipe", "interleaved-1f1b"])
+def test_the_code_for_gpus_computes_what_processes_compute(model, data, schedule):
+    order, gradients, trace, done = run_on_stand_in(model, data, schedule=schedule, steps=2)
+    expected = pipelab.run(model, *data, functional.cross_entropy, schedule=order, steps=2, device="cpu")
+    for name, gradient in expected.gradients.items():
+        assert torch.equal(gradients[name], gradient), name
+    assert done.tolist() == (2 * np.diff(order.offsets)).tolist()  # every row of every step is written
+    c = {name: trace[1, :, i] for i, name in enumerate(TRACE)}
+    assert (c["asked"] <= c["started"]).all() and (c["started"] <= c["ended"]).all()
+    from pipelab.schedule.longest_path import producers
+
+    producer = producers(order)
+    used = np.flatnonzero(producer >= 0)
+    assert (c["started"][used] >= c["ended"][producer[used]] - 1e-6).all()
+
+
+def test_events_count_from_one_base_per_gpu():
+    board = Board(None, ranks=2, steps=1, atoms=2, microbatches=1, messages=1)
+    clocks = [EventClock(board, rank, torch.device("cpu"), Cuda) for rank in range(2)]
+    before = time.perf_counter()
+    first, second = clocks[0].stamp(), clocks[1].stamp()
+    after = time.perf_counter()
+    assert before <= first.seconds() <= second.seconds() <= after
+    assert clocks[0].later(first, second) is second
+    clocks[0].begin(0)
+    clocks[0].write(0, first, first, first, second, 1.0, 5, 4, 3, 2)
+    clocks[0].finish()
+    row = dict(zip(TRACE, board.trace[0, 0]))
+    assert row["worked"] == pytest.approx(second.seconds() - first.seconds())
+    assert (row["bytes_held"], row["version"]) == (5, 2)
+    assert HostClock(board, 0).settle is None
+    board.close()
+
+
+def test_without_a_gpu_it_is_said(model, data):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(pipelab.PipelabError, match="torch sees no GPU here: leave device out"):
+        pipelab.run(model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, device="cuda")
+
+
+# From here on, a GPU.
+
+
+def train(model, data, **options):
+    options = {"schedule": "1f1b", "ranks": 4, "microbatches": 8, "device": "cuda"} | options
+    return pipelab.run(model, *data, functional.cross_entropy, **options)
+
+
+@needs_gpu
+@pytest.mark.parametrize("schedule", names())
+def test_every_schedule_on_the_gpu(model, data, schedule):
+    """Several ranks on one GPU; gradients of the unsplit model, which is computed on the processor."""
+    if schedule == "auto":
+        pytest.skip("builds one of the others")
+    asynchronous = schedule.startswith("pipedream")
+    options = {"optimizer": lambda ps: torch.optim.SGD(ps, lr=0.1)} if asynchronous else {}
+    run = train(model, data, schedule=schedule, ranks=2, **options)
+    assert (run.device, run.workers, run.transport) == ("cuda", "threads", "device copies behind events")
+    if not asynchronous:
+        assert run.gradient_error <= 1e-4
+    timeline = run.timeline
+    assert np.allclose(timeline.compute_per_rank + timeline.transfer_per_rank + timeline.wait_per_rank, timeline.makespan)
+
+
+@needs_gpu
+def test_a_backward_stays_on_its_ranks_thread(data):
+    """Autograd would run it on a thread of the device, where ranks would wait for each other."""
+
+    class Tell(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            if not threading.current_thread().name.startswith("rank"):
+                raise RuntimeError(f"a backward on {threading.current_thread().name}")
+            return gradient
+
+    class Telling(nn.Module):
+        def forward(self, x):
+            return Tell.apply(x)
+
+    layers = [nn.Linear(16, 16), Telling(), nn.Linear(16, 16), nn.Linear(16, 4)]
+    assert train(layers, data, ranks=2).gradient_error <= 1e-4
+
+
+@needs_gpu
+def test_dropout_on_the_gpu_is_that_of_its_micro_batch(data):
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.3)) for _ in range(7)] + [nn.Linear(16, 4)]
+    first, again = (train(layers, data, ranks=ranks, seed=3) for ranks in (4, 2))
+    assert first.losses == pytest.approx(again.losses, rel=1e-4)
+
+
+@needs_gpu
+def test_paced_on_the_gpu(model, data):
+    run = train(model, data, ranks=2, microbatches=4, pace=(0.02, 0.04))
+    assert 0.299 < run.timeline.makespan < 0.4
+
+
+@needs_gpu
+def test_training_on_the_gpu():
+    run = train(mlp(), batch(), steps=20, optimizer=lambda ps: torch.optim.Adam(ps, lr=1e-2), clip=1.0)
+    assert run.losses[-1] < 0.8 * run.losses[0]
