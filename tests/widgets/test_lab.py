@@ -66,6 +66,8 @@ def test_memory_in_bytes_has_parts_and_a_limit(widget):
     assert widget.predicted["limits"] == [3, 3, 3, 3]
     widget.set_state({"memory": "bytes", "model": "mlp", "width": 32})
     assert len(widget.predicted["parts"]) == 5
+    said = {number["key"]: number["definition"] for number in widget.predicted["numbers"]}
+    assert said["peak_memory"] == "most that one rank holds at once; measured: saved activations only"
     weights = 4 * (32 * 32 + 32)
     assert shown(widget)["peak_memory"] == 8 * 2 * 16 * 32 * 4 + 4 * weights  # activations; weights, gradients, Adam's two
     assert widget.predicted["limits"] == pytest.approx([3 * 2 * 16 * 32 * 4 + 4 * weights] * 4)
