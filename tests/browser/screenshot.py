@@ -104,7 +104,7 @@ def every_state(folder: Path) -> None:
 def main(target: Path) -> None:
     if target.suffix != ".png":
         return every_state(target)
-    with live_lab() as page:
+    with live_lab(width=1200) as page:
         run(page)
         shoot(page, target)
 
