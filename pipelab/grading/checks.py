@@ -73,9 +73,9 @@ def same_rows(rows: list[list[str]], expected: list[list[str]], hints: Sequence[
                 )
 
 
-def in_flight(schedule: Schedule, rank: int, cap: int, why: str) -> None:
-    """At most ``cap`` micro-batches between F and the end of their backward on a rank."""
-    peak = peak_in_flight(schedule, (Kind.B, Kind.I))[rank]
+def in_flight(schedule: Schedule, rank: int, cap: int, why: str, until: Kind = Kind.I) -> None:
+    """At most ``cap`` micro-batches between F and the end of B or ``until`` on a rank."""
+    peak = peak_in_flight(schedule, (Kind.B, until))[rank]
     if peak > cap:
         raise AssertionError(f"Rank {rank} holds {peak} micro-batches at once, but at most {cap} are allowed. {why}")
 
