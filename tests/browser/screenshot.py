@@ -104,8 +104,9 @@ def every_state(folder: Path) -> None:
 def main(target: Path) -> None:
     if target.suffix != ".png":
         return every_state(target)
-    with live_lab(width=1200) as page:
+    with live_lab() as page:
         run(page)
+        page.add_style_tag(content=".pl-lab > .pl-more { display: none }")  # closed, they say little: a smaller file
         shoot(page, target)
 
 
