@@ -73,22 +73,19 @@ def same_rows(rows: list[list[str]], expected: list[list[str]], hints: Sequence[
                 )
 
 
-def in_flight(schedule: Schedule, rank: int, cap: int, why: str) -> None:
-    """At most ``cap`` micro-batches between F and the end of their backward on a rank."""
-    peak = peak_in_flight(schedule, (Kind.B, Kind.I))[rank]
+def in_flight(schedule: Schedule, rank: int, cap: int, why: str, until: Kind = Kind.I) -> None:
+    """At most ``cap`` micro-batches between F and the end of B or ``until`` on a rank."""
+    peak = peak_in_flight(schedule, (Kind.B, until))[rank]
     if peak > cap:
         raise AssertionError(f"Rank {rank} holds {peak} micro-batches at once, but at most {cap} are allowed. {why}")
 
 
 def trains(schedule: Schedule) -> None:
     """The real engine runs the schedule, and its gradients are those of the unsplit model."""
-    import torch
-
     from ..engine import run
+    from ..model import workload
 
-    torch.manual_seed(0)
-    layers = [torch.nn.Linear(8, 8) for _ in range(schedule.stages)]
-    x = torch.randn(2 * schedule.microbatches, 8)
-    done = run(layers, x, x, torch.nn.functional.mse_loss, schedule=schedule, device="cpu")
+    job = workload("mlp", layers=schedule.stages, width=8, batch=2 * schedule.microbatches)
+    done = run(job.model, *job.batches(0), job.loss_fn, schedule=schedule, device="cpu")
     if not done.gradient_error <= 1e-5:
         raise AssertionError(f"run for real, its gradients differ from the unsplit model's by {done.gradient_error:.1e}")

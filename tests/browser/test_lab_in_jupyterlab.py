@@ -30,6 +30,8 @@ def test_the_first_minute(tmp_path):
         open_notebook(page, address, "00-start-here.ipynb")
         page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2")
         command(page, "notebook:run-cell")
+        page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 3")
+        command(page, "notebook:run-cell")
         page.wait_for_selector(".pl-picture canvas", timeout=60_000)
         wait_for_text(page, ".pl-numbers", "75.0 %")
         assert (python(page, "lab.microbatches"), python(page, "lab.schedule")) == ("8", "'naive'")

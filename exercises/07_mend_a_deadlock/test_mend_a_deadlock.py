@@ -1,0 +1,104 @@
+"""Exercise 07. Deadlocks made of known schedules by exchanging actions; whatever comes back is checked and really runs."""
+
+import copy
+import random
+
+import pytest
+
+import pipelab
+from pipelab import Schedule, check
+from pipelab.grading.checks import legal, rows_of, trains
+
+READ = "Read again: notebook 03, section “Why ranks wait for one another”."
+HINTS = {
+    "missing": f"Every action that came in has to come out. {READ}",
+    "duplicate": f"Every action that came in has to come out once. {READ}",
+    "order": f"A backward needs its own forward, and W its I, also on one rank. {READ}",
+    "deadlock": f"The ranks above wait for one another in a circle: one of them must do something else first. {READ}",
+}
+NAMES = ("gpipe", "1f1b", "interleaved-1f1b", "zb-h1")
+
+
+def rows_from(draw, name):
+    ranks = draw.randint(2, 4)
+    built = pipelab.build(name, ranks=ranks, microbatches=ranks * draw.randint(1, 2))
+    return [[str(action) for action in row] for row in built.actions]
+
+
+def deadlocks(seed, count=10, names=NAMES):
+    """Rows whose only fault is a deadlock: two actions of a rank exchanged, again and again, until one is there."""
+    draw = random.Random(seed)
+    for number in range(count):
+        rows = rows_from(draw, names[number % len(names)])
+        while True:
+            rank = draw.randrange(len(rows))
+            i, k = draw.sample(range(len(rows[rank])), 2)
+            tried = copy.deepcopy(rows)
+            tried[rank][i], tried[rank][k] = tried[rank][k], tried[rank][i]
+            refusal = check(Schedule.from_rows(tried))
+            if refusal is None or refusal.code == "deadlock":
+                rows = tried
+            if refusal is not None and refusal.code == "deadlock":
+                yield rows
+                break
+
+
+def mended(student, rows):
+    return rows_of(student.mend(copy.deepcopy(rows)), len(rows), "mend(rows)")
+
+
+def microbatches_of(rows):
+    return Schedule.from_rows(rows).microbatches
+
+
+@pytest.mark.points(1, "each rank has the actions that it had")
+def test_same_actions(student, student_seed):
+    for rows in deadlocks(student_seed):
+        for rank, (row, before) in enumerate(zip(mended(student, rows), rows)):
+            lost, new = sorted(set(before) - set(row)), sorted(set(row) - set(before))
+            assert sorted(row) == sorted(before), (
+                f"Rank {rank} should have the same {len(before)} actions as before, in another order. Lost: {', '.join(lost) or 'none'}; "
+                f"new: {', '.join(new) or 'none'}; {len(row)} in all. Weights and work stay where they are. {READ}"
+            )
+
+
+def every_one_runs(student, seed, names, credit):
+    outcomes = []
+    for rows in deadlocks(seed, 8, names):
+        try:
+            legal(mended(student, rows), microbatches_of(rows), HINTS)
+        except AssertionError as error:
+            outcomes.append(error)
+        else:
+            outcomes.append(None)
+    failed = [error for error in outcomes if error]
+    if failed:
+        credit(0.5 * (1 - len(failed) / len(outcomes)), f"{len(outcomes) - len(failed)} of {len(outcomes)} deadlocks are mended.")
+        raise failed[0]
+
+
+@pytest.mark.points(3, "GPipe and 1F1B, with one stage per rank, can run again")
+def test_mended(student, student_seed, credit):
+    every_one_runs(student, student_seed + 1, ("gpipe", "1f1b"), credit)
+
+
+@pytest.mark.points(2, "several stages per rank, and split backwards, can run again")
+def test_mended_with_more(student, student_seed, credit):
+    every_one_runs(student, student_seed + 2, ("interleaved-1f1b", "zb-h1"), credit)
+
+
+@pytest.mark.points(1, "a schedule that can run comes back unchanged")
+def test_unchanged(student, student_seed):
+    draw = random.Random(student_seed + 3)
+    for name in NAMES:
+        rows = rows_from(draw, name)
+        assert mended(student, rows) == rows, (
+            f"{name} with {len(rows)} ranks can run as it is, but came back in another order. Mend what is broken and leave the "
+            f"rest: its order has reasons of memory and time. {READ}"
+        )
+
+
+@pytest.mark.points(1, "mended schedules train a model in worker processes")
+def test_it_trains(student, student_seed):
+    for rows in deadlocks(student_seed + 4, 2, ("1f1b", "zb-h1")):
+        trains(legal(mended(student, rows), microbatches_of(rows), HINTS))
