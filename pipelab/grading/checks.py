@@ -9,6 +9,10 @@ from ..schedule import Kind, Schedule, check
 from ..timeline.metrics import peak_in_flight
 
 
+seen: list[str] = []
+"""Schedules that the running test has looked at, as CSV: the last one is shown with a failure."""
+
+
 def plain(value: Any, kind: type, what: str) -> Any:
     """``value``, if it is exactly of that type (an int is a float too); an object that only pretends to be equal is not."""
     if kind is float and type(value) is int:
@@ -49,6 +53,7 @@ def sizes(seed: int, count: int = 6, ranks: int = 5, microbatches: int = 8) -> I
 def legal(rows: Sequence[Iterable[str]], microbatches: int, hints: dict[str, str] | None = None) -> Schedule:
     """The schedule of these rows, which can run. hints: code of a refusal -> what to think about."""
     hints, schedule = hints or {}, Schedule.from_rows(rows)
+    seen.append(schedule.to_csv())
     count = int(schedule.microbatch.max()) + 1
     refusal = check(schedule)
     if count > microbatches or refusal is None and count < microbatches:

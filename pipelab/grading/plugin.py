@@ -19,9 +19,12 @@ from types import ModuleType
 
 import pytest
 
+from . import checks
+
 ENVIRONMENT = {"report": "PIPELAB_REPORT", "nonce": "PIPELAB_NONCE", "submission": "PIPELAB_SUBMISSION", "id": "PIPELAB_STUDENT"}
 NOT_STARTED = "not started"
-LONGEST = 4000
+LONGEST, LARGEST = 4000, 20_000
+"""Characters of a message, and of a schedule in CSV, that are passed on."""
 
 
 class NotStarted(Exception):
@@ -114,6 +117,7 @@ class Reporter:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
+        checks.seen.clear()
         self._seconds[nodeid] = time.monotonic()
         self._tell(start=nodeid)
 
@@ -139,7 +143,10 @@ class Reporter:
         status, message, share = getattr(report, "pipelab", ("passed", "", 1.0))
         if report.when == "call" or (report.when == "setup" and status != "passed"):
             seconds = time.monotonic() - self._seconds.get(report.nodeid, time.monotonic())
-            self._tell(end=report.nodeid, status=status, message=message, share=share, seconds=seconds)
+            schedule = checks.seen[-1] if checks.seen and status != "passed" else ""
+            self._tell(
+                end=report.nodeid, status=status, message=message, share=share, seconds=seconds, schedule=schedule[:LARGEST]
+            )
 
 
 def _about(item: pytest.Item) -> dict:

@@ -7,7 +7,8 @@ STATUSES = ("passed", "partial", "failed", "not started", "timeout", "crashed", 
 
 @dataclass
 class Result:
-    """One test. score: of its points. status: one of STATUSES. message: what a student needs to read, or nothing."""
+    """One test. score: of its points. status: one of STATUSES. message: what a student needs to read, or nothing.
+    schedule: in CSV, the one that a failed test has looked at last."""
 
     test: str
     title: str
@@ -16,6 +17,7 @@ class Result:
     status: str = "error"
     message: str = ""
     seconds: float = 0.0
+    schedule: str = ""
 
 
 @dataclass

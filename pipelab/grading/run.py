@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import PipelabError, UsageError
+from ..schedule import Schedule
+from ..simulator import simulate
 from .exercise import nearest
 from .results import Grade, Result
 
@@ -20,10 +23,23 @@ class Grades(list):
 
     __repr__ = __str__
 
-    def _repr_markdown_(self) -> str:
-        from .report import as_markdown
+    def _repr_html_(self) -> str:
+        """The text, and under it the timeline of each schedule that failed a test."""
+        pictures = "".join(_picture(result) for grade in self for result in grade.results)
+        return f"<pre>{escape(str(self))}</pre>{pictures}"
 
-        return as_markdown(self)
+
+def _picture(result: Result) -> str:
+    """The timeline of the schedule that a test has refused; none where it cannot run (the message shows the place)."""
+    from ..plots import svg
+
+    if not result.schedule:
+        return ""
+    try:
+        timeline = simulate(Schedule.from_csv(result.schedule, name="yours"))
+    except PipelabError:
+        return ""
+    return f"<p>{escape(result.title)}: your schedule</p>{svg(timeline)}"
 
 
 def grade(*numbers: str, folder: str | Path | None = None, student: str | None = None) -> Grades:

@@ -107,6 +107,7 @@ class _Grading:
                 Result(
                     name.rpartition("::")[2], cases[0]["title"], points, round(points * share, 6), status,
                     bad[0]["message"] if bad else "", sum(end["seconds"] for end in ends),
+                    bad[0].get("schedule", "") if bad else "",
                 )
             )  # fmt: skip
         return grade

@@ -232,9 +232,19 @@ def test_grade_in_a_notebook(make):
     exercise = make("return 3")
     grades = pipelab.grade("01", folder=exercise.tests.parents[1])
     assert (grades[0].score, grades[0].results[1].message) == (4, "hazard() should be 2")
-    assert "**0/2** the hazard" in grades._repr_markdown_() and "4 of 6 points" in str(grades)
+    assert "✗ 0/2  the hazard" in grades._repr_html_() and "4 of 6 points" in str(grades) and "<svg" not in grades._repr_html_()
     with pytest.raises(UsageError, match="There is no exercise '07'. Valid names: 01"):
         pipelab.grade("07", folder=exercise.tests.parents[1])
+
+
+def test_a_schedule_that_fails_is_shown(make):
+    exercise = make()
+    test = exercise.tests.read_text().replace("import plain", "import legal, plain")
+    test = test.replace("    assert plain(student.hazard()", "    legal([['0F0', '0B0']], 1)\n    assert 1 + plain(student.hazard()")
+    exercise.tests.write_text(test)
+    grades = pipelab.grade("01", folder=exercise.tests.parents[1])
+    assert grades[0].results[1].schedule == "0F0,0B0\n" and grades[0].results[0].schedule == ""
+    assert "the hazard: your schedule</p><svg" in grades._repr_html_()
 
 
 def test_what_cannot_be_graded(tmp_path, capsys):
