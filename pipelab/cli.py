@@ -264,6 +264,8 @@ def _search(args: argparse.Namespace):
     _require_counts("auto", args)
     if getattr(args, "recompute", None):
         raise UsageError("auto searches without recomputation: add the time of a recomputed forward to --input-grad instead")
+    if getattr(args, "optimizer", None):
+        raise UsageError("auto searches for one step: write what it finds to a file (schedule auto --csv) and simulate that")
     sizes = {name: getattr(args, name) for name in ("ranks", "microbatches", "stages_per_rank", *SEARCH_FLAGS)}
     if sizes["weight_grad_memory"] is None:
         del sizes["weight_grad_memory"]

@@ -10,6 +10,7 @@ hosts are set to rank 0's by ping-pong, so that all timelines share an axis.
 
 import atexit
 import contextlib
+import gc
 import platform
 import struct
 import time
@@ -222,9 +223,10 @@ def _join() -> None:
 
 
 def _part() -> None:
-    """Leaves the group; a process that ends without doing so can be aborted by gloo's own threads."""
+    """Leaves the group, and waits for gloo's threads to end: one that is still busy when Python goes aborts the process."""
     if dist.is_initialized():
         dist.destroy_process_group()
+    gc.collect()  # the group itself goes with the last cycle of objects that knows it
 
 
 def _gather(value: Any) -> list:

@@ -82,13 +82,10 @@ def in_flight(schedule: Schedule, rank: int, cap: int, why: str, until: Kind = K
 
 def trains(schedule: Schedule) -> None:
     """The real engine runs the schedule, and its gradients are those of the unsplit model."""
-    import torch
-
     from ..engine import run
+    from ..model import workload
 
-    torch.manual_seed(0)
-    layers = [torch.nn.Linear(8, 8) for _ in range(schedule.stages)]
-    x = torch.randn(2 * schedule.microbatches, 8)
-    done = run(layers, x, x, torch.nn.functional.mse_loss, schedule=schedule, device="cpu")
+    job = workload("mlp", layers=schedule.stages, width=8, batch=2 * schedule.microbatches)
+    done = run(job.model, *job.batches(0), job.loss_fn, schedule=schedule, device="cpu")
     if not done.gradient_error <= 1e-5:
         raise AssertionError(f"run for real, its gradients differ from the unsplit model's by {done.gradient_error:.1e}")

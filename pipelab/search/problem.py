@@ -120,6 +120,8 @@ def pose(
             f"weight_grad_memory is {weight_grad_memory!r}; it is the share of a micro-batch's activations that W gives "
             "back, from 0 (I gives back all) to 1 (W does)."
         )
+    if isinstance(costs.latency, tuple) or costs.bandwidth is not None:
+        raise UsageError("auto searches for one latency between all ranks and links without a limit of bandwidth.")
     limit = ranks if memory_limit is None else memory_limit
     stages = ranks * (2 if placement == "v" else 1)
     durations = costs.durations

@@ -5,7 +5,8 @@ In: settings from the front end or from Python. Out: `view` messages for the can
 
 from .builder import Builder, builder
 from .lab import Lab, lab
+from .predict import Prediction, predict
 from .settings import Settings
 from .sweep import sweep
 
-__all__ = ["Builder", "Lab", "Settings", "builder", "lab", "sweep"]
+__all__ = ["Builder", "Lab", "Prediction", "Settings", "builder", "lab", "predict", "sweep"]

@@ -84,7 +84,8 @@ export function comparison(model, viewer, unpack) {
       cards.at(-1).picture.attach();
     }
     viewer.others = cards.map(({ picture }) => picture);
-    const numbers = current && pins.length ? [table(current, pins)] : [];
+    if (pins.length === 0) return;
+    const numbers = current ? [table(current, pins)] : [];
     node.replaceChildren(...cards.map(({ box }) => box), ...numbers);
     cards.forEach(({ picture, text }, i) => {
       text.textContent = model.get("pins")[i].text;

@@ -29,8 +29,8 @@ PANELS = ("causes", "path")
 class Lab(Panel):
     """A live picture of one schedule; make one with `lab`.
 
-    Its settings are those of `Panel`, and ``paced``. At every change the kernel predicts the timeline, kept in ``timeline``. A real run
-    belongs to its settings: a change stops it and clears it.
+    Its settings are those of `Panel`, and ``paced``. At every change the kernel predicts the timeline, kept in
+    ``timeline``. A real run belongs to its settings: a change stops it and clears it.
 
     Changes may arrive on another thread than the one that runs cells, and the run publishes from its own: one lock
     guards all.
@@ -214,6 +214,9 @@ class Lab(Panel):
         message = view(timeline, milliseconds=scale if scale != 1 else None)
         used = costs or settings.costs(timeline.schedule.stages)
         unit = 1000.0 if costs else scale
+        if settings.memory == "bytes":  # a real run counts the bytes of what autograd saved, and nothing else
+            peak = next(number for number in message["numbers"] if number["key"] == "peak_memory")
+            peak["definition"] += "; measured: saved activations only"
         message["numbers"].append(theory.bound_number(timeline, used, settings.memory_limit, unit))
         return message | {
             "text": settings.text,

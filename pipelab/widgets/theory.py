@@ -33,7 +33,10 @@ def bound_number(timeline: Timeline, costs: Costs, memory_limit: float, scale: f
     """The bound as a row of the table of numbers."""
     value, definition = bound(timeline, costs, memory_limit)
     share = timeline.makespan / value - 1 if value else 0.0
-    beyond = "reached" if share < 5e-4 else f"the makespan is {share:.1%} longer"
+    if share < -1e-6:
+        beyond = "this schedule holds more than that"
+    else:
+        beyond = "reached" if share < 5e-4 else f"the makespan is {share:.1%} longer"
     return {
         "key": "lower_bound", "label": "lower bound", "form": "time", "value": value * scale,
         "definition": f"{definition}; {beyond}",

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import fmean
 
 from ..errors import RunCancelled
@@ -119,7 +120,8 @@ class Training:
 
     def _finish(self, run, what: str) -> None:
         """Lays the last measured step over its prediction: from the pace, or from the costs measured in the raw run."""
-        self.measured_costs = run.costs
+        added = self.settings.latency * PACE_MS / 1000 if self.paced else 0.0
+        self.measured_costs = replace(run.costs, latency=max(0.0, run.costs.latency - added))
         parts = gap(run.timeline, run.predicted)
         about = {
             "losses": list(run.losses),
@@ -150,7 +152,8 @@ def scaled(costs: Costs, factor: float) -> Costs:
 def measured_settings(settings: Settings, costs: Costs) -> Settings:
     """The settings with measured costs (in seconds): one unit is the mean forward.
 
-    A stage's cost is its F, I and W together, relative to the mean; F : I : W is that of all stages together.
+    A stage's cost is its F, I and W together, relative to the mean; F : I : W is that of all stages together. Where
+    backwards recompute, a forward is taken off what was measured, for the prediction adds it again.
 
     >>> measured_settings(Settings(), Costs(forward=[0.001, 0.003], backward=[0.002, 0.006])).stage_costs
     (0.5, 1.5)
@@ -159,10 +162,12 @@ def measured_settings(settings: Settings, costs: Costs) -> Settings:
     unit = fmean(columns["forward"])
     whole = [sum(parts) for parts in _rows(columns["forward"], columns["input_grad"], columns["weight_grad"])]
     mean = fmean(whole)
+    backward = fmean(columns["input_grad"]) + fmean(columns["weight_grad"])
+    alone = max(0.0, 1 - unit / backward) if settings.recompute == "in-backward" else 1.0
     return settings.with_changes(
         forward=1.0,
-        input_grad=_rounded(fmean(columns["input_grad"]) / unit),
-        weight_grad=_rounded(fmean(columns["weight_grad"]) / unit),
+        input_grad=_rounded(alone * fmean(columns["input_grad"]) / unit),
+        weight_grad=_rounded(alone * fmean(columns["weight_grad"]) / unit),
         latency=round(costs.latency / unit, 3),
         stage_costs=tuple(_rounded(cost / mean) for cost in whole) if len(whole) > 1 else (),
     )

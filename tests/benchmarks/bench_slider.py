@@ -4,7 +4,8 @@
 
 The clock starts in a capture-phase keydown listener and stops in a task after the animation frame that follows the
 canvas's own "painted" event. The kernel computes every picture: nothing is cached. Beside it stands the round trip of an
-empty request to the same kernel, which no design that asks the kernel can beat.
+empty request to the same kernel, which no design that asks the kernel can beat. Then: what is left to draw when a slider
+has been dragged as fast as a browser sends moves, frames a second while the playhead plays, and what 500 moves leave behind.
 """
 
 import statistics
@@ -14,10 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
 
-from live_notebook import browser, command, jupyter_lab, open_notebook, write_notebook
+from live_notebook import browser, command, jupyter_lab, open_notebook, python, write_notebook
 
 SIZES = [(8, 64, 50), (16, 128, 60)]
 MOVES = 30
+LONG = 500
 
 CLOCK = """() => {
   window.moves = [];
@@ -43,21 +45,80 @@ ROUND_TRIP = """async (count) => {
 }"""
 
 
-def measure(address: str, name: str) -> tuple[list[float], list[float]]:
-    """Milliseconds of each of 30 moves of the micro-batch slider, back and forth, after two to warm up; and of 30 empty
-    requests to the kernel."""
-    with browser(reduced_motion="reduce") as (page, _):
-        open_notebook(page, address, name)
-        command(page, "notebook:run-all-cells")
-        page.wait_for_selector(".pl-picture canvas", timeout=60_000)
-        page.wait_for_timeout(2000)
-        page.focus("input[aria-label='micro-batches']")
-        page.evaluate(CLOCK)
-        for move in range(MOVES + 2):
-            page.keyboard.press("ArrowLeft" if move % 2 == 0 else "ArrowRight")
-            page.wait_for_function("count => window.moves.length >= count", arg=move + 1, timeout=30_000, polling=100)
-            page.wait_for_timeout(60)
-        return page.evaluate("window.moves")[2:], page.evaluate(ROUND_TRIP, MOVES)
+FRAMES = """() => new Promise((resolve) => {
+  const start = performance.now();
+  let frames = 0;
+  const count = (now) => (now - start < 2000 ? ((frames += 1), requestAnimationFrame(count)) : resolve((1000 * frames) / (now - start)));
+  requestAnimationFrame(count);
+})"""
+
+DRAG = """async () => {
+  const slider = document.querySelector("input[aria-label='micro-batches']");
+  const painted = window.moves.length;
+  let last = 0;
+  for (let i = 0; i < 60; i++) {
+    slider.value = Number(slider.max) - 1 - (i % 20);
+    window.pressed = last = performance.now();
+    slider.dispatchEvent(new Event('input', { bubbles: true }));
+    await new Promise((resolve) => requestAnimationFrame(resolve));
+  }
+  let quiet;
+  do {
+    quiet = window.moves.length;
+    await new Promise((resolve) => setTimeout(resolve, 400));
+  } while (window.moves.length > quiet);
+  return [window.moves.length - painted, window.moves.at(-1)];
+}"""
+
+BURST = """async (count) => {
+  const slider = document.querySelector("input[aria-label='micro-batches']");
+  for (let i = 0; i < count; i++) {
+    const before = window.moves.length;
+    slider.value = Number(slider.value) + (i % 2 ? 1 : -1);
+    window.pressed = performance.now();
+    slider.dispatchEvent(new Event('input', { bubbles: true }));
+    while (window.moves.length === before) await new Promise((resolve) => setTimeout(resolve, 4));
+  }
+}"""
+RSS = "__import__('psutil').Process().memory_info().rss / 2**20"
+
+
+def moves(page) -> list[float]:
+    """Milliseconds of each of 30 moves of the micro-batch slider, back and forth, after two to warm up."""
+    page.focus("input[aria-label='micro-batches']")
+    page.evaluate(CLOCK)
+    for move in range(MOVES + 2):
+        page.keyboard.press("ArrowLeft" if move % 2 == 0 else "ArrowRight")
+        page.wait_for_function("count => window.moves.length >= count", arg=move + 1, timeout=30_000, polling=100)
+        page.wait_for_timeout(60)
+    return sorted(page.evaluate("window.moves")[2:])
+
+
+def heap(page) -> float:
+    """MiB of JavaScript objects that are alive."""
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    return session.send("Runtime.getHeapUsage")["usedSize"] / 2**20
+
+
+def report(page, ranks: int, microbatches: int, bar: int) -> None:
+    times = moves(page)
+    empty = statistics.median(page.evaluate(ROUND_TRIP, MOVES))
+    print(
+        f"{ranks:2} × {microbatches:3}: median {statistics.median(times):.0f} ms (min {times[0]:.0f}, "
+        f"p90 {times[int(0.9 * len(times))]:.0f}; bar {bar}); an empty request to the kernel {empty:.0f} ms"
+    )
+    pictures, lag = page.evaluate(DRAG)
+    print(f"    60 moves in a drag: {pictures} pictures, the last {lag:.0f} ms after the last move")
+    page.click(".pl-play")
+    print(f"    while playing: {page.evaluate(FRAMES):.0f} frames a second")
+    page.focus(".pl-picture canvas")
+    page.keyboard.press("End")
+    page.evaluate(BURST, 50)
+    before = heap(page), float(python(page, RSS))
+    page.evaluate(BURST, LONG)
+    after = heap(page), float(python(page, RSS))
+    print(f"    {LONG} moves leave {after[0] - before[0]:+.1f} MiB in the browser, {after[1] - before[1]:+.1f} MiB in the kernel")
 
 
 def main() -> None:
@@ -69,12 +130,12 @@ def main() -> None:
             write_notebook(home / "notebooks" / f"{ranks}.ipynb", cell)
         with jupyter_lab(home / "notebooks", home) as address:
             for ranks, microbatches, bar in SIZES:
-                moves, empty = map(sorted, measure(address, f"{ranks}.ipynb"))
-                print(
-                    f"{ranks:2} × {microbatches:3}: median {statistics.median(moves):.0f} ms "
-                    f"(min {moves[0]:.0f}, p90 {moves[int(0.9 * len(moves))]:.0f}; bar {bar}); "
-                    f"an empty request to the kernel {statistics.median(empty):.0f} ms"
-                )
+                with browser(reduced_motion="reduce") as (page, _):
+                    open_notebook(page, address, f"{ranks}.ipynb")
+                    command(page, "notebook:run-all-cells")
+                    page.wait_for_selector(".pl-picture canvas", timeout=60_000)
+                    page.wait_for_timeout(2000)
+                    report(page, ranks, microbatches, bar)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,22 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
+PIXELS = """() => {
+  const canvas = document.querySelector('.pl-picture canvas');
+  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  let hash = 0;
+  for (let i = 0; i < data.length; i += 4) hash = (hash * 31 + data[i] + 2 * data[i + 1] + 3 * data[i + 2]) | 0;
+  return hash;
+}"""
+
+ASK_KERNEL = """async code => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const asked = kernel.requestExecute({ code: '', user_expressions: { value: code }, store_history: false });
+  const reply = await asked.done;
+  return reply.content.user_expressions.value.data['text/plain'];
+}"""
+
+
 @contextmanager
 def jupyter_lab(folder: Path, home: Path, *, theme: str = "JupyterLab Light"):
     """Serves ``folder`` on a free loopback port with settings of its own under ``home``; yields the address."""
@@ -114,3 +130,24 @@ def write_notebook(path: Path, *cells: str) -> None:
         cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata={"kernelspec": kernel}
     )
     nbformat.write(notebook, path)
+
+
+def python(page, expression: str) -> str:
+    """The kernel's own view of an expression, as text."""
+    return page.evaluate(ASK_KERNEL, expression)
+
+
+def wait_for_text(page, selector: str, text: str, seconds: float = 60) -> None:
+    page.wait_for_function(
+        "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)",
+        arg=[selector, text],
+        timeout=seconds * 1000,
+    )
+
+
+def press_and_see(page, control: str, key: str) -> None:
+    """Presses a key on a control and waits until the picture has other pixels."""
+    before = page.evaluate(PIXELS)
+    page.focus(control)
+    page.keyboard.press(key)
+    page.wait_for_function(f"before => ({PIXELS})() !== before", arg=before, timeout=20_000)

@@ -3,7 +3,9 @@
 import json
 
 import pytest
-from live_notebook import CHROMIUM, NOTEBOOKS, browser, command, jupyter_lab, open_notebook
+from live_notebook import (
+    CHROMIUM, NOTEBOOKS, PIXELS, browser, command, jupyter_lab, open_notebook, press_and_see, python, wait_for_text,
+)  # fmt: skip
 
 from pipelab import build, simulate
 from pipelab.plots import write_page
@@ -14,56 +16,21 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
 ]
 
-PIXELS = """() => {
-  const canvas = document.querySelector('.pl-picture canvas');
-  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-  let hash = 0;
-  for (let i = 0; i < data.length; i += 4) hash = (hash * 31 + data[i] + 2 * data[i + 1] + 3 * data[i + 2]) | 0;
-  return hash;
-}"""
-
 COLOURS = """() => {
   const canvas = document.querySelector('.pl-picture canvas');
   return Array.from(new Uint32Array(canvas.getContext('2d').getImageData(0, 10, canvas.width, 1).data.buffer));
 }"""
 
-ASK_KERNEL = """async code => {
-  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-  const asked = kernel.requestExecute({ code: '', user_expressions: { value: code }, store_history: false });
-  const reply = await asked.done;
-  return reply.content.user_expressions.value.data['text/plain'];
-}"""
-
-
-def python(page, expression: str) -> str:
-    """The kernel's own view of an expression, as text."""
-    return page.evaluate(ASK_KERNEL, expression)
-
-
 def cells(page) -> int:
     return page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length")
-
-
-def wait_for_text(page, selector: str, text: str, seconds: float = 60) -> None:
-    page.wait_for_function(
-        "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)",
-        arg=[selector, text],
-        timeout=seconds * 1000,
-    )
-
-
-def press_and_see(page, control: str, key: str) -> None:
-    """Presses a key on a control and waits until the picture has other pixels."""
-    before = page.evaluate(PIXELS)
-    page.focus(control)
-    page.keyboard.press(key)
-    page.wait_for_function(f"before => ({PIXELS})() !== before", arg=before, timeout=20_000)
 
 
 def test_the_first_minute(tmp_path):
     with jupyter_lab(NOTEBOOKS, tmp_path) as address, browser(reduced_motion="reduce") as (page, trouble):
         open_notebook(page, address, "00-start-here.ipynb")
         page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2")
+        command(page, "notebook:run-cell")
+        page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 3")
         command(page, "notebook:run-cell")
         page.wait_for_selector(".pl-picture canvas", timeout=60_000)
         wait_for_text(page, ".pl-numbers", "75.0 %")

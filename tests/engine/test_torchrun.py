@@ -20,7 +20,7 @@ import torch
 from torch import nn
 import pipelab
 
-options = json.loads(sys.argv[1])
+every = json.loads(sys.argv[1])
 rank = int(os.environ["RANK"])
 
 class Odd(nn.Linear):
@@ -43,19 +43,23 @@ model = [nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(1
 generator = torch.Generator().manual_seed(1)
 x, y = torch.randn(24, 16, generator=generator), torch.randint(16, (24,), generator=generator)
 {before}
-try:
-    run = pipelab.run(model, x, y, nn.functional.cross_entropy, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), **options)
-    answer = {{"losses": run.losses, "workers": run.workers, "transport": run.transport, "makespan": run.timeline.makespan}}
-    answer["causal"] = causal(run.timeline)
+answers = []
+for options in every:
+    exec(options.pop("tamper", ""))
     try:
-        answer["error"] = run.gradient_error
-        answer["weights"] = {{name: value.tolist() for name, value in run.state_dict.items()}}
+        run = pipelab.run(model, x, y, nn.functional.cross_entropy, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), **options)
+        answer = {{"losses": run.losses, "workers": run.workers, "transport": run.transport, "makespan": run.timeline.makespan}}
+        answer["causal"] = causal(run.timeline)
+        try:
+            answer["error"] = run.gradient_error
+            answer["weights"] = {{name: value.tolist() for name, value in run.state_dict.items()}}
+        except pipelab.PipelabError as error:
+            answer["refused"] = str(error)
     except pipelab.PipelabError as error:
-        answer["refused"] = str(error)
-except pipelab.PipelabError as error:
-    answer = {{"failed": type(error).__name__, "text": str(error)}}
+        answer = {{"failed": type(error).__name__, "text": str(error)}}
+    answers.append(answer)
 with open(os.path.join(os.environ["ANSWERS"], str(rank)), "w") as file:
-    json.dump(answer, file)
+    json.dump(answers, file)
 """
 
 
@@ -73,18 +77,19 @@ def free_port():
         return server.getsockname()[1]
 
 
-def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="", **options):
-    """What each rank answered, by rank."""
+def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="pass", runs=None, **options):
+    """What each rank answered, by rank; a list of answers to several ``runs``, each a change of the options."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(act=act, before=before))
     port, house = free_port(), os.path.dirname(os.path.dirname(pipelab.__file__))
     environment = os.environ | {"ANSWERS": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": house}
     options = {"schedule": "1f1b", "ranks": ranks, "microbatches": 6, "steps": 3, "timeout": 20} | options
+    every = [options | change for change in runs or [{}]]
     agents = [
         subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes), "--node-rank", str(node),
              "--nproc-per-node", str(ranks // nodes), "--master-addr", "127.0.0.1", "--master-port", str(port),
-             str(program), json.dumps(options)],
+             str(program), json.dumps(every)],
             env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
         for node in range(nodes)
@@ -97,7 +102,8 @@ def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="", **options):
             agent.kill()
     answers = [tmp_path / str(rank) for rank in range(ranks)]
     assert all(answer.exists() for answer in answers), "\n".join(said)
-    return [json.loads(answer.read_text()) for answer in answers]
+    answered = [json.loads(answer.read_text()) for answer in answers]
+    return answered if runs else [answer for (answer,) in answered]
 
 
 def expected(**options):
@@ -144,21 +150,16 @@ def test_a_rank_that_stalls(tmp_path):
     assert re.search(r"Rank 0 has waited 2\.\d s, in step 0, before 0B\d, for the result of 1B\d from rank 1", answers[0]["text"])
 
 
-@pytest.mark.parametrize(
-    ("before", "options", "text"),
-    [
-        ("", {"ranks": 2, "schedule": "1f1b"}, "torchrun started 3 processes, but the schedule has 2 ranks"),
-        ("model[0].weight.data += rank", {}, "was started with another model than rank"),
-        ("options['microbatches'] += rank", {}, "was started with another schedule than rank"),
-        ("options['steps'] += rank", {}, "was started with another number of steps, pace, latency or seed than rank"),
-    ],
-)
-def test_processes_that_do_not_agree(tmp_path, before, options, text):
-    options = {"ranks": 3} | options
-    wanted = options.pop("ranks")
-    answers = torchrun(tmp_path, 3, before=f"options['ranks'] = {wanted}; " + (before or "pass"), **options)
-    assert {answer["failed"] for answer in answers} == {"UsageError"}
-    assert all(text in answer["text"] for answer in answers)
+def test_processes_that_do_not_agree(tmp_path):
+    cases = {
+        "torchrun started 3 processes, but the schedule has 2 ranks": {"ranks": 2},
+        "was started with another model than rank": {"tamper": "model[0].weight.data += rank"},
+        "was started with another schedule than rank": {"tamper": "options['microbatches'] += rank"},
+        "was started with another number of steps, pace, latency or seed than rank": {"tamper": "options['steps'] += rank"},
+    }
+    for answers in torchrun(tmp_path, 3, runs=list(cases.values())):
+        for answer, text in zip(answers, cases, strict=True):
+            assert answer["failed"] == "UsageError" and text in answer["text"]
 
 
 def test_torchrun_is_asked_for_where_there_is_none():

@@ -87,6 +87,8 @@ def test_compare_with_others(capsys):
         (f"simulate auto {SIZE} --weight-grad-memory 2", "weight_grad_memory is 2; it is the share"),
         ("simulate auto --ranks 4", "auto is built for a number of ranks and micro-batches: give --ranks and"),
         (f"simulate auto {SIZE} --recompute early --recompute-time 1", "auto searches without recomputation"),
+        (f"simulate auto {SIZE} --optimizer local", "auto searches for one step"),
+        (f"simulate auto {SIZE} --bandwidth 1", "auto searches for one latency between all ranks and links"),
     ],
 )
 def test_wrong_usage(capsys, line, text):

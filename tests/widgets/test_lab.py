@@ -14,9 +14,9 @@ import traitlets
 from pipelab import Costs, Schedule, simulate
 from pipelab.errors import RunCancelled, UnknownName, UsageError, WorkerDied
 from pipelab.plots.view import COLUMNS
-from pipelab.widgets import Lab, lab
+from pipelab.widgets import Lab, Settings, lab
 from pipelab.widgets.presets import PRESETS
-from pipelab.widgets.training import IDLE
+from pipelab.widgets.training import IDLE, measured_settings
 
 
 def shown(widget) -> dict:
@@ -66,6 +66,8 @@ def test_memory_in_bytes_has_parts_and_a_limit(widget):
     assert widget.predicted["limits"] == [3, 3, 3, 3]
     widget.set_state({"memory": "bytes", "model": "mlp", "width": 32})
     assert len(widget.predicted["parts"]) == 5
+    said = {number["key"]: number["definition"] for number in widget.predicted["numbers"]}
+    assert said["peak_memory"] == "most that one rank holds at once; measured: saved activations only"
     weights = 4 * (32 * 32 + 32)
     assert shown(widget)["peak_memory"] == 8 * 2 * 16 * 32 * 4 + 4 * weights  # activations; weights, gradients, Adam's two
     assert widget.predicted["limits"] == pytest.approx([3 * 2 * 16 * 32 * 4 + 4 * weights] * 4)
@@ -336,16 +338,23 @@ def test_a_run_streams_and_ends_beside_its_prediction(widget, runs):
 def test_predicting_again_with_measured_costs_makes_them_the_settings(widget, runs):
     with pytest.raises(UsageError, match="run first"):
         widget.use_measured_costs()
-    widget.set_state({"stage_costs": [1, 2, 1, 1]})
+    widget.set_state({"stage_costs": [1, 2, 1, 1], "latency": 0.25})  # the pace adds 2.5 ms to every transfer
     widget.run()
     until(lambda: runs)
-    runs[0].costs = Costs(forward=[0.001, 0.003, 0.001, 0.001], backward=[0.003, 0.009, 0.003, 0.003], latency=0.00015)
+    runs[0].costs = Costs(forward=[0.001, 0.003, 0.001, 0.001], backward=[0.003, 0.009, 0.003, 0.003], latency=0.00265)
     runs[0].ended.set()
     widget.wait(20)
     press(widget, "use_measured_costs")
     assert (widget.forward, widget.input_grad, widget.weight_grad, widget.latency) == (1, 1.5, 1.5, 0.1)
     assert widget.stage_costs == [0.667, 2, 0.667, 0.667]
     assert (widget.measured, widget.progress) == ({}, IDLE)
+
+
+def test_what_backwards_recompute_is_not_counted_twice():
+    costs = Costs(forward=0.001, backward=0.003)
+    assert measured_settings(Settings(), costs).input_grad == 1.5
+    again = measured_settings(Settings(recompute="in-backward"), costs)
+    assert (again.input_grad, again.weight_grad) == (1, 1)
 
 
 def test_paced_runs_get_the_costs_in_seconds_and_raw_runs_none(widget, runs):

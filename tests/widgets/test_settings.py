@@ -8,7 +8,7 @@ from pipelab.errors import UnknownName, UsageError
 from pipelab.widgets import Settings
 from pipelab.widgets.nearest import offers
 from pipelab.widgets.sizes import stage_memory
-from pipelab.widgets.theory import bound, formula
+from pipelab.widgets.theory import bound, bound_number, formula
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,16 @@ def test_the_bound_is_never_above_the_makespan_and_says_what_it_means():
         assert "shorter" in definition
     tight = Settings("auto", microbatches=12, memory_limit=2)
     assert "within the memory limit" in bound(tight.predict(), tight.costs(4), 2.0)[1]
+
+
+def test_a_schedule_beyond_the_memory_limit_can_be_shorter_than_the_bound_within_it():
+    settings = Settings("gpipe", memory_limit=1.0)
+    timeline = settings.predict()
+    row = bound_number(timeline, settings.costs(4), 1.0, scale=10)
+    assert row["value"] > 10 * timeline.makespan
+    assert row["definition"].endswith("within the memory limit; this schedule holds more than that")
+    free = bound_number(timeline, settings.costs(4), 0.0)
+    assert free["definition"].endswith("with any amount of memory; the makespan is 22.2% longer")
 
 
 def test_a_formula_is_filled_in_and_compared_with_the_timeline():

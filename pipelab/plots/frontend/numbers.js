@@ -19,6 +19,21 @@ export function numberTable(timelines) {
   return element("table", { class: "pl-numbers" }, element("thead", {}, head), element("tbody", {}, ...rows));
 }
 
+/** The table of `timelines` in `node`: made once, then only the texts that change, so that the page stays as it is. */
+export function showNumbers(node, timelines) {
+  const rows = numberRows(timelines);
+  const shape = JSON.stringify([timelines.map((t) => t.source), rows.map(({ label }) => label)]);
+  if (node.dataset.shape !== shape) {
+    node.dataset.shape = shape;
+    node.replaceChildren(numberTable(timelines));
+    return;
+  }
+  rows.forEach(({ values, definition }, i) => {
+    const cells = node.querySelectorAll("tbody tr")[i].querySelectorAll("td");
+    [...values, definition].forEach((text, j) => cells[j].textContent === text || (cells[j].textContent = text));
+  });
+}
+
 /** One sentence for a screen reader. */
 export function spoken(timelines) {
   return numberRows(timelines)

@@ -1,6 +1,6 @@
 // A picture with its clock, bar, readout and numbers: what the live lab and a saved page have in common.
 import { element } from "./dom.js";
-import { numberTable, spoken } from "./numbers.js";
+import { showNumbers, spoken } from "./numbers.js";
 import { Picture } from "./picture.js";
 import { legend, playButtons } from "./playbar.js";
 import { actionTable } from "./table.js";
@@ -23,7 +23,7 @@ export class Viewer {
   show(timelines, end = 0) {
     const described = timelines.map((t) => `${t.source} timeline of ${t.ranks} ranks and ${t.microbatches} micro-batches`);
     this.picture.show(timelines, `${described.join(" over ")}. ${spoken(timelines)}`, end);
-    this.numbers.replaceChildren(numberTable(timelines));
+    showNumbers(this.numbers, timelines);
     this.table.show(timelines);
   }
 
