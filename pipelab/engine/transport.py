@@ -21,7 +21,7 @@ from typing import Protocol
 
 import torch
 
-from .board import ARENA_BYTES, Board
+from .board import Board
 
 DTYPES = (
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
@@ -64,7 +64,7 @@ class SharedMemoryTransport:
 
     def __init__(self, board: Board, rank: int, wake: list[int], inbox: int):
         self._board, self._memory, self._wake, self._inbox = board, board.memory, wake, inbox
-        self._top, self._limit = board.arena(rank), board.arena(rank) + ARENA_BYTES
+        self._top, self._limit = board.arena(rank), board.arena(rank) + board.arena_bytes
         self._free: dict[int, list[int]] = defaultdict(list)  # size -> offsets
         self._lent: deque[tuple[int, int, int, int]] = deque()  # slot, sequence, offset, size
         self._poll = select.poll()
@@ -134,5 +134,5 @@ class SharedMemoryTransport:
             return self._free[size].pop()
         offset, self._top = self._top, self._top + size
         if self._top > self._limit:
-            raise MemoryError(f"more than {ARENA_BYTES >> 30} GiB of tensors are under way from one rank")
+            raise MemoryError(f"more than {self._board.arena_bytes >> 20} MiB of tensors are under way from one rank")
         return offset

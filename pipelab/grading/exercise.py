@@ -52,8 +52,8 @@ def nearest() -> Path:
     """The folder "exercises" here or in a folder above, else the one of the checkout that this package is in."""
     here = Path.cwd()
     for place in (here, *here.parents):
-        if place.name == "exercises" and place.is_dir():
-            return place
-        if (place / "exercises").is_dir():
+        if (place / "exercises").is_dir():  # first, for a checkout that is itself called so
             return place / "exercises"
+        if place.name == "exercises":
+            return place
     return Path(__file__).parents[2] / "exercises"
