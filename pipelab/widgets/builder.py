@@ -12,7 +12,7 @@ from ..errors import Refusal, ScheduleError, UsageError
 from ..plots import view
 from ..plots.bundle import FRONTEND, bundle
 from ..plots.view import COLUMNS, live_view
-from ..schedule import Action, Kind, Schedule, check
+from ..schedule import Action, Schedule, check
 from ..simulator import simulate
 from ..timeline import Timeline
 from .construction import Construction
@@ -219,7 +219,8 @@ class Builder(anywidget.AnyWidget):
 
     def _told(self, content: dict) -> None:
         arguments = {name: value for name, value in content.items() if name != "action"}
-        moves = (self.place, self.move, self.remove, self.undo, self.redo, self.hint, self.clear, self.load, self.run, self.stop)
+        changes = (self.place, self.move, self.remove, self.undo, self.redo, self.clear, self.load)
+        moves = (*changes, self.hint, self.run, self.stop)
         {move.__name__: move for move in moves}[content["action"]](**arguments)
 
 

@@ -53,7 +53,8 @@ def causes(timeline: Timeline, scale: float = 1.0) -> dict:
 def critical_path(timeline: Timeline, scale: float = 1.0) -> dict:
     """The chain of actions that decided the makespan: {"source", "steps": Float32 of shape (n, 3)}: rank, start, end."""
     atoms, origin = timeline.critical_path, float(timeline.started.min())
-    rows = np.stack([timeline.rank[atoms], (timeline.started[atoms] - origin) * scale, (timeline.ended[atoms] - origin) * scale], 1)
+    started, ended = ((times[atoms] - origin) * scale for times in (timeline.started, timeline.ended))
+    rows = np.stack([timeline.rank[atoms], started, ended], axis=1)
     return {"source": timeline.source, "steps": rows.astype(np.float32).tobytes()}
 
 
@@ -134,8 +135,7 @@ def _remedy(timeline: Timeline, idle: Idle) -> str:
 def _source(timeline: Timeline, atom: int) -> int | None:
     """The action of another rank that an atom, or the cell that it begins, waited for."""
     schedule, producer = timeline.schedule, producers(timeline.schedule)
-    cell = [atom]
-    if atom + 1 < len(schedule.cell) and schedule.cell[atom + 1] == schedule.cell[atom] and schedule.rank[atom + 1] == schedule.rank[atom]:
-        cell.append(atom + 1)
+    cell = [a for a in (atom, atom + 1) if a < len(schedule.cell) and schedule.cell[a] == schedule.cell[atom]]
+    cell = [a for a in cell if schedule.rank[a] == schedule.rank[atom]]
     sources = [int(producer[a]) for a in cell if producer[a] >= 0 and schedule.rank[producer[a]] != schedule.rank[a]]
     return max(sources, key=lambda source: timeline.ended[source], default=None)

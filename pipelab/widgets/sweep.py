@@ -44,7 +44,8 @@ def sweep(
         raise UnknownName("setting to sweep over", over, VALUES)
     base = Settings(**settings).valid()
     values = list(VALUES[over] if values is None else values)
-    panels = ("bubble fraction: idle / (ranks × makespan)", "throughput: micro-batches / makespan", f"peak memory, {base.memory}")
+    bubble, speed = "bubble fraction: idle / (ranks × makespan)", "throughput: micro-batches / makespan"
+    panels = (bubble, speed, f"peak memory, {base.memory}")
     figure = make_subplots(cols=3, subplot_titles=panels)
     curves = [None] if over == "schedule" else _schedules(over, schedules)
     for i, name in enumerate(curves):
@@ -93,7 +94,8 @@ def _predicted(base: Settings, over: str, value, name: str | None) -> tuple[floa
         timeline = settings.predict()
     except UsageError:
         return None
-    return timeline.metrics["bubble_fraction"], timeline.schedule.microbatches / timeline.makespan, float(timeline.bytes_held.max())
+    throughput = timeline.schedule.microbatches / timeline.makespan
+    return timeline.metrics["bubble_fraction"], throughput, float(timeline.bytes_held.max())
 
 
 def _measured(over: str, unit_s: float, timeline: Timeline) -> tuple[tuple, tuple]:
