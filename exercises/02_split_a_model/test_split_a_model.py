@@ -108,7 +108,8 @@ def test_gradient_across(student, student_seed):
         )
         gradient = wire(gradient, "the gradient")
         assert gradient.shape == right.shape, (
-            f"The gradient should have the shape of what was received, {tuple(right.shape)}, but has {tuple(gradient.shape)}. {READ}"
+            f"The gradient should have the shape of what was received, {tuple(right.shape)}, but has {tuple(gradient.shape)}. "
+            f"{READ}"
         )
         assert torch.allclose(gradient, right, rtol=1e-9, atol=1e-12), (
             f"The gradient is not that of the loss for what was received. {READ}"

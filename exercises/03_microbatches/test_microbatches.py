@@ -115,7 +115,8 @@ def test_grad_is_added_to(student, student_seed):
         student.accumulate(model, functional.mse_loss, x, y, microbatches)
         case = f"{samples} samples in {microbatches}, .grad 1 before: after it, less that 1"
         hint = "Something else than the scaled losses' backward changed .grad, which other micro-batches had added to."
-        same(gradients(model) - 1, right, [(right - 1, f"What was in .grad before is gone. {hint}"), (gradients(model) - 1, hint)], case)
+        found = gradients(model) - 1
+        same(found, right, [(right - 1, f"What was in .grad before is gone. {hint}"), (found, hint)], case)
 
 
 @pytest.mark.points(1, "the loss returned is the whole batch's")
@@ -126,7 +127,7 @@ def test_loss(student, student_seed):
         parts = [of_the_whole(model, a, b)[0] for a, b in zip(x.tensor_split(microbatches), y.tensor_split(microbatches))]
         hints = {
             sum(parts): f"That is the sum of the micro-batches' means. {READ}",
-            sum(parts) / microbatches: f"That is the mean of the means: micro-batches of different sizes do not count alike. {READ}",
+            sum(parts) / microbatches: f"The mean of the means: micro-batches of different sizes do not count alike. {READ}",
             parts[-1]: f"That is the last micro-batch's. {READ}",
         }
         close(student.accumulate(model, functional.mse_loss, x, y, microbatches), right, "the loss", hints)

@@ -34,7 +34,8 @@ def test_bubble_fraction_of(student, student_seed):
             p / (m + p - 1): f"The first micro-batch passes p − 1 other ranks: each idles p − 1 times F + B, not p times. {READ}",
             (p - 1) / (m + p): f"The makespan is (m + p − 1)(F + B): the last rank works m times, after p − 1 before it. {READ}",
         }
-        close(student.bubble_fraction_of(p, m), metrics["bubble_fraction"], f"the fraction of {p} ranks and {m} micro-batches", hints)
+        what = f"the fraction of {p} ranks and {m} micro-batches"
+        close(student.bubble_fraction_of(p, m), metrics["bubble_fraction"], what, hints)
 
 
 @pytest.mark.points(2, "the smallest m that reaches the target")

@@ -57,8 +57,8 @@ def test_same_actions(student, student_seed):
         for rank, (row, before) in enumerate(zip(mended(student, rows), rows)):
             lost, new = sorted(set(before) - set(row)), sorted(set(row) - set(before))
             assert sorted(row) == sorted(before), (
-                f"Rank {rank} should have the same {len(before)} actions as before, in another order. Lost: {', '.join(lost) or 'none'}; "
-                f"new: {', '.join(new) or 'none'}; {len(row)} in all. Weights and work stay where they are. {READ}"
+                f"Rank {rank} should have the same {len(before)} actions as before, in another order. "
+                f"Lost: {', '.join(lost) or 'none'}; new: {', '.join(new) or 'none'}; {len(row)} in all. Weights and work stay where they are. {READ}"
             )
 
 

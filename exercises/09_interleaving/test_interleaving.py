@@ -94,7 +94,7 @@ def test_order(student, student_seed):
 def test_makespan(student, student_seed):
     for p, v, m, _, schedule in schedules(student, student_seed + 5):
         found = pipelab.simulate(schedule).metrics["makespan"]
-        text = f"A rank waits more than it has to: look whether the groups are not of p micro-batches, or the warm-up too short. {READ}"
+        text = f"A rank waits more than it has to: the groups are not of p micro-batches, or the warm-up is too short. {READ}"
         what = f"with F = 1 and B = 2 per stage the makespan of {p} ranks, {v} stages each, {m} micro-batches"
         close(found, 3.0 * (v * m + p - 1), what, {found: text})
 

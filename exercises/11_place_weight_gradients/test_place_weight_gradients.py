@@ -9,7 +9,7 @@ import pipelab
 from pipelab import Costs, Kind
 from pipelab.grading.checks import in_flight, legal, rows_of, trains
 
-READ = "Read again: notebook 05, section “ZB-H1”."
+READ = "Read again: notebook 05, section “ZB-H1 and its family”."
 HINTS = {
     "missing": f"Every I has its W, on the same rank, also those that are left at the end. {READ}",
     "duplicate": f"Every I has one W. {READ}",
@@ -45,8 +45,8 @@ def test_legal(student, student_seed):
         for rank, (row, before) in enumerate(zip(rows, given(p, m))):
             kept = [action for action in row if "W" not in action]
             assert kept == before, (
-                f"The F's and I's of rank {rank} should stay as they were.\nexpected  {' '.join(before)}\n     got  {' '.join(kept)}"
-                f"\nOnly W's are put in: another order of F and I holds more, or makes other ranks wait. {READ}"
+                f"The F's and I's of rank {rank} should stay as they were.\n"
+                f"expected  {' '.join(before)}\n     got  {' '.join(kept)}\nOnly W's are put in: another order of F and I holds more, or makes other ranks wait. {READ}"
             )
             assert len(row) == 3 * m, f"Rank {rank} should have {m} W's, one for each I, but has {len(row) - len(kept)}. {READ}"
 
@@ -73,7 +73,8 @@ def test_makespan(student, student_seed, credit):
         at_once = "That is what W right after its I gives: a later rank does W's while the ranks before it wait for its next I. "
         raise AssertionError(
             f"{p} ranks, {m} micro-batches, F = I = W = 1: the makespan should be {floor}, but is {found:g} (1F1B: {plain_1f1b}). "
-            f"{at_once * (found == 3 * m + 2 * (p - 1))}Let a later rank do its first I's without their W's, and a rank that waits for a gradient do a W. {READ}"
+            f"{at_once * (found == 3 * m + 2 * (p - 1))}Let a later rank do its first I's without their W's, and a rank that "
+            f"waits for a gradient do a W. {READ}"
         )
 
 

@@ -117,7 +117,10 @@ def test_a_real_run_fits_into_the_limits_of_a_supervised_grading(tmp_path):
 
 
 def test_exercises_have_what_a_student_needs():
+    table = (ROOT / "README.md").read_text(encoding="utf-8")
     for exercise in EXERCISES:
+        points = sum(map(int, re.findall(r"@pytest\.mark\.points\((\d+), ", exercise.tests.read_text(encoding="utf-8"))))
+        assert f"| {exercise.number} | [{exercise.title}]({exercise.name}/README.md) | {points} | " in table
         readme = (exercise.tests.parent / "README.md").read_text(encoding="utf-8")
         assert readme.startswith("# ") and f"pipelab grade {exercise.number}" in readme
         assert exercise.title in readme

@@ -29,7 +29,8 @@ MISTAKES = [
     (
         "copies of the layers",
         [("from torch import nn", "import copy\n\nfrom torch import nn"),
-         ("return nn.Sequential(*layers[:boundary])", "layers = copy.deepcopy(layers)\n    return nn.Sequential(*layers[:boundary])")],
+         ("return nn.Sequential(*layers[:boundary])", "layers = copy.deepcopy(layers)\n    "
+          "return nn.Sequential(*layers[:boundary])")],
         "test_split", "copies have weights of their own",
     ),
     (

@@ -29,7 +29,8 @@ MISTAKES = [
     (
         "the gradient is scaled afterwards",
         [(" * (len(part) / len(x))", ""),
-         ("    return total\n", "    for p in model.parameters():\n        p.grad /= microbatches\n    return total / microbatches\n")],
+         ("    return total\n", "    for p in model.parameters():\n        p.grad /= microbatches\n"
+          "    return total / microbatches\n")],
         "test_grad_is_added_to", "Something else than the scaled losses' backward changed .grad",
     ),
     (

@@ -1,11 +1,10 @@
-"""Right, and unlike the others: where each micro-batch begins, by a formula; the share goes into the backward as its gradient."""
+"""Right, and unlike the others: where each micro-batch begins, by a formula; its share goes into the backward."""
 
 import torch
 
 
 def _bounds(batch, microbatches):
-    return [i * (batch // microbatches) + min(i, batch % microbatches)
-            for i in range(microbatches + 1)]  # fmt: skip
+    return [i * (batch // microbatches) + min(i, batch % microbatches) for i in range(microbatches + 1)]
 
 
 def sizes_of(batch, microbatches):

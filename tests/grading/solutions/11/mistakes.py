@@ -34,7 +34,8 @@ MISTAKES = [
     (
         "W before its I",
         [("            new.append(action)\n            if", "            if"),
-         ("                    new.append(weights.pop(0))\n", "                    new.append(weights.pop(0))\n            new.append(action)\n")],
+         ("                    new.append(weights.pop(0))\n",
+          "                    new.append(weights.pop(0))\n            new.append(action)\n")],
         "test_legal", "it comes after it",
     ),
     (
