@@ -27,10 +27,6 @@ LONGEST, LARGEST = 4000, 20_000
 """Characters of a message, and of a schedule in CSV, that are passed on."""
 
 
-class NotStarted(Exception):
-    """The student's function still raises NotImplementedError."""
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "points(points, title): what the test is worth, and what it asks for")
     config.pluginmanager.register(Reporter(), "pipelab-reporter")
