@@ -36,4 +36,9 @@ MISTAKES = [
         [("rows.append(forwards + backwards)", "rows.append(forwards)")],
         "test_it_can_run", "one F and one B on every rank",
     ),
+    (
+        "the rows in reverse: the first rank holds the last stage",
+        [("return rows", "return rows[::-1]")],
+        "test_it_can_run", "Rank r holds stage r",
+    ),
 ]  # fmt: skip

@@ -48,4 +48,9 @@ MISTAKES = [
         [("row += backwards\n", "row += [*backwards][::-1]\n")],
         "test_order", "should be",
     ),
+    (
+        "the rows in reverse: the first rank holds the last stage",
+        [("return rows", "return rows[::-1]")],
+        "test_it_can_run", "Rank s holds stage s",
+    ),
 ]  # fmt: skip
