@@ -47,7 +47,8 @@ def draw(timeline: "Timeline", width: int | None = None) -> str:
             row += _bar(cells[which[at]], change - at, schedule.stages_per_rank != 1) if busy[at] else IDLE * (change - at)
             at = change
         lines.append(f"rank {rank:<{len(str(schedule.ranks - 1))}}  {row}")
-    end = f"{makespan:.6g}{timeline.unit}"
+    ends = (f"{makespan:.{digits}g}{timeline.unit}" for digits in (6, 4, 3, 2, 1))
+    end = next(text for text in ends if len(text) < columns or text == f"{makespan:.1g}{timeline.unit}")
     lines.append(" " * label + "0" + end.rjust(columns - 1))
     return "\n".join([*lines, _legend(timeline)])
 

@@ -83,6 +83,14 @@ def test_kinds_that_take_no_time_are_not_explained():
     assert drawn("pipedream", 60, step=1)[-1] == "F- forward, B= backward, S+ optimizer step, . idle"
 
 
+def test_the_axis_is_as_long_as_the_rows():
+    """Seven columns have no room for 2.33333."""
+    timeline = pipelab.simulate(build("naive", ranks=1, microbatches=1), pipelab.Costs(1 / 3))
+    for width in range(10, 40):
+        lines = draw(timeline, width).splitlines()[:-1]
+        assert len({len(line) for line in lines}) == 1, lines
+
+
 @given(name=st.sampled_from(names()), f=st.floats(0.1, 9), latency=st.floats(0, 3), width=st.integers(20, 200),
        ranks=st.integers(1, 12), microbatches=st.integers(1, 24))  # fmt: skip
 @settings(max_examples=150, deadline=None)
