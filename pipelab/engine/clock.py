@@ -16,6 +16,8 @@ import torch
 
 from .board import TRACE, Board
 
+BASE_LASTS = 8.0
+"""Seconds for which events count from one base: CUDA gives the time between two in 32 bits, after 8 s to half a microsecond."""
 _ROW = struct.Struct(f"<{len(TRACE)}d")
 
 
@@ -54,8 +56,15 @@ class Stamp(NamedTuple):
         return self.origin + self.base.elapsed_time(self.event) / 1e3
 
 
+def _seconds(stamp: Any) -> float:
+    """Of an event that has come to pass, of the host's time, or of the latest of several."""
+    if isinstance(stamp, list):
+        return max(map(_seconds, stamp))
+    return stamp.seconds() if isinstance(stamp, Stamp) else stamp
+
+
 class EventClock(HostClock):
-    """Stamps are events on the stream of a GPU. cuda: torch.cuda."""
+    """Stamps are events on the stream of a GPU. What came from another process brings a time of the host. cuda: torch.cuda."""
 
     _bases: dict[Any, tuple[Any, float]] = {}
     _lock = threading.Lock()
@@ -63,25 +72,27 @@ class EventClock(HostClock):
     def __init__(self, board: Board, rank: int, device: torch.device, cuda: Any = torch.cuda):
         super().__init__(board, rank)
         self._cuda, self._device, self._waiting = cuda, device, deque()
-        self.stamp, self.later = self._event, lambda *stamps: max(stamps, key=self._when)
+        self.stamp, self.later = self._event, lambda *stamps: list(stamps)
+        self._base: tuple[Any, float]
+
+    def begin(self, number: int) -> None:
+        super().begin(number)
         with self._lock:  # ranks on one GPU count from one event
-            if device not in self._bases:
-                cuda.synchronize(device)
-                base, origin = cuda.Event(enable_timing=True), time.perf_counter()
-                base.record()
-                self._bases[device] = base, origin
-        self._base = self._bases[device]
+            base = self._bases.get(self._device)
+            if base is None or time.perf_counter() - base[1] > BASE_LASTS:
+                event = self._cuda.Event(enable_timing=True)
+                self._cuda.current_stream(self._device).synchronize()  # so that it comes to pass at once
+                base = self._bases[self._device] = event, time.perf_counter()
+                event.record()
+                event.synchronize()
+            self._base = base
 
     def _event(self) -> Stamp:
         event = self._cuda.Event(enable_timing=True)
         event.record()
         return Stamp(event, *self._base)
 
-    def _when(self, stamp: Stamp) -> float:
-        stamp.event.synchronize()
-        return stamp.seconds()
-
-    def write(self, atom: int, asked: Stamp, sent: Stamp, started: Stamp, ended: Stamp, worked: float, *rest: float) -> None:
+    def write(self, atom: int, asked: Any, sent: Any, started: Any, ended: Any, worked: float, *rest: float) -> None:
         self._waiting.append((atom, (asked, sent, started, ended), worked, rest))
         while self._waiting and self._waiting[0][1][-1].event.query():
             self._write_first()
@@ -93,5 +104,5 @@ class EventClock(HostClock):
 
     def _write_first(self) -> None:
         atom, stamps, worked, rest = self._waiting.popleft()
-        asked, sent, started, ended = (stamp.seconds() for stamp in stamps)
+        asked, sent, started, ended = map(_seconds, stamps)
         super().write(atom, asked, sent, started, ended, ended - started if worked else 0.0, *rest)

@@ -6,15 +6,28 @@ In: a plan, the same in every process. Out: losses and timelines in every proces
 Messages between two ranks and in one direction arrive in the order in which they are sent (NCCL knows no other way), so
 each receives them in that order, which follows from the schedule, and keeps what it does not need yet. Clocks of other
 hosts are set to rank 0's by ping-pong, so that all timelines share an axis.
+
+Tensors travel by gloo from the processor, and by NCCL from a GPU that is the process's own:
+
+    host of rank 0    queue F ▸ queue send ▸ header by gloo ─╮
+    its GPU           F ────────▸ send ═══════════════════╗  │ what comes, in which shape
+    host of rank 1                                        ║  ╰▸ queue receive ▸ queue F
+    its GPU                                               ╚═══▸ receive ▸ F
+
+A host asks NCCL for a tensor only when its header is there, so that the sender's GPU has it in its queue already: no receive
+waits for one that waits for it.
 """
 
 import atexit
 import contextlib
+import copy
 import gc
+import os
 import platform
 import struct
 import time
 from collections import deque
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,32 +37,77 @@ import torch
 import torch.distributed as dist
 
 from ..errors import RunCancelled, UsageError, WorkerError, WorkerStalled
+from . import gpu
 from .board import TRACE, Board
+from .clock import HostClock
 from .driver import Driver
+from .handover import with_senders
 from .plan import require_keepable_pace
 from .program import program
 from .rank import RankResult
-from .transport import DTYPES, Arrival
+from .transport import DTYPES, Arrival, Transport
 from .worker import run_rank
 
 PING_PONGS = 100
 SLOWEST = 1800.0
 """Seconds a wait may last where the run sets no limit: torch's own default."""
 _DIMS = 8
-_HEADER = struct.Struct(f"<6q{_DIMS}q2d")  # message, sequence, parts, elements, dtype, dims, shape, planned, sent
+_HEADER = struct.Struct(f"<7q{_DIMS}q2d")  # message, sequence, parts, by NCCL, elements, dtype, dims, shape, planned, sent
 _HEADER_TAG, _DATA_TAG = 1, 2
 _REASON = "pipelab/reason"
+
+
+class Lanes:
+    """NCCL's ways between GPUs: two groups of all ranks, for tensors to higher ranks and to lower ones.
+
+    What two ranks send each other in one group waits in one line, where two sends would wait for each other; a lane has one
+    direction. They are kept from run to run.
+    """
+
+    def __init__(self, rank: int, device: torch.device, backend: str = "nccl"):
+        self.rank, self.device, self.world = rank, device, dist.group.WORLD
+        self._up, self._down = (dist.new_group(backend=backend, timeout=timedelta(seconds=SLOWEST)) for _ in range(2))
+        self._connected: set[tuple[int, int]] = set()
+
+    def connect(self, links: set[tuple[int, int]]) -> None:
+        """Uses each link once, in an order that is everybody's: a first transfer sets it up, for which both hosts wait."""
+        hello = torch.zeros(1, dtype=torch.uint8, device=self.device)
+        for source, target in sorted(links - self._connected):
+            if self.rank == source:
+                _wait(self.send(hello, target))
+            elif self.rank == target:
+                _wait(self.receive(hello, source))
+        self._connected |= links
+
+    def abort(self) -> None:
+        """Ends what still waits for another rank."""
+        for group in (self._up, self._down):
+            dist.distributed_c10d._abort_process_group(group)
+
+    def takes(self, tensor: torch.Tensor) -> bool:
+        return tensor.device == self.device
+
+    def send(self, data: torch.Tensor, to: int) -> Any:
+        """Queues a send behind what makes the bytes."""
+        return dist.isend(data, to, group=self._up if to > self.rank else self._down)
+
+    def receive(self, data: torch.Tensor, source: int) -> Any:
+        """Queues a receive."""
+        return dist.irecv(data, source, group=self._up if source < self.rank else self._down)
 
 
 class DistributedTransport:
     """Between processes that share nothing: torch.distributed's send and receive.
 
     incoming: for each rank that sends to this one, the messages of a step's actions in the order of its sends. exchanged:
-    the messages between two steps and who sends them. offset: what this process's clock must add to show rank 0's.
+    the messages between two steps and who sends them. offset: what this process's clock must add to show rank 0's. lanes:
+    between GPUs, or None.
     """
 
-    def __init__(self, incoming: dict[int, list[int]], exchanged: dict[int, int], offset: float):
-        self._offset = offset
+    def __init__(
+        self, incoming: dict[int, list[int]], exchanged: dict[int, int], offset: float, lanes: Lanes | None = None
+    ):
+        self._offset, self._lanes = offset, lanes
         self._source = {message: rank for rank, order in incoming.items() for message in order} | exchanged
         self._last = {order[-1] for order in incoming.values()} | exchanged.keys()
         self._headers: dict[int, tuple[Any, torch.Tensor]] = {}
@@ -65,14 +123,16 @@ class DistributedTransport:
             raise TypeError(f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between ranks")
         shape = tuple(tensor.shape) + (0,) * (_DIMS - tensor.dim())
         times = planned + self._offset, time.perf_counter() + self._offset
-        what = message, sequence, parts, tensor.numel(), DTYPES.index(tensor.dtype), tensor.dim()
+        by_lane = self._lanes is not None and self._lanes.takes(tensor)
+        what = message, sequence, parts, by_lane, tensor.numel(), DTYPES.index(tensor.dtype), tensor.dim()
         packed = _HEADER.pack(*what, *shape, *times)
         header = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
         try:
             self._under_way.append((dist.isend(header, to, tag=_HEADER_TAG), header))
             if tensor.numel():
                 data = tensor.view(-1).view(torch.uint8)
-                self._under_way.append((dist.isend(data, to, tag=_DATA_TAG), data))
+                work = self._lanes.send(data, to) if by_lane else dist.isend(data, to, tag=_DATA_TAG)
+                self._under_way.append((work, data))
         except RuntimeError as error:
             raise ConnectionError(str(error).splitlines()[0]) from None
         while self._under_way and self._under_way[0][0].is_completed():
@@ -104,11 +164,14 @@ class DistributedTransport:
         """Receives one tensor. Returns its message and how many parts that has."""
         work, header = asked
         _wait(work, deadline)
-        message, sequence, parts, count, code, dims, *rest = _HEADER.unpack(header.numpy().tobytes())
+        message, sequence, parts, by_lane, count, code, dims, *rest = _HEADER.unpack(header.numpy().tobytes())
         shape, (planned, sent) = rest[:dims], rest[_DIMS:]
-        tensor = torch.empty(shape, dtype=DTYPES[code])
-        if count:
-            _wait(dist.irecv(tensor.view(-1).view(torch.uint8), source, tag=_DATA_TAG), deadline)
+        tensor = torch.empty(shape, dtype=DTYPES[code], device=self._lanes.device if by_lane else None)
+        data = tensor.view(-1).view(torch.uint8)
+        if count and by_lane:
+            _wait(self._lanes.receive(data, source))
+        elif count:
+            _wait(dist.irecv(data, source, tag=_DATA_TAG), deadline)
         self._kept[message, sequence] = Arrival(tensor, sent - self._offset, planned - self._offset, parts)
         return message, parts
 
@@ -117,12 +180,15 @@ class DistributedTransport:
         return dist.irecv(header, source, tag=_HEADER_TAG), header
 
 
-def _wait(work: Any, deadline: float) -> None:
-    left = max(1e-3, min(deadline - time.perf_counter(), SLOWEST))
+def _wait(work: Any, deadline: float | None = None) -> None:
+    """Waits for a transfer until ``deadline``. Without one, of a transfer by NCCL, only the stream waits."""
     try:
-        work.wait(timedelta(seconds=left))
+        if deadline is None:
+            work.wait()
+        else:
+            work.wait(timedelta(seconds=max(1e-3, min(deadline - time.perf_counter(), SLOWEST))))
     except RuntimeError as error:
-        if time.perf_counter() >= deadline - 1e-3:
+        if deadline is not None and time.perf_counter() >= deadline - 1e-3:
             raise TimeoutError from None
         raise ConnectionError(str(error).splitlines()[0]) from None
 
@@ -130,7 +196,11 @@ def _wait(work: Any, deadline: float) -> None:
 class TorchrunDriver(Driver):
     """Runs a plan once, in step with the same driver of every other process."""
 
-    carrier = "torch.distributed, gloo"
+    _way = "gloo"
+
+    @property
+    def carrier(self) -> str:
+        return f"torch.distributed, {_WAYS[self._way]}"
 
     def run(self) -> None:
         """As ``Driver.run``, for this process's rank. Raises UsageError when the processes do not fit the plan."""
@@ -144,13 +214,16 @@ class TorchrunDriver(Driver):
             )
         _require_equal("schedule", schedule.to_csv())
         _require_equal("number of steps, pace, latency or seed", (plan.steps, plan.pace, plan.latency, plan.seed))
-        how = plan.recompute, plan.dtype, plan.clip, plan.first_step, plan.evaluate
-        _require_equal("way of recomputing, precision, clip or checkpoint", how)
+        how = plan.device, plan.recompute, plan.dtype, plan.clip, plan.first_step, plan.evaluate
+        _require_equal("device, way of recomputing, precision, clip or checkpoint", how)
         _require_equal("model", [float(p.detach().double().sum()) for _, _, m in plan.layers for p in m.parameters()])
         self._rank, self._offset = rank, _offset_to_rank_0(rank)
+        self._way = _way(plan.device)
         self._board = Board(None, **self._sizes())
         try:
-            self.results[rank] = self._work(self._job(rank))
+            job = self._job(rank)
+            job = replace(job, stages=copy.deepcopy(job.stages))  # the caller's model stays as it is
+            self.results[rank] = self._work(job)
             self._bring_home()
         finally:
             with self._lock:
@@ -159,7 +232,8 @@ class TorchrunDriver(Driver):
 
     def _work(self, job: Any) -> RankResult:
         try:
-            result = run_rank(self, job)
+            with torch.autograd.set_multithreading_enabled(False):
+                result = run_rank(self, job)
             self._transport.finish(time.perf_counter() + job.timeout)
             return result
         except (RunCancelled, UsageError):
@@ -177,13 +251,21 @@ class TorchrunDriver(Driver):
     def open_board(self, sizes: dict[str, int]) -> Board:
         return self._board
 
-    def transport(self, board: Board, rank: int) -> DistributedTransport:
-        schedule = self._plan.schedule
-        sent = {other: [s.message_out for s in program(schedule, other) if s.to == rank] for other in range(schedule.ranks)}
-        exchanged = {t.message: t.source for t in self._plan.exchange.transfers() if t.target == rank}
-        incoming = {other: order for other, order in sent.items() if order}
-        self._transport = DistributedTransport(incoming, exchanged, self._offset)
-        return self._transport
+    def device(self, rank: int) -> torch.device:
+        return gpu.device_of(int(os.environ.get("LOCAL_RANK", rank)))
+
+    def transport(self, board: Board, rank: int, device: torch.device, clock: HostClock) -> Transport:
+        schedule, transfers = self._plan.schedule, self._plan.exchange.transfers()
+        sends = {other: [s for s in program(schedule, other) if s.to is not None] for other in range(schedule.ranks)}
+        orders = {other: [s.message_out for s in steps if s.to == rank] for other, steps in sends.items()}
+        incoming = {other: order for other, order in orders.items() if order}
+        exchanged = {t.message: t.source for t in transfers if t.target == rank}
+        lanes = None
+        if self._way == "nccl":
+            lanes = _lanes(rank, device)
+            lanes.connect({(other, s.to) for other, steps in sends.items() for s in steps} | {t[:2] for t in transfers})
+        self._transport = DistributedTransport(incoming, exchanged, self._offset, lanes)
+        return gpu.StagedTransport(self._transport, device) if self._way == "staged" else self._transport
 
     def tell(self, what: str, value: Any = None) -> None:
         if what == "measured" and self._plan.pace is not None:
@@ -206,6 +288,8 @@ class TorchrunDriver(Driver):
         rows[:, :, clocks] += self._offset
         everything = _gather((rows, board.losses.copy()))
         self.traces = np.concatenate([rows for rows, _ in everything], axis=1)
+        if self._way == "nccl":  # hosts send before their GPUs have what they send
+            self.traces = with_senders(schedule, self.traces)
         board.losses[:] = sum(losses for _, losses in everything)
         for step, rows in enumerate(self.traces):
             self._progress(step, board.losses[: step + 1].sum(axis=1).tolist(), np.arange(len(schedule.kind)), rows)
@@ -220,6 +304,31 @@ def _join() -> None:
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=timedelta(seconds=SLOWEST))
         atexit.register(_part)
+
+
+_WAYS = {
+    "gloo": "gloo",
+    "nccl": "NCCL",
+    "staged": "gloo through the host's memory (NCCL wants a GPU for each process)",
+}
+
+
+def _way(device: str) -> str:
+    """How tensors travel: by NCCL where every process of the group has a GPU to itself, which NCCL demands."""
+    if device == "cpu":
+        return "gloo"
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
+    return "nccl" if all(_gather(dist.is_nccl_available() and here <= torch.cuda.device_count())) else "staged"
+
+
+_LANES: list[Lanes] = []
+"""Of this process, once a run has needed them."""
+
+
+def _lanes(rank: int, device: torch.device) -> Lanes:
+    if not _LANES or _LANES[0].world is not dist.group.WORLD:
+        _LANES[:] = [Lanes(rank, device)]
+    return _LANES[0]
 
 
 def _part() -> None:
@@ -285,5 +394,7 @@ def _leave(rank: int, error: BaseException) -> str:
             reason = "\n" + store.get(_REASON).decode()
     elif not isinstance(error, TimeoutError):
         store.set(_REASON, f"Rank {rank} raised {type(error).__name__}: {error}")
+    while _LANES:
+        _LANES.pop().abort()
     dist.destroy_process_group()
     return reason

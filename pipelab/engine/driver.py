@@ -57,7 +57,8 @@ class Driver:
         if self._plan.executor == "torch":
             return "torch.distributed, gloo"
         if self._plan.device == "cuda":
-            return "device copies behind events"
+            by_threads = self._plan.workers == "threads"
+            return "device copies behind events" if by_threads else "shared memory, through the host's memory"
         return "references in one process" if self._plan.workers == "threads" else "shared memory"
 
     def cancel(self) -> None:

@@ -1,10 +1,11 @@
-"""Ranks on the GPUs of one host: threads of one process, each with a stream of its own.
+"""Ranks on GPUs: threads of one process, each with a stream of its own, on the GPUs of one host.
 
     rank 0's stream   0F0 ▸ event            0F1 ▸ event
     rank 1's stream         ╰ wait ▸ copy ▸ 1F0 ╰ wait …
 
 The host queues and goes on; what waits is the stream, for the event that the sender recorded behind its result. Ranks may
-share a GPU (then nothing is copied) or have their own: the code is the same.
+share a GPU (then nothing is copied) or have their own: the code is the same. Ranks may be processes too: with a GPU each they
+send by NCCL (distributed.py), and on one GPU, which NCCL refuses, through the host's memory.
 """
 
 from contextlib import contextmanager
@@ -14,18 +15,20 @@ import torch
 
 from .clock import EventClock, HostClock
 from .threads import Hub, ThreadTransport
-from .transport import Arrival
+from .transport import Arrival, Transport
 
 
-def device_of(rank: int) -> torch.device:
-    """GPUs are dealt out in turn; several ranks share one where there are more ranks than GPUs."""
-    return torch.device("cuda", rank % torch.cuda.device_count())
+def device_of(place: int) -> torch.device:
+    """GPUs are dealt out in turn; several ranks share one where there are more ranks than GPUs. place: on this host."""
+    return torch.device("cuda", place % torch.cuda.device_count())
 
 
 @contextmanager
 def on_own_stream(device: torch.device):
     """While it lasts, this thread queues its work on a new stream of the GPU."""
+    torch.cuda.init()
     torch.cuda.set_device(device)
+    torch.cuda.reset_peak_memory_stats(device)
     with torch.cuda.stream(torch.cuda.Stream(device)):
         yield
 
@@ -41,9 +44,8 @@ class GpuTransport(ThreadTransport):
         self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
     ) -> None:
         """Queues the hand-over behind what made the tensor and returns at once."""
-        ready = self._cuda.Event()
+        sent, ready = self._clock.stamp(), self._cuda.Event()  # who has waited for the second may read the first
         ready.record()
-        sent = self._clock.stamp()
         self._put(to, message, sequence, Arrival(tensor.detach(), sent, planned, parts), ready)
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
@@ -58,6 +60,32 @@ class GpuTransport(ThreadTransport):
             arrival.tensor.record_stream(stream)  # its memory is not given away before this stream has used it
         arrival.tensor = arrival.tensor.to(self._device, non_blocking=True)
         return arrival
+
+
+class StagedTransport:
+    """Through the host's memory, over a transport of the host: between processes whose GPU is not theirs alone.
+
+    Its price is what threads save: to hand a tensor over, the host waits until the GPU has computed it.
+    """
+
+    def __init__(self, over: Transport, device: torch.device):
+        self._over, self._device = over, device
+
+    def send(
+        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
+    ) -> None:
+        """Hands a copy of the tensor to rank ``to``, when it has been computed."""
+        self._over.send(to, message, sequence, tensor.detach().cpu(), planned, parts)
+
+    def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
+        """A copy on this rank's GPU. Raises TimeoutError at ``deadline``."""
+        arrival = self._over.receive(message, sequence, deadline)
+        arrival.tensor = arrival.tensor.to(self._device, copy=True)
+        self._over.consumed(message, sequence)
+        return arrival
+
+    def consumed(self, message: int, sequence: int) -> None:
+        """The copy is the receiver's own."""
 
 
 def clock_of(board: Any, rank: int, device: torch.device, paced: bool) -> HostClock:

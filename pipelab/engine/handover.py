@@ -57,7 +57,8 @@ def refusal(schedule: Schedule, inputs: tuple) -> str | None:
 def with_senders(schedule: Schedule, rows: np.ndarray) -> np.ndarray:
     """Traces, shape (steps, atoms, columns), in which each input was sent when the rank that made it had it.
 
-    torch's runtime does not say when; all ranks are on one host, so their clocks are the same.
+    For those who do not say when: torch's runtime, and hosts that send before their GPUs have what they send. The clocks of
+    all ranks are the same, or were set to one another.
     """
     producer = producers(schedule)
     remote = np.flatnonzero((producer >= 0) & (schedule.rank[producer] != schedule.rank))

@@ -182,10 +182,10 @@ def _where(device: str, workers: str, executor: str) -> tuple[str, str]:
             "workers='torchrun' needs a process per rank that torchrun has started: "
             "torchrun --nproc-per-node RANKS your_script.py"
         )
-    if device == "cuda" and workers != "threads":
-        raise UsageError(f"GPUs are driven by threads of one process, one per rank, not by workers={workers!r}.")
+    if device == "cuda" and executor == "torch":
+        raise UsageError("executor='torch' runs on processors only, in processes with gloo: leave device out.")
     if device == "auto":
-        device = "cuda" if gpus and workers == "threads" else "cpu"
+        device = "cuda" if gpus and executor == "pipelab" and workers in ("threads", "torchrun") else "cpu"
     return device, workers
 
 

@@ -61,13 +61,15 @@ class RankJob:
 @dataclass
 class RankResult:
     """What a rank brings home: packed gradients of the last step, the weights they belong to, the state after it, that of
-    the optimizer as bytes, and for evaluation the outputs of each step. Of two copies of the model the first speaks."""
+    the optimizer as bytes, and for evaluation the outputs of each step. Of two copies of the model the first speaks.
+    peak_memory: on a GPU, in bytes."""
 
     gradients: dict[str, tuple] = field(default_factory=dict)
     before: dict[str, tuple] = field(default_factory=dict)
     state: dict[str, tuple] = field(default_factory=dict)
     optimizer: bytes | None = None
     outputs: list[dict[int, dict]] = field(default_factory=list)
+    peak_memory: int | None = None
 
 
 class Rank:

@@ -140,6 +140,12 @@ class Run:
         return [int(held[low:high].max()) for low, high in zip(offsets[:-1], offsets[1:], strict=True)]
 
     @property
+    def peak_memory_bytes(self) -> list[int] | None:
+        """The most that torch's allocator held on the GPU of each rank: weights, gradients, the optimizer's state,
+        activations and working memory; of threads that share a GPU, all of theirs together. None on processors."""
+        return None if self.device == "cpu" else [result.peak_memory for result in self._results()]
+
+    @property
     def gradient_error(self) -> float | None:
         """The largest relative error of a parameter's gradient against the unsplit model (see ``gradient_note``).
 
@@ -297,9 +303,9 @@ def run(*arguments, **options) -> Run:
     schedule: a name or a Schedule; ranks, microbatches, stages_per_rank: as for ``build``. steps: how many. optimizer: a
     factory parameters -> Optimizer; without one only gradients are computed. scheduler: a factory optimizer ->
     LRScheduler, stepped once a step. clip: the largest norm of the gradients of the whole model. device: "cpu", "cuda"
-    (the GPUs of this host, with a thread and a stream per rank) or "auto": the GPUs if there are any.
-    workers: "processes", "threads" of one process, "torchrun" (this process is one of the ranks), or "auto": torchrun
-    where it has started this process, else processes. dtype: "float32" computes in the model's own precision, "bfloat16"
+    or "auto": the GPUs if there are any. workers: "processes", "threads" of one process, "torchrun" (this process is one of
+    the ranks), or "auto": torchrun where it has started this process, else threads with a stream each on GPUs, and processes
+    without. dtype: "float32" computes in the model's own precision, "bfloat16"
     under autocast. executor: "pipelab", or "torch" for torch.distributed.pipelining's own runtime under the same schedule.
     pace: None to run at full speed, or (forward, backward[, weight gradient]) in seconds, or Costs in seconds: every action
     really computes, then sleeps to its duration. latency: seconds added to every transfer between ranks. recompute: None;

@@ -1,13 +1,11 @@
 """A worker: one process, one rank. It receives a function with its arguments, runs it, and sends the result."""
 
 import contextlib
-import functools
 import os
 import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import cloudpickle
 import torch
 
+from . import gpu
 from .board import Board
 from .clock import HostClock
 from .layers import TURNS
@@ -28,13 +27,27 @@ from .transport import SharedMemoryTransport, Transport
 class Place:
     """Where a function runs: its line to the driver, the file of the board, and how it reaches the other ranks.
 
-    transport: (board, rank) -> Transport. hub: of the threads of this process, where ranks are threads.
+    wake, inbox: of the shared-memory transport, where the rank is a process; hub: of the threads of this process, where
+    ranks are threads.
     """
 
     control: Connection
     board: int
-    transport: Callable[[Board, int], Transport]
+    wake: tuple[int, ...] = ()
+    inbox: int = -1
     hub: Hub | None = None
+
+    def device(self, rank: int) -> torch.device:
+        """The GPU of a rank."""
+        return gpu.device_of(rank)
+
+    def transport(self, board: Board, rank: int, device: torch.device, clock: HostClock) -> Transport:
+        """How the rank reaches the others."""
+        on_gpu = device.type == "cuda"
+        if self.hub:
+            return gpu.GpuTransport(self.hub, rank, device, clock) if on_gpu else ThreadTransport(self.hub, rank)
+        shared = SharedMemoryTransport(board, rank, self.wake, self.inbox)
+        return gpu.StagedTransport(shared, device) if on_gpu else shared
 
     def open_board(self, sizes: dict[str, int]) -> Board:
         return Board(self.board, **sizes)
@@ -58,12 +71,11 @@ def main(controls: list[int], board: int, wake: list[int], inboxes: list[int]) -
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if inboxes:
-        shared = functools.partial(SharedMemoryTransport, wake=wake, inbox=inboxes[0])
-        work(Place(Connection(controls[0]), board, shared))
+        work(Place(Connection(controls[0]), board, tuple(wake), inboxes[0]))
         return
     hub = Hub(len(controls))
     TURNS.lock = threading.Lock()
-    places = [Place(Connection(control), board, lambda _, rank: ThreadTransport(hub, rank), hub) for control in controls]
+    places = [Place(Connection(control), board, hub=hub) for control in controls]
     threads = [threading.Thread(target=work, args=(place,), name=f"rank {i}") for i, place in enumerate(places)]
     for thread in threads:
         thread.start()
@@ -95,16 +107,16 @@ def run_rank(place: Place, job: RankJob) -> RankResult:
     """A rank's whole run: get ready, wait for the others, train."""
     board = place.open_board(job.sizes)
     if job.device == "cuda":
-        from . import gpu
-
-        device = gpu.device_of(job.rank)
+        device = place.device(job.rank)
         with gpu.on_own_stream(device):
             clock = gpu.clock_of(board, job.rank, device, paced=job.durations is not None or job.latency > 0)
-            transport = gpu.GpuTransport(place.hub, job.rank, device, clock)
-            return _train(place, job, Rank(job, board, transport, clock, device))
+            transport = place.transport(board, job.rank, device, clock)
+            result = _train(place, job, Rank(job, board, transport, clock, device))
+            result.peak_memory = torch.cuda.max_memory_allocated(device)
+            return result
     if job.torch is None:
-        transport, clock = place.transport(board, job.rank), HostClock(board, job.rank)
-        rank = Rank(job, board, transport, clock, torch.device("cpu"))
+        device, clock = torch.device("cpu"), HostClock(board, job.rank)
+        rank = Rank(job, board, place.transport(board, job.rank, device, clock), clock, device)
     else:
         from .torch_rank import TorchRank  # a second of imports, only where it is asked for
 

@@ -142,6 +142,7 @@ def as_data(plan: Schedule, run: "Run", ours: "Run | None" = None) -> dict:
         "gradient_error": run.gradient_error,
         "peak_in_flight": run.metrics["peak_in_flight"],
         "peak_activation_bytes": run.peak_activation_bytes,
+        "peak_memory_bytes": run.peak_memory_bytes,
         "gap_ms": {part: [1000 * seconds for seconds in values] for part, values in run.gap.items()},
     } | ({} if ours is None else {"beside": _beside(run, ours)})
 
@@ -178,13 +179,12 @@ def as_text(data: dict, note: str | None) -> str:
         note: what the gradients were compared with, where it is not the unsplit model.
     """
     last, predicted = data["measured"][-1], data["predicted"]
-    rows = [("rank", "compute", "transfer", "wait", "in flight", "activations")]
-    per_rank = zip(
-        last["compute_ms"], last["transfer_ms"], last["wait_ms"], data["peak_in_flight"], data["peak_activation_bytes"]
-    )
-    for rank, (compute, transfer, wait, in_flight, size) in enumerate(per_rank):
-        times = (f"{duration:.1f} ms" for duration in (compute, transfer, wait))
-        rows.append((str(rank), *times, str(in_flight), f"{size / 2**20:.2f} MiB"))
+    columns = {name: [f"{duration:.1f} ms" for duration in last[f"{name}_ms"]] for name in ("compute", "transfer", "wait")}
+    columns["in flight"] = list(map(str, data["peak_in_flight"]))
+    columns["activations"] = [f"{size / 2**20:.2f} MiB" for size in data["peak_activation_bytes"]]
+    if data["peak_memory_bytes"]:
+        columns["GPU memory"] = [f"{size / 2**20:.0f} MiB" for size in data["peak_memory_bytes"]]
+    rows = [("rank", *columns)] + [(str(rank), *cells) for rank, cells in enumerate(zip(*columns.values()))]
     return "\n".join(
         [
             f"{data['schedule']}: {data['ranks']} ranks, {data['stages']} stages, {data['microbatches']} micro-batches; "

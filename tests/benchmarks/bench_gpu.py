@@ -1,10 +1,12 @@
-"""On a machine with a GPU: the GPU tests, then a real step of several ranks on it against the unsplit model's step.
+"""On a machine with a GPU: the GPU tests, then a real step of several ranks on it against two peers.
 
     .venv/bin/python tests/benchmarks/bench_gpu.py
 
-Every step runs the same micro-batches of the same GPT, interleaved turn by turn, our tracing on. "unsplit" accumulates the
-micro-batches one after the other in one process; the ratio is its step over ours. With one GPU for all ranks the best there
-can be is 1: what is missing is what a pipeline costs. With as many GPUs as ranks, the ratio is the speed-up.
+Every step runs the same micro-batches of the same GPT, in turns of some steps, our tracing on. "unsplit" accumulates the
+micro-batches one after the other in one process; "processes" are the same ranks as a process each, which hand over through
+the host's memory, since NCCL refuses two ranks on one GPU. The ratios are their step over that of our threads. With one GPU
+for all ranks the best there can be against the unsplit model is 1: what is missing is what a pipeline costs. With as many
+GPUs as ranks it is the speed-up. A step is the time from the last end of one to the last end of the next.
 """
 
 import os
@@ -25,43 +27,61 @@ MICROBATCHES, ROUNDS, STEPS, WARM_UP = 8, 5, 12, 2
 MODEL = dict(name="gpt", layers=10, width=512, batch=32)
 
 
+def times(ends):
+    """Seconds from step to step, without the first ones of a turn."""
+    return [after - before for before, after in zip(ends[WARM_UP:], ends[WARM_UP + 1 :])]
+
+
 def unsplit_turn(model, inputs, targets, loss_fn):
-    """Seconds of each step of the unsplit model."""
-    times = []
+    """Ends of each step of the unsplit model, in seconds."""
+    ends = []
     for _ in range(STEPS):
         model.zero_grad()
-        torch.cuda.synchronize()
-        begin = time.perf_counter()
         for x, y in zip(inputs.tensor_split(MICROBATCHES), targets.tensor_split(MICROBATCHES)):
             (loss_fn(model(x), y) / MICROBATCHES).backward()
         torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    return times[WARM_UP:]
+        ends.append(time.perf_counter())
+    return ends
+
+
+def our_turn(job, inputs, targets, **options):
+    """Ends of each step of ours, and the run."""
+    ends = [0.0] * STEPS
+
+    def ended(event):
+        ends[event.step] = max(ends[event.step], event.ended)
+
+    return ends, pipelab.run(
+        job.model, inputs, targets, job.loss_fn, microbatches=MICROBATCHES, steps=STEPS, device="cuda", on_event=ended,
+        **options,
+    )  # fmt: skip
 
 
 def main():
     if not torch.cuda.is_available():
         sys.exit("torch sees no GPU on this machine")
-    tests = os.path.join(os.path.dirname(__file__), "..", "engine", "test_gpu.py")
-    subprocess.run([sys.executable, "-m", "pytest", "-q", tests], check=False)
+    tests = os.path.join(os.path.dirname(__file__), "..")
+    subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", os.path.join(tests, "engine")], check=False)
     job = workload(**MODEL)
     inputs, targets = job.batches(0)
     whole = torch.nn.Sequential(*workload(**MODEL).model).cuda()
     print(f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}, torch {torch.__version__}; median ms of a step")
-    print(f"{'schedule':18}{'ranks':>5}{'unsplit':>10}{'ours':>10}{'ratio':>8}{'bubble':>9}")
+    print(f"{'schedule':18}{'ranks':>5}{'threads':>10}{'unsplit':>10}{'ratio':>8}{'processes':>11}{'ratio':>8}{'bubble':>9}{'MiB':>8}")
     for name in ("gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-v"):
         for ranks in (2, 4):
-            alone, ours = [], []
+            alone, ours, apart = [], [], []
             for _ in range(ROUNDS):
-                alone += unsplit_turn(whole, inputs.cuda(), targets.cuda(), job.loss_fn)
-                run = pipelab.run(
-                    job.model, inputs, targets, job.loss_fn, schedule=name, ranks=ranks, microbatches=MICROBATCHES,
-                    steps=STEPS, device="cuda",
-                )
-                ours += [timeline.makespan for timeline in run.timelines[WARM_UP:]]
-            one, other = (1000 * statistics.median(times) for times in (alone, ours))
-            bubble = run.metrics["bubble_fraction"]
-            print(f"{name:18}{ranks:5}{one:10.2f}{other:10.2f}{one / other:8.2f}{bubble:9.1%}", flush=True)
+                alone += times(unsplit_turn(whole, inputs.cuda(), targets.cuda(), job.loss_fn))
+                ends, run = our_turn(job, inputs, targets, schedule=name, ranks=ranks)
+                ours += times(ends)
+                apart += times(our_turn(job, inputs, targets, schedule=name, ranks=ranks, workers="processes")[0])
+            one, threads, processes = (1000 * statistics.median(each) for each in (alone, ours, apart))
+            bubble, peak = run.metrics["bubble_fraction"], max(run.peak_memory_bytes) / 2**20
+            print(
+                f"{name:18}{ranks:5}{threads:10.2f}{one:10.2f}{one / threads:8.2f}{processes:11.2f}"
+                f"{processes / threads:8.2f}{bubble:9.1%}{peak:8.0f}",
+                flush=True,
+            )  # fmt: skip
     shutdown()
 
 

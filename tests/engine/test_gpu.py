@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import pipelab
+from pipelab.engine import shutdown
 from pipelab.catalogue import names
 from pipelab.engine import gpu
 from pipelab.engine.board import TRACE, Board
@@ -21,7 +22,7 @@ from pipelab.engine.driver import Driver
 from pipelab.engine.plan import make_plan
 from pipelab.engine.rank import Rank
 from pipelab.engine.ship import unpack
-from pipelab.engine.threads import Hub
+from pipelab.engine.threads import Hub, ThreadTransport
 
 from .conftest import batch, mlp
 
@@ -29,7 +30,7 @@ from .conftest import batch, mlp
 
 def needs_gpu(test):
     missing = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU on this machine")
-    return pytest.mark.gpu(missing(test))
+    return pytest.mark.gpu(pytest.mark.usefixtures("pool_that_sees_gpus")(missing(test)))
 
 
 class Event:
@@ -73,7 +74,7 @@ class Cuda:
         pass
 
 
-def run_on_stand_in(model, data, **options):
+def run_on_stand_in(model, data, staged=False, **options):
     """Every rank's gradients, and the trace of the last step, of threads with a stand-in for their GPU."""
     options = {"ranks": 2, "microbatches": 4, "stages_per_rank": None, "device": "cpu", "workers": "threads"} | options
     options |= {"partition": None, "seed": 1, "timeout": 20, "weight": None}
@@ -87,7 +88,11 @@ def run_on_stand_in(model, data, **options):
             torch.set_num_threads(1)
             job = driver._job(number)
             clock = EventClock(board, number, device, Cuda)
-            rank = Rank(job, board, gpu.GpuTransport(hub, number, device, clock, Cuda), clock, device)
+            if staged:
+                transport = gpu.StagedTransport(ThreadTransport(hub, number), device)
+            else:
+                transport = gpu.GpuTransport(hub, number, device, clock, Cuda)
+            rank = Rank(job, board, transport, clock, device)
             for step in range(plan.steps):
                 rank.step(step, step + 1, job.batch)
             results[number] = rank.result()
@@ -107,9 +112,12 @@ def run_on_stand_in(model, data, **options):
     return plan.schedule, gradients, trace, done
 
 
+@pytest.mark.parametrize("staged", [False, True], ids=["device copies", "through the host"])
 @pytest.mark.parametrize("schedule", ["1f1b", "zb-v", "dualpipe", "interleaved-1f1b"])
-def test_the_code_for_gpus_computes_what_processes_compute(model, data, schedule):
-    order, gradients, trace, done = run_on_stand_in(model, data, schedule=schedule, steps=2)
+def test_the_code_for_gpus_computes_what_processes_compute(model, data, schedule, staged, monkeypatch):
+    if staged:  # and every step counts from an event of its own
+        monkeypatch.setattr("pipelab.engine.clock.BASE_LASTS", 0)
+    order, gradients, trace, done = run_on_stand_in(model, data, staged, schedule=schedule, steps=2)
     expected = pipelab.run(model, *data, functional.cross_entropy, schedule=order, steps=2, device="cpu")
     for name, gradient in expected.gradients.items():
         assert torch.equal(gradients[name], gradient), name
@@ -123,32 +131,69 @@ def test_the_code_for_gpus_computes_what_processes_compute(model, data, schedule
     assert (c["started"][used] >= c["ended"][producer[used]] - 1e-6).all()
 
 
-def test_events_count_from_one_base_per_gpu():
+def test_events_count_from_one_base_per_gpu(monkeypatch):
     board = Board(None, ranks=2, steps=1, atoms=2, microbatches=1, messages=1)
     clocks = [EventClock(board, rank, torch.device("cpu"), Cuda) for rank in range(2)]
     before = time.perf_counter()
-    first, second = clocks[0].stamp(), clocks[1].stamp()
+    for clock in clocks:
+        clock.begin(0)
+    first, second = (clock.stamp() for clock in clocks)
     after = time.perf_counter()
+    assert first.base is second.base
     assert before <= first.seconds() <= second.seconds() <= after
-    assert clocks[0].later(first, second) is second
-    clocks[0].begin(0)
-    clocks[0].write(0, first, first, first, second, 1.0, 5, 4, 3, 2)
+    monkeypatch.setattr("pipelab.engine.clock.BASE_LASTS", 0)  # CUDA's 32 bits would grow coarse
+    clocks[1].begin(0)
+    third = clocks[1].stamp()
+    assert third.base is not first.base and second.seconds() <= third.seconds() <= time.perf_counter()
+    from_elsewhere = third.seconds() + 1
+    clocks[0].write(0, first, clocks[0].later(first, from_elsewhere), second, third, 1.0, 5, 4, 3, 2)
     clocks[0].finish()
     row = dict(zip(TRACE, board.trace[0, 0]))
-    assert row["worked"] == pytest.approx(second.seconds() - first.seconds())
+    assert row["sent"] == from_elsewhere
+    assert row["worked"] == pytest.approx(third.seconds() - second.seconds())
     assert (row["bytes_held"], row["version"]) == (5, 2)
     assert HostClock(board, 0).settle is None
     board.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({}, ("cuda", "threads", "device copies behind events")),
+        ({"workers": "threads"}, ("cuda", "threads", "device copies behind events")),
+        ({"device": "cuda", "workers": "processes"}, ("cuda", "processes", "shared memory, through the host's memory")),
+        ({"workers": "processes"}, ("cpu", "processes", "shared memory")),
+        ({"device": "cpu", "workers": "threads"}, ("cpu", "threads", "references in one process")),
+        ({"executor": "torch"}, ("cpu", "processes", "torch.distributed, gloo")),
+    ],
+)
+def test_where_a_run_goes_on_a_machine_with_a_gpu(model, data, monkeypatch, options, found):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(Driver, "run", lambda self: None)
+    run = pipelab.start(model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, **options)
+    assert (run.device, run.workers, run.transport) == found
+
+
+def test_torchs_executor_is_not_given_a_gpu(model, data, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(pipelab.PipelabError, match="runs on processors only"):
+        pipelab.run(
+            model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, device="cuda", executor="torch"
+        )
+
+
 def test_without_a_gpu_it_is_said(model, data):
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
     with pytest.raises(pipelab.PipelabError, match="torch sees no GPU here: leave device out"):
         pipelab.run(model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, device="cuda")
 
 
 # From here on, a GPU.
+
+
+@pytest.fixture(scope="module")
+def pool_that_sees_gpus():
+    """The server of the workers may have been started by a test that hides them."""
+    shutdown()
 
 
 def train(model, data, **options):
@@ -201,6 +246,32 @@ def test_dropout_on_the_gpu_is_that_of_its_micro_batch(data):
     layers = [nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.3)) for _ in range(7)] + [nn.Linear(16, 4)]
     first, again = (train(layers, data, ranks=ranks, seed=3) for ranks in (4, 2))
     assert first.losses == pytest.approx(again.losses, rel=1e-4)
+
+
+@needs_gpu
+@pytest.mark.parametrize("schedule", ["1f1b", "zb-v", "chimera"])
+def test_a_process_per_rank_on_one_gpu(model, data, schedule):
+    run = train(model, data, schedule=schedule, ranks=2, workers="processes", steps=2)
+    assert run.transport == "shared memory, through the host's memory"
+    assert run.gradient_error <= 1e-4
+    assert all(size > 0 for size in run.peak_memory_bytes)
+
+
+@needs_gpu
+def test_a_checkpoint_from_the_gpu_goes_on_without_one(model, data, tmp_path):
+    run = train(model, data, ranks=2, steps=2, optimizer=lambda ps: torch.optim.Adam(ps, lr=1e-2))
+    run.save(tmp_path / "saved.pt")
+    state = torch.load(tmp_path / "saved.pt", weights_only=True)["model"]
+    assert {value.device.type for value in state.values()} == {"cpu"}
+    options = {"device": "cpu", "resume": tmp_path / "saved.pt", "optimizer": lambda ps: torch.optim.Adam(ps, lr=1e-2)}
+    assert train(model, data, ranks=4, **options).losses[0] < run.losses[0]
+
+
+@needs_gpu
+def test_the_allocator_counts_more_than_activations(model, data):
+    run = train(model, data, ranks=2)
+    weights = sum(p.nbytes for p in model.parameters())
+    assert all(peak > weights / 2 + held for peak, held in zip(run.peak_memory_bytes, run.peak_activation_bytes))
 
 
 @needs_gpu

@@ -71,6 +71,15 @@ distributed._host = lambda: str(rank)
 """
 
 
+STAND_IN = """
+from pipelab.engine import distributed, gpu
+distributed._way = lambda device: {way!r}
+by_nccl = distributed.Lanes.__init__
+distributed.Lanes.__init__ = lambda self, rank, device: by_nccl(self, rank, device, "gloo")
+"""
+"""The processor stands in for a GPU and gloo for NCCL: its ways are used, without tags, in the order of the sends."""
+
+
 def free_port():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -135,8 +144,36 @@ def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
     assert answers[1]["refused"] == "Gradients and weights are on rank 0: ask there (torch.distributed.get_rank() == 0)."
 
 
-def test_a_rank_that_raises_is_named_everywhere(tmp_path):
-    answers = torchrun(tmp_path, 3, act="raise ArithmeticError('planted')")
+@pytest.mark.parametrize("way", ["nccl", "staged"])
+def test_the_ways_between_gpus(tmp_path, way):
+    """On a V messages overtake one another; clipping needs links that the run before had not; the copies of chimera send in
+    both directions at once, and sum their gradients."""
+    for ranks, runs in {3: [{"schedule": "1f1b"}, {"schedule": "hanayo", "clip": 0.5}], 2: [{"schedule": "chimera"}]}.items():
+        every = torchrun(tmp_path, ranks, before=STAND_IN.format(way=way), runs=runs, steps=2)
+        for i, options in enumerate(runs):
+            here = expected(ranks=ranks, microbatches=6, steps=2, **options)
+            for answers in every:
+                assert answers[i].get("losses") == here.losses and answers[i]["causal"], answers[i]
+                assert ("host" if way == "staged" else "distributed, NCCL") in answers[i]["transport"]
+            for name, value in here.state_dict.items():
+                assert torch.equal(torch.tensor(every[0][i]["weights"][name]), value), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU on this machine")
+@pytest.mark.parametrize("schedule", ["1f1b", "hanayo", "chimera"])
+def test_processes_of_torchrun_on_gpus(tmp_path, schedule):
+    """By NCCL where there are two GPUs, else through the host's memory."""
+    answers = torchrun(tmp_path, 2, schedule=schedule, device="cuda")
+    way = "NCCL" if torch.cuda.device_count() > 1 else "gloo through the host's memory"
+    for answer in answers:
+        assert answer["transport"].startswith(f"torch.distributed, {way}") and answer["causal"]
+    assert answers[0]["error"] <= 1e-4
+
+
+@pytest.mark.parametrize("before", ["pass", STAND_IN.format(way="nccl")], ids=["gloo", "ways between GPUs"])
+def test_a_rank_that_raises_is_named_everywhere(tmp_path, before):
+    answers = torchrun(tmp_path, 3, act="raise ArithmeticError('planted')", before=before)
     assert {answer["failed"] for answer in answers} == {"WorkerError"}
     assert answers[2]["text"].startswith("Rank 2 raised ArithmeticError: planted\nRank 2 has computed 2F2")
     for rank in (0, 1):

@@ -14,7 +14,7 @@ from pipelab.launcher.child import descendants
 
 KEYS = [
     "schedule", "ranks", "stages", "microbatches", "device", "workers", "transport", "executor", "losses", "measured",
-    "predicted", "gradient_error", "peak_in_flight", "peak_activation_bytes", "gap_ms",
+    "predicted", "gradient_error", "peak_in_flight", "peak_activation_bytes", "peak_memory_bytes", "gap_ms",
 ]  # fmt: skip
 SMALL = ["--model", "mlp", "--layers", "4", "--width", "8"]
 
@@ -42,6 +42,7 @@ def test_the_defaults_train_a_gpt_and_its_loss_falls(train):
     assert data["gradient_error"] <= 1e-5
     assert data["peak_in_flight"] == [2, 1]
     assert all(size > 0 for size in data["peak_activation_bytes"])
+    assert data["peak_memory_bytes"] is None  # of a GPU
     progress = [line for line in err.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in progress] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
     for step in [*data["measured"], data["predicted"]]:
