@@ -72,7 +72,8 @@ class ForkServer:
     ) -> Crew:
         """Forks a worker per rank, or one with a thread per rank, that share the file ``board``.
 
-        modules: what the server must have imported before. Raises RunCancelled when ``cancelled`` is set while the server is still importing torch.
+        modules: what the server must have imported before. Raises RunCancelled when ``cancelled`` is set while the server is
+        still importing torch.
         """
         pairs = [socket.socketpair() for _ in range(ranks)]
         theirs = [their.fileno() for _, their in pairs]

@@ -6,8 +6,9 @@ Bars, as the geometric mean of torch/ours per model: GPT 1.1, MLP 1.5, tiny 2.5;
 
 Both keep their processes while the other one's turn is on, and take turns of some steps, so that what
 else the machine does hits both. A step is the time from the last end of one step to the last end of the
-next, over all ranks: whatever lies between two steps counts. Our tracing is on. Each cell first compares
-the gradients of both, to show that they do the same work.
+next, over all ranks: whatever lies between two steps counts. Our tracing is on. Each cell also compares the gradients of
+both, to show that they do the same work, and says what a compute action takes of the processors, the model's own work
+included: all CPU time of all ranks over the number of actions, in ms. For the tiny model that is overhead.
 """
 
 import os
@@ -22,10 +23,12 @@ import sys
 import tempfile
 import time
 
+import psutil
 import torch
 
 import pipelab
 from pipelab.engine import shutdown
+from pipelab.engine.pool import host
 from pipelab.model import split, workload
 
 ROUNDS, STEPS, WARM_UP = 5, 12, 2
@@ -63,13 +66,14 @@ def torch_rank(rank, ranks, store, model, name, microbatches, pipe):
         if order == "gradients":
             pipe.send({name: parameter.grad for name, parameter in parameters.items()})
             continue
+        used = time.process_time()
         ends = []
         for _ in range(STEPS):
             for parameter in parameters.values():
                 parameter.grad = None
             schedule.step(*arguments, **target)
             ends.append(time.perf_counter())
-        pipe.send(ends)
+        pipe.send((ends, time.process_time() - used))
     dist.destroy_process_group()
 
 
@@ -79,7 +83,7 @@ class Torch:
     def __init__(self, model, name, ranks, microbatches):
         context = multiprocessing.get_context("spawn")
         store = os.path.join(tempfile.mkdtemp(), "store")
-        self.pipes, self.processes = [], []
+        self.pipes, self.processes, self.used = [], [], []
         for rank in range(ranks):
             here, there = context.Pipe()
             process = context.Process(target=torch_rank, args=(rank, ranks, store, model, name, microbatches, there), daemon=True)
@@ -93,7 +97,13 @@ class Torch:
         return [pipe.recv() for pipe in self.pipes]
 
     def turn(self):
-        return [max(ends) for ends in zip(*self.ask("steps"))]
+        answers = self.ask("steps")
+        self.used.append(sum(used for _, used in answers) / STEPS)
+        return [max(ends) for ends in zip(*(ends for ends, _ in answers))]
+
+    def cpu_time(self):
+        """Seconds of a step on all processors together."""
+        return statistics.median(self.used)
 
     def gradients(self):
         return {name: gradient for part in self.ask("gradients") for name, gradient in part.items()}
@@ -119,13 +129,27 @@ class Ours:
         def ended(event):
             ends[event.step] = max(ends[event.step], event.ended)
 
-        self.run = pipelab.run(
-            self.job.model, *self.job.batches(0), self.job.loss_fn, **self.arguments, on_event=ended
-        )
+        self.run = pipelab.run(self.job.model, *self.job.batches(0), self.job.loss_fn, **self.arguments, on_event=ended)
         return ends
+
+    def cpu_time(self):
+        """Seconds of a step on all processors together: what a run takes more that has more steps."""
+        return (self._workers(4 * STEPS) - self._workers(STEPS)) / (3 * STEPS)
+
+    def _workers(self, steps):
+        """Seconds on all processors that the workers of a run have used."""
+        before = workers_time()
+        pipelab.run(self.job.model, *self.job.batches(0), self.job.loss_fn, **self.arguments | {"steps": steps})
+        return workers_time() - before
 
     def gradients(self):
         return self.run.gradients
+
+
+def workers_time():
+    """Seconds on all processors that all workers of the pool have used that have ended."""
+    times = psutil.Process(host().pid).cpu_times()
+    return times.children_user + times.children_system
 
 
 def step_times(ends):
@@ -134,7 +158,7 @@ def step_times(ends):
 
 
 def cell(model, name, ranks, microbatches):
-    """Median step in ms of torch and of ours, and the largest difference of their gradients."""
+    """Of torch and of ours: the median step, and CPU time per action, in ms; and how far their gradients are apart."""
     theirs, ours = (engine(model, name, ranks, microbatches) for engine in (Torch, Ours))
     times = {theirs: [], ours: []}
     for _ in range(ROUNDS):
@@ -142,8 +166,10 @@ def cell(model, name, ranks, microbatches):
             collected += step_times(engine.turn())
     expected, found = theirs.gradients(), ours.gradients()
     error = max(((found[n] - g).norm() / max(g.norm(), 1e-3)).item() for n, g in expected.items())
+    actions = len(ours.run.schedule.kind)
+    used = [1000 * engine.cpu_time() / actions for engine in times]
     theirs.end()
-    return *(1000 * statistics.median(collected) for collected in times.values()), error
+    return [1000 * statistics.median(collected) for collected in times.values()], used, error
 
 
 def main(words):
@@ -151,13 +177,16 @@ def main(words):
     numbers = {w[0]: [int(n) for n in w[2:].split(",")] for w in words if w[1:2] == "="}
     models, names = [w for w in words if w in MODELS] or MODELS, [w for w in words if w in TORCH] or TORCH
     print(f"median ms of {ROUNDS} turns of {STEPS} steps each, taken in turns; {os.cpu_count()} cores")
-    print(f"{'model':6}{'schedule':18}{'ranks':>5}{'m':>4}{'torch':>10}{'ours':>10}{'ratio':>8}   gradients differ by")
+    print(f"{'model':6}{'schedule':18}{'ranks':>5}{'m':>4}{'torch':>10}{'ours':>10}{'ratio':>8}{'CPU':>9}{'CPU':>7}   gradients")
     for model in models:
         ratios = []
         for name, ranks, m in itertools.product(names, numbers.get("p", [2, 4]), numbers.get("m", [8])):
-            theirs, ours, error = cell(model, name, ranks, m)
+            (theirs, ours), (their_cpu, our_cpu), error = cell(model, name, ranks, m)
             ratios.append(theirs / ours)
-            print(f"{model:6}{name:18}{ranks:5}{m:4}{theirs:10.2f}{ours:10.2f}{ratios[-1]:8.2f}   {error:.0e}", flush=True)
+            print(
+                f"{model:6}{name:18}{ranks:5}{m:4}{theirs:10.2f}{ours:10.2f}{ratios[-1]:8.2f}"
+                f"{their_cpu:9.3f}{our_cpu:7.3f}   {error:.0e}", flush=True,
+            )  # fmt: skip
         mean = math.exp(statistics.mean(map(math.log, ratios)))
         print(f"{model:6}geometric mean {mean:.2f} (bar {BARS[model]}), least {min(ratios):.2f} (bar 0.97)", flush=True)
     shutdown()
