@@ -5,7 +5,7 @@
 
 The host queues and goes on; what waits is the stream, for the event that the sender recorded behind its result. Ranks may
 share a GPU (then nothing is copied) or have their own: the code is the same. Ranks may be processes too: with a GPU each they
-send by NCCL (distributed.py), and on one GPU, which NCCL refuses, through the host's memory.
+send by NCCL (network.py), and on one GPU, which NCCL refuses, through the host's memory.
 """
 
 from contextlib import contextmanager

@@ -199,6 +199,12 @@ def test_processes_that_do_not_agree(tmp_path):
             assert answer["failed"] == "UsageError" and text in answer["text"]
 
 
+def test_a_group_without_gloo(tmp_path):
+    joined = "torch.distributed.init_process_group('cuda:gloo')"
+    (answer,) = torchrun(tmp_path, 1, before=joined)
+    assert answer["failed"] == "UsageError" and "backend='cpu:gloo,cuda:nccl'" in answer["text"]
+
+
 def test_torchrun_is_asked_for_where_there_is_none():
     with pytest.raises(errors.UsageError, match="needs a process per rank that torchrun has started"):
         expected(schedule="1f1b", ranks=2, microbatches=2, workers="torchrun")
