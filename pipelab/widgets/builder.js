@@ -16,8 +16,20 @@ export function kindOf(action) {
 export function scoreRows({ makespan, peak, par, par_peak: parPeak, bound, par_name: name }, complete) {
   const verdict = (value, other) => (!complete ? "" : value <= other * (1 + 1e-9) ? "as good or better" : "worse");
   return [
-    { label: "makespan", value: short(makespan), par: `${name} ${short(par)}`, bound: short(bound), verdict: verdict(makespan, par) },
-    { label: "peak memory", value: short(peak), par: `${name} ${short(parPeak)}`, bound: "", verdict: verdict(peak, parPeak) },
+    {
+      label: "makespan",
+      value: short(makespan),
+      par: `${name} ${short(par)}`,
+      bound: short(bound),
+      verdict: verdict(makespan, par),
+    },
+    {
+      label: "peak memory",
+      value: short(peak),
+      par: `${name} ${short(parPeak)}`,
+      bound: "",
+      verdict: verdict(peak, parPeak),
+    },
   ];
 }
 
@@ -37,14 +49,26 @@ function grid(model, send) {
   let dragged = null;
 
   const cell = (action, rank, column, legal) => {
-    const slot = control("button", { class: `pl-cell ${kindOf(action)}${legal ? " pl-legal" : ""}`, type: "button", draggable: true, ariaLabel: legal ? `place ${action} on rank ${rank}` : `${action}, rank ${rank}, step ${column}` }, action);
+    const slot = control(
+      "button",
+      {
+        class: `pl-cell ${kindOf(action)}${legal ? " pl-legal" : ""}`,
+        type: "button",
+        draggable: true,
+        ariaLabel: legal ? `place ${action} on rank ${rank}` : `${action}, rank ${rank}, step ${column}`,
+      },
+      action,
+    );
     slot.addEventListener("click", () => legal && act({ action: "place", text: action }, rank, column + 1));
     slot.addEventListener("dragstart", (event) => {
       dragged = { action, rank, column, legal };
       event.dataTransfer.setData("text/plain", action);
     });
     slot.addEventListener("dragover", (event) => event.preventDefault());
-    slot.addEventListener("drop", (event) => (event.preventDefault(), event.stopPropagation(), drop(rank, legal ? Infinity : column)));
+    slot.addEventListener(
+      "drop",
+      (event) => (event.preventDefault(), event.stopPropagation(), drop(rank, legal ? Infinity : column)),
+    );
     slot.addEventListener("keydown", (event) => key(event, { action, rank, column, legal }));
     return slot;
   };
@@ -57,7 +81,12 @@ function grid(model, send) {
   const drop = (rank, column) => {
     if (!dragged) return;
     if (dragged.legal || dragged.rank !== rank) send({ action: "place", text: dragged.action, rank });
-    else act({ action: "move", rank, step: dragged.column, to: Math.min(column, model.get("grid").rows[rank].length - 1) }, rank, column);
+    else
+      act(
+        { action: "move", rank, step: dragged.column, to: Math.min(column, model.get("grid").rows[rank].length - 1) },
+        rank,
+        column,
+      );
     dragged = null;
   };
 
@@ -82,14 +111,23 @@ function grid(model, send) {
   const show = () => {
     const { rows, legal, hint } = model.get("grid");
     const lines = rows.map((row, rank) => {
-      const cells = [...row.map((action, i) => cell(action, rank, i, false)), ...legal[rank].map((action, i) => cell(action, rank, row.length + i, true))];
-      const line = element("div", { class: "pl-grid-row", role: "row" }, element("span", { class: "pl-grid-name" }, `rank ${rank}`), ...cells);
+      const cells = [
+        ...row.map((action, i) => cell(action, rank, i, false)),
+        ...legal[rank].map((action, i) => cell(action, rank, row.length + i, true)),
+      ];
+      const line = element(
+        "div",
+        { class: "pl-grid-row", role: "row" },
+        element("span", { class: "pl-grid-name" }, `rank ${rank}`),
+        ...cells,
+      );
       line.addEventListener("dragover", (event) => event.preventDefault());
       line.addEventListener("drop", (event) => (event.preventDefault(), drop(rank, Infinity)));
       return line;
     });
     node.replaceChildren(...lines);
-    for (const slot of node.querySelectorAll(".pl-legal")) slot.classList.toggle("pl-hinted", slot.textContent === hint);
+    for (const slot of node.querySelectorAll(".pl-legal"))
+      slot.classList.toggle("pl-hinted", slot.textContent === hint);
     if (!focus) return;
     const cells = node.children[focus[0]].querySelectorAll(".pl-cell");
     (cells[Math.min(focus[1], cells.length - 1)] ?? node.querySelector(".pl-legal"))?.focus();
@@ -101,24 +139,53 @@ function grid(model, send) {
 /** Import and export: the schedule as CSV in a text box. */
 function exchange(model, send) {
   const text = control("textarea", { class: "pl-csv", rows: 5, ariaLabel: "the schedule as CSV", spellcheck: false });
-  const read = control("button", { class: "pl-button pl-small", type: "button", onclick: () => send({ action: "load", csv: text.value }) }, "Read this CSV");
+  const read = control(
+    "button",
+    { class: "pl-button pl-small", type: "button", onclick: () => send({ action: "load", csv: text.value }) },
+    "Read this CSV",
+  );
   const save = control("button", { class: "pl-button pl-small", type: "button" }, "Save as file");
   save.addEventListener("click", () => {
     const address = URL.createObjectURL(new Blob([model.get("grid").csv], { type: "text/csv" }));
     element("a", { href: address, download: "schedule.csv" }).click();
     URL.revokeObjectURL(address);
   });
-  const node = element("details", { class: "pl-more" }, control("summary", {}, "CSV: read and save"), text, element("div", { class: "pl-bar" }, read, save));
+  const node = element(
+    "details",
+    { class: "pl-more" },
+    control("summary", {}, "CSV: read and save"),
+    text,
+    element("div", { class: "pl-bar" }, read, save),
+  );
   return { node, show: () => (text.value = model.get("grid").csv) };
 }
 
 function scoreTable({ score, complete, left, name }) {
   const rows = scoreRows(score, complete).map(({ label, value, par, bound, verdict }) =>
-    element("tr", {}, element("th", { scope: "row" }, label), element("td", {}, value), element("td", {}, par), element("td", {}, bound), element("td", { class: verdict === "worse" ? "pl-worse" : "pl-better" }, verdict)),
+    element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, label),
+      element("td", {}, value),
+      element("td", {}, par),
+      element("td", {}, bound),
+      element("td", { class: verdict === "worse" ? "pl-worse" : "pl-better" }, verdict),
+    ),
   );
-  const head = element("tr", {}, ...["", "yours", "par", "lower bound", ""].map((text) => element("th", { scope: "col" }, text)));
-  const state = complete ? `Complete: ${name || "a schedule that can run"}.` : `${number(left, "count")} actions to place.`;
-  return element("div", {}, element("table", { class: "pl-numbers" }, element("thead", {}, head), element("tbody", {}, ...rows)), element("p", { class: "pl-name", role: "status" }, state));
+  const head = element(
+    "tr",
+    {},
+    ...["", "yours", "par", "lower bound", ""].map((text) => element("th", { scope: "col" }, text)),
+  );
+  const state = complete
+    ? `Complete: ${name || "a schedule that can run"}.`
+    : `${number(left, "count")} actions to place.`;
+  return element(
+    "div",
+    {},
+    element("table", { class: "pl-numbers" }, element("thead", {}, head), element("tbody", {}, ...rows)),
+    element("p", { class: "pl-name", role: "status" }, state),
+  );
 }
 
 export function renderBuilder({ model, el }) {
@@ -127,11 +194,21 @@ export function renderBuilder({ model, el }) {
   const run = training(model);
   const board = grid(model, send);
   const csv = exchange(model, send);
-  const button = (action, label) => control("button", { class: "pl-button", type: "button", onclick: () => send({ action }) }, label);
-  const [undo, redo, hint, clear] = [button("undo", "Undo"), button("redo", "Redo"), button("hint", "Hint"), button("clear", "Clear")];
+  const button = (action, label) =>
+    control("button", { class: "pl-button", type: "button", onclick: () => send({ action }) }, label);
+  const [undo, redo, hint, clear] = [
+    button("undo", "Undo"),
+    button("redo", "Redo"),
+    button("hint", "Hint"),
+    button("clear", "Clear"),
+  ];
   const message = element("pre", { class: "pl-refusal", role: "alert" });
   const score = element("div", { class: "pl-panel" });
-  const any = control("input", { class: "pl-text pl-any", placeholder: "or type an action: 1F0", ariaLabel: "an action to place" });
+  const any = control("input", {
+    class: "pl-text pl-any",
+    placeholder: "or type an action: 1F0",
+    ariaLabel: "an action to place",
+  });
   any.addEventListener("keydown", (event) => {
     event.stopPropagation();
     if (event.key === "Enter" && any.value) send({ action: "place", text: any.value.trim() });
@@ -149,18 +226,40 @@ export function renderBuilder({ model, el }) {
     for (const node of run.nodes) node.classList.toggle("pl-waiting", !now.complete);
     if (!now.complete) run.nodes[0].disabled = true;
   };
-  const draw = () => viewer.show([model.get("predicted"), model.get("measured")].filter((m) => m.bars?.byteLength).map(unpack));
+  const draw = () =>
+    viewer.show([model.get("predicted"), model.get("measured")].filter((m) => m.bars?.byteLength).map(unpack));
 
   el.classList.add("pipelab", "pl-lab", "pl-builder");
   el.append(
-    element("div", { class: "pl-title" }, "Build by hand", element("span", { class: "pl-caption" }, `dashed: legal now. Click or drag to place; ${KEYS}.`)),
-    board.node, message,
-    element("div", { class: "pl-bar" }, undo, redo, hint, clear, any, element("span", { class: "pl-space" }), ...run.nodes),
+    element(
+      "div",
+      { class: "pl-title" },
+      "Build by hand",
+      element("span", { class: "pl-caption" }, `dashed: legal now. Click or drag to place; ${KEYS}.`),
+    ),
+    board.node,
+    message,
+    element(
+      "div",
+      { class: "pl-bar" },
+      undo,
+      redo,
+      hint,
+      clear,
+      any,
+      element("span", { class: "pl-space" }),
+      ...run.nodes,
+    ),
     run.message,
     element("div", { class: "pl-results" }, score, run.panel),
-    viewer.picture.node, viewer.readout, csv.node,
+    viewer.picture.node,
+    viewer.readout,
+    csv.node,
   );
-  const watches = [{ "change:progress": run.watch["change:progress"], "change:paced": run.watch["change:paced"] }, { "change:grid": show, "change:progress": show, "change:predicted": draw, "change:measured": draw }];
+  const watches = [
+    { "change:progress": run.watch["change:progress"], "change:paced": run.watch["change:paced"] },
+    { "change:grid": show, "change:progress": show, "change:predicted": draw, "change:measured": draw },
+  ];
   for (const watch of watches) for (const [event, act] of Object.entries(watch)) model.on(event, act);
   show();
   draw();

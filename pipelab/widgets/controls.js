@@ -11,16 +11,52 @@ const FIRST = [
   { trait: "latency", label: "latency", title: "time that data needs from one rank to the next" },
 ];
 const MORE = [
-  { trait: "stages_per_rank", label: "stages per rank", title: "consecutive parts of the model on each rank; many schedules have a fixed number" },
-  { trait: "input_grad", label: "input gradient", title: "the part I of a backward: the gradient that goes on to the stage before" },
-  { trait: "weight_grad", label: "weight gradient", title: "the part W of a backward: the gradient of the stage's own weights, which can wait" },
-  { trait: "memory_limit", label: "memory limit", title: "activations of one micro-batch through all layers of a rank that it may hold: a line in the memory strips, and the limit of the schedule Auto; 0 is none" },
-  { trait: "width", label: "model width", title: "size of the vectors between layers in a real run; also the unit of memory in bytes" },
+  {
+    trait: "stages_per_rank",
+    label: "stages per rank",
+    title: "consecutive parts of the model on each rank; many schedules have a fixed number",
+  },
+  {
+    trait: "input_grad",
+    label: "input gradient",
+    title: "the part I of a backward: the gradient that goes on to the stage before",
+  },
+  {
+    trait: "weight_grad",
+    label: "weight gradient",
+    title: "the part W of a backward: the gradient of the stage's own weights, which can wait",
+  },
+  {
+    trait: "memory_limit",
+    label: "memory limit",
+    title:
+      "activations of one micro-batch through all layers of a rank that it may hold: a line in the memory strips, and the limit of the schedule Auto; 0 is none",
+  },
+  {
+    trait: "width",
+    label: "model width",
+    title: "size of the vectors between layers in a real run; also the unit of memory in bytes",
+  },
 ];
 const MENUS = [
-  { trait: "recompute", label: "recompute", title: "run forwards again instead of keeping their activations", options: { none: "no", "in-backward": "in the backward", early: "early, before the gradient" } },
-  { trait: "memory", label: "memory strips", title: "what the strips count", options: { activations: "activations", bytes: "bytes, all parts" } },
-  { trait: "model", label: "model", title: "what a real run trains", options: { auto: "MLP paced, GPT raw", mlp: "MLP", gpt: "GPT" } },
+  {
+    trait: "recompute",
+    label: "recompute",
+    title: "run forwards again instead of keeping their activations",
+    options: { none: "no", "in-backward": "in the backward", early: "early, before the gradient" },
+  },
+  {
+    trait: "memory",
+    label: "memory strips",
+    title: "what the strips count",
+    options: { activations: "activations", bytes: "bytes, all parts" },
+  },
+  {
+    trait: "model",
+    label: "model",
+    title: "what a real run trains",
+    options: { auto: "MLP paced, GPT raw", mlp: "MLP", gpt: "GPT" },
+  },
 ];
 
 /** The backward is no trait: it is I + W, and moving it moves both in proportion. */
@@ -47,7 +83,12 @@ const stagesPerRank = {
 };
 
 function plain(trait) {
-  return { value: (model) => model.get(trait), limits: (limits) => limits[trait], changes: (_, value) => ({ [trait]: value }), watch: [trait] };
+  return {
+    value: (model) => model.get(trait),
+    limits: (limits) => limits[trait],
+    changes: (_, value) => ({ [trait]: value }),
+    watch: [trait],
+  };
 }
 
 function entryOf(model) {
@@ -83,7 +124,10 @@ function menu(model, { trait, label, title, options }) {
   const follow = () => (select.value = model.get(trait));
   select.addEventListener("change", () => write(model, { [trait]: select.value }));
   follow();
-  return { node: element("label", { class: "pl-slider" }, element("span", {}, label), select), watch: { [`change:${trait}`]: follow } };
+  return {
+    node: element("label", { class: "pl-slider" }, element("span", {}, label), select),
+    watch: { [`change:${trait}`]: follow },
+  };
 }
 
 function scheduleMenu(model) {
@@ -127,7 +171,11 @@ export function problemBox(model) {
     text.textContent = model.get("problem");
     buttons.replaceChildren(
       ...offers.map(({ label, changes }) =>
-        control("button", { class: "pl-button", type: "button", onclick: () => model.send({ action: "apply", ...changes }) }, `Use ${label}`),
+        control(
+          "button",
+          { class: "pl-button", type: "button", onclick: () => model.send({ action: "apply", ...changes }) },
+          `Use ${label}`,
+        ),
       ),
     );
   };
@@ -139,13 +187,22 @@ export function problemBox(model) {
 export function controls(model) {
   const schedule = scheduleMenu(model);
   const first = FIRST.map((description) => slider(model, description));
-  const more = [...MORE.map((description) => slider(model, description)), ...MENUS.map((description) => menu(model, description))];
+  const more = [
+    ...MORE.map((description) => slider(model, description)),
+    ...MENUS.map((description) => menu(model, description)),
+  ];
   const costs = stageCosts(model);
   const grid = element("div", { class: "pl-controls" }, ...more.map(({ node }) => node));
   return {
     nodes: [schedule, ...first].map(({ node }) => node),
     about: element("div", { class: "pl-about" }, schedule.summary, presetMenu(model)),
-    more: element("details", { class: "pl-more" }, control("summary", {}, "More controls: stages, split backward, recomputation, memory, model"), grid, costs.node),
+    more: element(
+      "details",
+      { class: "pl-more" },
+      control("summary", {}, "More controls: stages, split backward, recomputation, memory, model"),
+      grid,
+      costs.node,
+    ),
     watch: [schedule, ...first, ...more, costs].map(({ watch }) => watch),
   };
 }

@@ -44,13 +44,21 @@ export function formulaBox() {
     const chip = ({ text, symbol }) => {
       if (symbol === undefined) return text;
       const look = looks[KINDS[symbol]];
-      return element("span", { class: "pl-symbol", style: look ? `border-color: ${look.colour}; background: ${look.colour}33` : "" }, symbol);
+      return element(
+        "span",
+        { class: "pl-symbol", style: look ? `border-color: ${look.colour}; background: ${look.colour}33` : "" },
+        symbol,
+      );
     };
     const said = formula.exact ? "" : ` Here only an approximation: it holds for ${formula.condition}.`;
     node.replaceChildren(
       element("div", {}, element("b", {}, `${formula.quantity} = `), ...pieces(formula.text).map(chip)),
       element("div", {}, "= ", filled(formula.text, formula.symbols), ` = ${time(formula.value, unit)}`),
-      element("div", { class: "pl-caption" }, `predicted ${formula.quantity}: ${time(formula.found, unit)}.${said} ${formula.source}`),
+      element(
+        "div",
+        { class: "pl-caption" },
+        `predicted ${formula.quantity}: ${time(formula.found, unit)}.${said} ${formula.source}`,
+      ),
     );
   };
   return { node, show };

@@ -2,7 +2,12 @@
 import { control, element } from "../plots/frontend/dom.js";
 import { percent, time } from "../plots/frontend/format.js";
 
-const HATCHING = { "/": "repeating-linear-gradient(135deg, #0006 0 1px, #0000 1px 5px)", "|": "repeating-linear-gradient(90deg, #0006 0 1px, #0000 1px 5px)", x: "repeating-linear-gradient(135deg, #0006 0 1px, #0000 1px 5px), repeating-linear-gradient(45deg, #0006 0 1px, #0000 1px 5px)", ".": "radial-gradient(#0007 1px, #0000 1.4px) 0 0 / 5px 5px" };
+const HATCHING = {
+  "/": "repeating-linear-gradient(135deg, #0006 0 1px, #0000 1px 5px)",
+  "|": "repeating-linear-gradient(90deg, #0006 0 1px, #0000 1px 5px)",
+  x: "repeating-linear-gradient(135deg, #0006 0 1px, #0000 1px 5px), repeating-linear-gradient(45deg, #0006 0 1px, #0000 1px 5px)",
+  ".": "radial-gradient(#0007 1px, #0000 1.4px) 0 0 / 5px 5px",
+};
 
 /** How a cause is filled, as CSS: its pattern over its colour. */
 export function background({ colour, dark: darker, pattern }, dark) {
@@ -14,7 +19,9 @@ export function background({ colour, dark: darker, pattern }, dark) {
 export function shares({ looks, totals, makespan }) {
   const ranks = Object.values(totals)[0].length;
   return Array.from({ length: ranks }, (_, rank) =>
-    looks.map((look) => ({ look, value: totals[look.cause][rank], share: totals[look.cause][rank] / (makespan || 1) })).filter(({ value }) => value > 0),
+    looks
+      .map((look) => ({ look, value: totals[look.cause][rank], share: totals[look.cause][rank] / (makespan || 1) }))
+      .filter(({ value }) => value > 0),
   );
 }
 
@@ -28,15 +35,44 @@ export function breakdown() {
     const used = causes.looks.filter((look) => rows.some((row) => row.some((part) => part.look === look)));
     const bars = rows.map((row, rank) => {
       const idle = row.reduce((sum, { value }) => sum + value, 0);
-      const parts = row.map(({ look, value, share }) => element("span", { style: `width: ${100 * share}%; background: ${background(look, dark)}`, title: `${look.title}: ${time(value, unit)}` }));
+      const parts = row.map(({ look, value, share }) =>
+        element("span", {
+          style: `width: ${100 * share}%; background: ${background(look, dark)}`,
+          title: `${look.title}: ${time(value, unit)}`,
+        }),
+      );
       const told = row.map(({ look, value }) => `${look.title} ${time(value, unit)}`).join(", ");
-      const bar = element("div", { class: "pl-breakdown-bar", role: "img", ariaLabel: `rank ${rank} idle: ${told || "never"}` }, ...parts);
-      return element("div", { class: "pl-breakdown-row" }, element("span", {}, `rank ${rank}`), bar, element("span", { class: "pl-value" }, time(idle, unit)), element("span", { class: "pl-caption" }, percent(idle / (causes.makespan || 1))));
+      const bar = element(
+        "div",
+        { class: "pl-breakdown-bar", role: "img", ariaLabel: `rank ${rank} idle: ${told || "never"}` },
+        ...parts,
+      );
+      return element(
+        "div",
+        { class: "pl-breakdown-row" },
+        element("span", {}, `rank ${rank}`),
+        bar,
+        element("span", { class: "pl-value" }, time(idle, unit)),
+        element("span", { class: "pl-caption" }, percent(idle / (causes.makespan || 1))),
+      );
     });
-    const keys = used.map((look) => element("span", { class: "pl-key", title: look.meaning }, element("span", { class: "pl-swatch", style: `background: ${background(look, dark)}` }), look.title));
+    const keys = used.map((look) =>
+      element(
+        "span",
+        { class: "pl-key", title: look.meaning },
+        element("span", { class: "pl-swatch", style: `background: ${background(look, dark)}` }),
+        look.title,
+      ),
+    );
     node.replaceChildren(
-      element("div", { class: "pl-title" }, `Idle time by cause, ${causes.source}`, element("span", { class: "pl-caption" }, "length: share of the makespan; the gaps above have the same colours")),
-      element("div", { class: "pl-legend" }, ...keys), ...bars,
+      element(
+        "div",
+        { class: "pl-title" },
+        `Idle time by cause, ${causes.source}`,
+        element("span", { class: "pl-caption" }, "length: share of the makespan; the gaps above have the same colours"),
+      ),
+      element("div", { class: "pl-legend" }, ...keys),
+      ...bars,
     );
   };
   return { node, show };
@@ -48,12 +84,24 @@ export function explanationBox(close) {
   const show = (about, unit) => {
     node.hidden = !about.cause;
     if (node.hidden) return;
-    const away = control("button", { class: "pl-button pl-small", type: "button", ariaLabel: "close the explanation", onclick: close }, "×");
+    const away = control(
+      "button",
+      { class: "pl-button pl-small", type: "button", ariaLabel: "close the explanation", onclick: close },
+      "×",
+    );
     const where = `rank ${about.rank}, ${time(about.start, unit)} to ${time(about.end, unit)} (${time(about.end - about.start, unit)}), ${about.source}`;
     const line = (label, text) => element("p", {}, element("b", {}, label), ` ${text}`);
     node.replaceChildren(
-      element("div", { class: "pl-title" }, `Idle: ${about.title}`, element("span", { class: "pl-caption" }, where), away),
-      line("Why", `${about.why} ${about.ended}`), line("Could it be used?", about.choice), line("What would help", about.remedy),
+      element(
+        "div",
+        { class: "pl-title" },
+        `Idle: ${about.title}`,
+        element("span", { class: "pl-caption" }, where),
+        away,
+      ),
+      line("Why", `${about.why} ${about.ended}`),
+      line("Could it be used?", about.choice),
+      line("What would help", about.remedy),
     );
   };
   return { node, show };

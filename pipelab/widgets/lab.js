@@ -30,7 +30,11 @@ function toggle(model, [panel, label, title]) {
 /** The schedule in a grid to edit by hand: a widget of its own, shown where the lab ends. */
 function editing(model) {
   const title = "edit this schedule by hand: a grid of actions below, where every move is checked";
-  const button = control("button", { class: "pl-button", type: "button", title, onclick: () => model.send({ action: "edit" }) }, "Edit by hand");
+  const button = control(
+    "button",
+    { class: "pl-button", type: "button", title, onclick: () => model.send({ action: "edit" }) },
+    "Edit by hand",
+  );
   const notice = element("p", { role: "alert", hidden: true });
   const place = element("div", {});
   const node = element("div", { class: "pl-editor" }, notice, place);
@@ -80,9 +84,17 @@ function render({ model, el }) {
     const current = timelines[0];
     unit = current?.unit ?? "";
     const others = pins.pinned(current);
-    const end = Math.max(0, ...timelines.map((t) => t.end), ...others.filter((pin) => pin.unit === unit).map((pin) => pin.end));
+    const end = Math.max(
+      0,
+      ...timelines.map((t) => t.end),
+      ...others.filter((pin) => pin.unit === unit).map((pin) => pin.end),
+    );
     const [causes, path, gap] = ["causes", "path", "explanation"].map((name) => model.get(name));
-    viewer.picture.marks = { causes: causes.totals ? causes : null, path: path.steps ? path : null, gap: gap.cause ? gap : null };
+    viewer.picture.marks = {
+      causes: causes.totals ? causes : null,
+      path: path.steps ? path : null,
+      gap: gap.cause ? gap : null,
+    };
     viewer.show(timelines, end);
     foot.hidden = results.hidden = !current;
     pins.show(current, others, end);
@@ -106,18 +118,42 @@ function render({ model, el }) {
   el.classList.add("pipelab", "pl-lab");
   el.append(
     element("div", { class: "pl-controls" }, ...settings.nodes),
-    settings.about, settings.more,
-    element("div", { class: "pl-bar" }, ...run.nodes, element("span", { class: "pl-space" }), ...toggles.map(({ node }) => node), pins.button, editor.button, element("span", { class: "pl-play-bar" }, ...viewer.buttons.nodes)),
-    run.message, problem.node, viewer.picture.node,
+    settings.about,
+    settings.more,
+    element(
+      "div",
+      { class: "pl-bar" },
+      ...run.nodes,
+      element("span", { class: "pl-space" }),
+      ...toggles.map(({ node }) => node),
+      pins.button,
+      editor.button,
+      element("span", { class: "pl-play-bar" }, ...viewer.buttons.nodes),
+    ),
+    run.message,
+    problem.node,
+    viewer.picture.node,
     foot,
-    explanation.node, idle.node,
+    explanation.node,
+    idle.node,
     results,
-    pins.node, editor.node, files.node, viewer.table.node,
+    pins.node,
+    editor.node,
+    files.node,
+    viewer.table.node,
   );
 
-  const redraw = Object.fromEntries(["predicted", "measured", "causes", "path", "pins"].map((name) => [`change:${name}`, showSoon]));
+  const redraw = Object.fromEntries(
+    ["predicted", "measured", "causes", "path", "pins"].map((name) => [`change:${name}`, showSoon]),
+  );
   const watches = [
-    ...settings.watch, run.watch, problem.watch, files.watch, editor.watch, ...toggles.map(({ watch }) => watch), redraw,
+    ...settings.watch,
+    run.watch,
+    problem.watch,
+    files.watch,
+    editor.watch,
+    ...toggles.map(({ watch }) => watch),
+    redraw,
     { "change:explanation": () => explain(model.get("explanation")) },
   ];
   for (const watch of watches) for (const [event, act] of Object.entries(watch)) model.on(event, act);

@@ -27,16 +27,34 @@ function png(picture, name) {
 
 /** {node, watch}: a closed `details` with buttons. Python answers a request with a custom message {file, text}. */
 export function output(model, viewer) {
-  const button = (label, title, act) => control("button", { class: "pl-button pl-small", type: "button", title, onclick: act }, label);
-  const image = button("PNG", "the picture as it is now", () => viewer.picture.colours && png(viewer.picture, `${model.get("schedule")}.png`));
-  const files = FORMATS.map(([format, label, title]) => button(label, title, () => model.send({ action: "export", format })));
+  const button = (label, title, act) =>
+    control("button", { class: "pl-button pl-small", type: "button", title, onclick: act }, label);
+  const image = button(
+    "PNG",
+    "the picture as it is now",
+    () => viewer.picture.colours && png(viewer.picture, `${model.get("schedule")}.png`),
+  );
+  const files = FORMATS.map(([format, label, title]) =>
+    button(label, title, () => model.send({ action: "export", format })),
+  );
   const text = control("input", { class: "pl-text", readOnly: true, ariaLabel: "this configuration as text" });
-  const copy = button("Copy", "pipelab.lab(\"…\") with this text restores the configuration", async () => {
+  const copy = button("Copy", 'pipelab.lab("…") with this text restores the configuration', async () => {
     text.select();
     await navigator.clipboard?.writeText(text.value);
   });
-  const hint = element("span", { class: "pl-caption" }, "in Python: lab.figure() for plotly, lab.save(\"file.svg\"), lab.sweep(\"microbatches\")");
-  const node = element("details", { class: "pl-more" }, control("summary", {}, "Save and share"), element("div", { class: "pl-bar" }, image, ...files), element("div", { class: "pl-bar" }, text, copy), hint);
+  const hint = element(
+    "span",
+    { class: "pl-caption" },
+    'in Python: lab.figure() for plotly, lab.save("file.svg"), lab.sweep("microbatches")',
+  );
+  const node = element(
+    "details",
+    { class: "pl-more" },
+    control("summary", {}, "Save and share"),
+    element("div", { class: "pl-bar" }, image, ...files),
+    element("div", { class: "pl-bar" }, text, copy),
+    hint,
+  );
   const follow = () => (text.value = `pipelab.lab("${model.get("predicted").text ?? ""}")`);
   const received = ({ file, text: content, type }) => file && save(file, new Blob([content], { type }));
   follow();

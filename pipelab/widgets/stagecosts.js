@@ -14,7 +14,13 @@ export function changed(costs, stages, stage, value) {
 export function stageCosts(model) {
   const bars = element("div", { class: "pl-stages" });
   const equal = control("button", { class: "pl-button pl-small", type: "button" }, "equal stages");
-  const node = element("div", { class: "pl-stage-costs" }, element("span", { class: "pl-caption" }, "cost of each stage: drag a bar, or use ↑ ↓"), bars, equal);
+  const node = element(
+    "div",
+    { class: "pl-stage-costs" },
+    element("span", { class: "pl-caption" }, "cost of each stage: drag a bar, or use ↑ ↓"),
+    bars,
+    equal,
+  );
   const write = (costs) => {
     model.set("stage_costs", costs);
     model.save_changes();
@@ -24,7 +30,19 @@ export function stageCosts(model) {
   const bar = (stage) => {
     const fill = element("span", { class: "pl-stage-fill" });
     const label = element("span", { class: "pl-stage-label" });
-    const slot = control("div", { class: "pl-stage", tabIndex: 0, role: "slider", ariaLabel: `cost of stage ${stage}`, ariaValueMin: String(LEAST), ariaValueMax: String(MOST) }, fill, label);
+    const slot = control(
+      "div",
+      {
+        class: "pl-stage",
+        tabIndex: 0,
+        role: "slider",
+        ariaLabel: `cost of stage ${stage}`,
+        ariaValueMin: String(LEAST),
+        ariaValueMax: String(MOST),
+      },
+      fill,
+      label,
+    );
     const now = () => model.get("stage_costs")[stage] ?? 1;
     const set = (value) => write(changed(model.get("stage_costs"), bars.children.length, stage, value));
     const drag = (event) => {

@@ -9,13 +9,20 @@ export function lossPoints(losses, steps, width, height) {
   const top = Math.max(...losses);
   const bottom = Math.min(0.9 * top, ...losses);
   const x = (i) => (width * i) / Math.max(1, steps - 1);
-  return losses.map((loss, i) => `${x(i).toFixed(1)},${(height * ((top - loss) / (top - bottom || 1))).toFixed(1)}`).join(" ");
+  return losses
+    .map((loss, i) => `${x(i).toFixed(1)},${(height * ((top - loss) / (top - bottom || 1))).toFixed(1)}`)
+    .join(" ");
 }
 
 function lossCurve({ losses, steps }) {
   const [width, height] = [220, 56];
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  for (const [name, value] of Object.entries({ viewBox: `-3 -4 ${width + 6} ${height + 8}`, class: "pl-loss", role: "img" })) svg.setAttribute(name, value);
+  for (const [name, value] of Object.entries({
+    viewBox: `-3 -4 ${width + 6} ${height + 8}`,
+    class: "pl-loss",
+    role: "img",
+  }))
+    svg.setAttribute(name, value);
   svg.setAttribute("aria-label", `loss from ${short(losses[0])} to ${short(losses.at(-1))} in ${losses.length} steps`);
   const points = lossPoints(losses, steps, width, height);
   const [x, y] = points.split(" ").at(-1).split(",");
@@ -29,30 +36,55 @@ export function badge({ gradient_error: error, gradient_note: note }) {
   if (error === null) return { text: note, good: false };
   const good = error <= 1e-5;
   const distance = error === 0 ? "0" : error.toExponential(1);
-  return { text: `gradients ${good ? "match" : "differ from"} the unsplit model: ${distance}${note ? ` (${note})` : ""}`, good };
+  return {
+    text: `gradients ${good ? "match" : "differ from"} the unsplit model: ${distance}${note ? ` (${note})` : ""}`,
+    good,
+  };
 }
 
 /** The gap between measured and predicted makespan on every rank, by what it is made of: rows of text, a heading first. */
 export function gapRows(gap) {
   const parts = ["compute", "transfer", "waiting", "overhead", "total"];
   const signed = (value) => (Math.abs(value) < 0.05 ? "0" : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(1)}`);
-  return [["rank", ...parts], ...gap.total.map((_, rank) => [String(rank), ...parts.map((part) => signed(gap[part][rank]))])];
+  return [
+    ["rank", ...parts],
+    ...gap.total.map((_, rank) => [String(rank), ...parts.map((part) => signed(gap[part][rank]))]),
+  ];
 }
 
-const GAP = "compute: actions took longer than assumed; transfer: data under way; waiting: for others, and before and after all work; overhead: starting actions, handing results over, the machine. The parts sum to the total.";
+const GAP =
+  "compute: actions took longer than assumed; transfer: data under way; waiting: for others, and before and after all work; overhead: starting actions, handing results over, the machine. The parts sum to the total.";
 
 function gapTable(gap) {
   const [head, ...rows] = gapRows(gap);
   const cells = (tag, texts) => element("tr", {}, ...texts.map((text) => element(tag, {}, text)));
-  const table = element("table", { class: "pl-numbers" }, element("thead", {}, cells("th", head)), element("tbody", {}, ...rows.map((row) => cells("td", row))));
-  return element("div", { class: "pl-gap", title: GAP }, element("div", { class: "pl-title" }, "Measured − predicted, ms", element("span", { class: "pl-caption" }, "by rank, in parts that sum")), table);
+  const table = element(
+    "table",
+    { class: "pl-numbers" },
+    element("thead", {}, cells("th", head)),
+    element("tbody", {}, ...rows.map((row) => cells("td", row))),
+  );
+  return element(
+    "div",
+    { class: "pl-gap", title: GAP },
+    element(
+      "div",
+      { class: "pl-title" },
+      "Measured − predicted, ms",
+      element("span", { class: "pl-caption" }, "by rank, in parts that sum"),
+    ),
+    table,
+  );
 }
 
 /** {nodes: Run, Stop and the pace; message: how it goes; panel: loss and gradients; watch: the model's events}. */
 export function training(model) {
   const run = control("button", { class: "pl-button pl-primary", type: "button" }, "Run for real");
   const stop = control("button", { class: "pl-button", type: "button" }, "■ Stop");
-  for (const [button, action] of [[run, "run"], [stop, "stop"]]) {
+  for (const [button, action] of [
+    [run, "run"],
+    [stop, "stop"],
+  ]) {
     button.addEventListener("click", () => {
       button.disabled = true; // until Python answers with its progress
       model.send({ action });
@@ -63,8 +95,21 @@ export function training(model) {
     model.set("paced", paced.checked);
     model.save_changes();
   });
-  const pace = element("label", { class: "pl-pace", title: "Paced: every action really runs, then waits until its cost is over. Raw: as fast as this machine can; the prediction then uses the measured costs." }, paced, element("span"));
-  const again = control("button", { class: "pl-button", type: "button", title: "the measured costs of every stage become the costs of the lab" }, "Predict again with measured costs");
+  const pace = element(
+    "label",
+    {
+      class: "pl-pace",
+      title:
+        "Paced: every action really runs, then waits until its cost is over. Raw: as fast as this machine can; the prediction then uses the measured costs.",
+    },
+    paced,
+    element("span"),
+  );
+  const again = control(
+    "button",
+    { class: "pl-button", type: "button", title: "the measured costs of every stage become the costs of the lab" },
+    "Predict again with measured costs",
+  );
   again.addEventListener("click", () => model.send({ action: "use_measured_costs" }));
   const message = element("div", { role: "status" });
   const panel = element("div", { class: "pl-panel pl-run" });
@@ -75,15 +120,27 @@ export function training(model) {
     run.disabled = busy;
     stop.disabled = !busy;
     paced.checked = model.get("paced");
-    pace.lastChild.textContent = paced.checked ? `paced: one unit = ${short(model.get("pace_ms"))} ms` : "raw: as fast as it goes";
+    pace.lastChild.textContent = paced.checked
+      ? `paced: one unit = ${short(model.get("pace_ms"))} ms`
+      : "raw: as fast as it goes";
     message.className = `pl-message pl-${progress.state}`;
     if (message.textContent !== progress.message) message.textContent = progress.message;
     const parts = [];
     if (progress.losses?.length) {
-      parts.push(lossCurve(progress), element("div", { class: "pl-caption" }, `loss ${short(progress.losses[0])} → ${short(progress.losses.at(-1))}`));
+      parts.push(
+        lossCurve(progress),
+        element("div", { class: "pl-caption" }, `loss ${short(progress.losses[0])} → ${short(progress.losses.at(-1))}`),
+      );
     }
     const verdict = badge(progress);
-    if (verdict) parts.push(element("div", { class: `pl-badge${verdict.good ? " pl-good" : ""}` }, `${verdict.good ? "✓ " : ""}${verdict.text}`));
+    if (verdict)
+      parts.push(
+        element(
+          "div",
+          { class: `pl-badge${verdict.good ? " pl-good" : ""}` },
+          `${verdict.good ? "✓ " : ""}${verdict.text}`,
+        ),
+      );
     if (progress.gap) parts.push(gapTable(progress.gap), again);
     panel.replaceChildren(...parts);
   };

@@ -76,7 +76,8 @@ export function drawLabels(context, geometry, index, timeline, theme, only = nul
     for (const { bar, x, y, width, height } of boxes) {
       const text = height >= LABEL_HEIGHT && label(timeline, bar, width);
       if (!text) continue;
-      if (pattern) { // hatching behind a number makes it unreadable
+      if (pattern) {
+        // hatching behind a number makes it unreadable
         context.fillStyle = fill;
         context.fillRect(x + width / 2 - text.length * 3.5 - 2, y + 2, text.length * 7 + 4, height - 4);
       }
@@ -101,7 +102,9 @@ export function drawNames(context, geometry, timelines, theme) {
     if (!geometry.narrow) {
       context.textAlign = "right";
       if (timelines.length > 1) {
-        row.lanes.forEach((lane, i) => context.fillText(timelines[i].source, geometry.left - 8, lane.top + lane.height / 2 + 0.5));
+        row.lanes.forEach((lane, i) =>
+          context.fillText(timelines[i].source, geometry.left - 8, lane.top + lane.height / 2 + 0.5),
+        );
       }
       context.fillText("memory", geometry.left - 8, row.strip.top + row.strip.height / 2 + 0.5);
     }
@@ -160,7 +163,8 @@ export function drawJourney(context, geometry, timelines, microbatch, theme) {
   context.fillStyle = theme.paper;
   context.globalAlpha = 0.7;
   for (const row of geometry.rows) {
-    for (const lane of row.lanes) context.fillRect(geometry.left, lane.top, geometry.right - geometry.left, lane.height);
+    for (const lane of row.lanes)
+      context.fillRect(geometry.left, lane.top, geometry.right - geometry.left, lane.height);
   }
   context.globalAlpha = 1;
   timelines.forEach((timeline, index) => {

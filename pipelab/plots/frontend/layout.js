@@ -15,7 +15,9 @@ function sizes(ranks, tall) {
 }
 
 function bare(ranks) {
-  return ranks > 8 ? { single: 15, thin: 9, main: 14, strip: 9, gap: 6 } : { single: 22, thin: 10, main: 19, strip: 15, gap: 10 };
+  return ranks > 8
+    ? { single: 15, thin: 9, main: 14, strip: 9, gap: 6 }
+    : { single: 22, thin: 10, main: 19, strip: 15, gap: 10 };
 }
 
 /**
@@ -44,7 +46,11 @@ export function layout({ width, ranks, timelines, end, tall = false }) {
   }
   const scale = (right - left) / (end > 0 ? end : 1);
   return {
-    width, rows, left, right, narrow,
+    width,
+    rows,
+    left,
+    right,
+    narrow,
     axis: top - size.gap + 4,
     height: top - size.gap + AXIS,
     x: (time) => left + time * scale,

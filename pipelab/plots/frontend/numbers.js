@@ -6,15 +6,29 @@ import { number } from "./format.js";
 export function numberRows(timelines) {
   const definitions = timelines.find((timeline) => timeline.numbers.length)?.numbers ?? [];
   return definitions.map(({ key, label, form, definition }) => {
-    const values = timelines.map((timeline) => number(timeline.numbers.find((n) => n.key === key)?.value, form, timeline.unit, timeline.memory_unit));
+    const values = timelines.map((timeline) =>
+      number(timeline.numbers.find((n) => n.key === key)?.value, form, timeline.unit, timeline.memory_unit),
+    );
     return { label, values, definition };
   });
 }
 
 export function numberTable(timelines) {
-  const head = element("tr", {}, element("th", { scope: "col" }, ""), ...timelines.map((t) => element("th", { scope: "col" }, t.source)), element("th", { scope: "col" }, "definition"));
+  const head = element(
+    "tr",
+    {},
+    element("th", { scope: "col" }, ""),
+    ...timelines.map((t) => element("th", { scope: "col" }, t.source)),
+    element("th", { scope: "col" }, "definition"),
+  );
   const rows = numberRows(timelines).map(({ label, values, definition }) =>
-    element("tr", {}, element("th", { scope: "row" }, label), ...values.map((v) => element("td", {}, v)), element("td", { class: "pl-definition" }, definition)),
+    element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, label),
+      ...values.map((v) => element("td", {}, v)),
+      element("td", { class: "pl-definition" }, definition),
+    ),
   );
   return element("table", { class: "pl-numbers" }, element("thead", {}, head), element("tbody", {}, ...rows));
 }

@@ -46,7 +46,10 @@ export class Picture {
   /** Start watching size and theme; call once the node is in the page. */
   attach() {
     this.resize.observe(this.node);
-    this.theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
+    this.theme.observe(document.body, {
+      attributes: true,
+      attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"],
+    });
   }
 
   detach() {
@@ -91,7 +94,13 @@ export class Picture {
     const { timelines, end } = this;
     this.colours = readTheme(this.node);
     const ranks = Math.max(...timelines.map((t) => t.ranks));
-    const geometry = (this.geometry = layout({ width, ranks, timelines: timelines.length, end, tall: timelines.at(-1).parts.length > 1 }));
+    const geometry = (this.geometry = layout({
+      width,
+      ranks,
+      timelines: timelines.length,
+      end,
+      tall: timelines.at(-1).parts.length > 1,
+    }));
     const context = fit(this.base, width, geometry.height);
     const ratio = this.base.width / width;
     const raster = new Raster(context.createImageData(this.base.width, this.base.height), ratio);
@@ -141,7 +150,9 @@ export class Picture {
   #ask(rank, moment, index) {
     const timeline = this.timelines[index];
     if (rank >= timeline.ranks || running(timeline, rank, moment).length) return;
-    this.base.dispatchEvent(new CustomEvent("pipelab-gap", { bubbles: true, detail: { rank, moment, source: timeline.source } }));
+    this.base.dispatchEvent(
+      new CustomEvent("pipelab-gap", { bubbles: true, detail: { rank, moment, source: timeline.source } }),
+    );
   }
 
   #listen() {
@@ -155,7 +166,8 @@ export class Picture {
       " ": () => this.player.toggle(),
       ArrowDown: () => this.#step(1),
       ArrowUp: () => this.#step(-1),
-      Enter: () => this.#ask(this.rank ?? 0, Math.min(this.player.time, this.end * (1 - 1e-6)), this.timelines.length - 1),
+      Enter: () =>
+        this.#ask(this.rank ?? 0, Math.min(this.player.time, this.end * (1 - 1e-6)), this.timelines.length - 1),
     };
     this.base.addEventListener("keydown", (event) => {
       const act = keys[event.key];
@@ -175,9 +187,11 @@ export class Picture {
       scrub(event);
     });
     this.base.addEventListener("pointerup", ({ offsetX: x, offsetY: y }) => {
-      const found = this.pressed && Math.hypot(x - this.pressed[0], y - this.pressed[1]) < STILL && hit(this.geometry, x, y);
+      const found =
+        this.pressed && Math.hypot(x - this.pressed[0], y - this.pressed[1]) < STILL && hit(this.geometry, x, y);
       this.pressed = null;
-      if (found && found.lane !== null && this.timelines[found.lane]) this.#ask(found.row.rank, this.geometry.time(x), found.lane);
+      if (found && found.lane !== null && this.timelines[found.lane])
+        this.#ask(found.row.rank, this.geometry.time(x), found.lane);
     });
     this.base.addEventListener("pointermove", (event) => {
       if (!this.geometry) return;
@@ -206,9 +220,10 @@ export class Picture {
     this.tip.hidden = !found;
     if (!found) return;
     const { row, lane } = found;
-    this.tip.textContent = lane === null
-      ? aboutMemory(this.timelines, row.rank, moment)
-      : aboutLane(this.timelines[lane], row.rank, moment, this.hover.bar);
+    this.tip.textContent =
+      lane === null
+        ? aboutMemory(this.timelines, row.rank, moment)
+        : aboutLane(this.timelines[lane], row.rank, moment, this.hover.bar);
     const room = this.geometry.width - this.tip.offsetWidth - 4;
     this.tip.style.left = `${Math.max(0, Math.min(x + 14, room))}px`;
     this.tip.style.top = `${y + 18}px`;

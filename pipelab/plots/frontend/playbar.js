@@ -8,14 +8,32 @@ const SPEEDS = [0.25, 0.5, 1, 2, 4, 8];
 /** Back, play, forward, loop and speed for `player`; call the returned `update(playing)` when the player moves. */
 export function playButtons(player) {
   const step = (units, text, title) =>
-    control("button", { class: "pl-button pl-step", type: "button", title, ariaLabel: title, onclick: () => player.nudge(units) }, text);
+    control(
+      "button",
+      { class: "pl-button pl-step", type: "button", title, ariaLabel: title, onclick: () => player.nudge(units) },
+      text,
+    );
   const button = control("button", { class: "pl-button pl-play", type: "button", onclick: () => player.toggle() });
-  const loop = control("button", { class: "pl-button pl-step", type: "button", title: "start over at the end", ariaLabel: "loop", ariaPressed: "false" }, "↻");
+  const loop = control(
+    "button",
+    {
+      class: "pl-button pl-step",
+      type: "button",
+      title: "start over at the end",
+      ariaLabel: "loop",
+      ariaPressed: "false",
+    },
+    "↻",
+  );
   loop.addEventListener("click", () => {
     player.loop = !player.loop;
     loop.ariaPressed = String(player.loop);
   });
-  const speed = control("select", { class: "pl-select", ariaLabel: "speed of the playhead", title: "speed of the playhead" });
+  const speed = control("select", {
+    class: "pl-select",
+    ariaLabel: "speed of the playhead",
+    title: "speed of the playhead",
+  });
   speed.append(...SPEEDS.map((s) => new Option(`${s}×`, s, s === player.speed, s === player.speed)));
   speed.addEventListener("change", () => (player.speed = Number(speed.value)));
   const update = (playing) => {
@@ -24,7 +42,10 @@ export function playButtons(player) {
     button.textContent = playing ? "❚❚ Pause" : "▶ Play";
   };
   update(false);
-  return { nodes: [step(-1, "◂", "one unit of time back"), button, step(1, "▸", "one unit of time on"), loop, speed], update };
+  return {
+    nodes: [step(-1, "◂", "one unit of time back"), button, step(1, "▸", "one unit of time on"), loop, speed],
+    update,
+  };
 }
 
 function swatch(look, dark) {

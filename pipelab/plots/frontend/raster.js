@@ -56,7 +56,12 @@ export class Raster {
     const below = ((old >>> 24) / 255) * (1 - alpha);
     const total = alpha + below;
     const mix = (over, under) => Math.round((over * alpha + under * below) / total);
-    this.pixels[at] = pack(mix(red, old & 255), mix(green, (old >> 8) & 255), mix(blue, (old >> 16) & 255), Math.round(total * 255));
+    this.pixels[at] = pack(
+      mix(red, old & 255),
+      mix(green, (old >> 8) & 255),
+      mix(blue, (old >> 16) & 255),
+      Math.round(total * 255),
+    );
   }
 }
 

@@ -25,11 +25,20 @@ export function relations(timeline, bar) {
   const next = (step, ...kinds) => find(timeline, kinds, stage + step, microbatch);
   const again = here(R);
   switch (kind) {
-    case F: return { needs: next(-1, F), feeds: [...next(1, F), ...(again.length ? again : here(B, I))] };
-    case R: return { needs: here(F), feeds: here(B, I) };
-    case B: case I: return { needs: [...next(1, B, I), ...(again.length ? again : here(F))], feeds: [...next(-1, B, I), ...(kind === I ? here(W) : [])] };
-    case W: return { needs: here(I), feeds: [] };
-    default: return { needs: [], feeds: [] };
+    case F:
+      return { needs: next(-1, F), feeds: [...next(1, F), ...(again.length ? again : here(B, I))] };
+    case R:
+      return { needs: here(F), feeds: here(B, I) };
+    case B:
+    case I:
+      return {
+        needs: [...next(1, B, I), ...(again.length ? again : here(F))],
+        feeds: [...next(-1, B, I), ...(kind === I ? here(W) : [])],
+      };
+    case W:
+      return { needs: here(I), feeds: [] };
+    default:
+      return { needs: [], feeds: [] };
   }
 }
 
@@ -45,7 +54,10 @@ export function flights(timeline) {
       const users = find(timeline, forward ? [F] : [B, I], from.stage + (forward ? 1 : -1), from.microbatch);
       for (const to of users) if (to.rank !== from.rank) list.push({ from, to, forward });
     }
-    trips.set(timeline, list.sort((a, b) => a.from.end - b.from.end));
+    trips.set(
+      timeline,
+      list.sort((a, b) => a.from.end - b.from.end),
+    );
   }
   return trips.get(timeline);
 }

@@ -31,7 +31,9 @@ function stretches(geometry, timeline, rank) {
   const steps = timeline.memory[rank];
   let x = geometry.left;
   let now = resident(timeline, steps);
-  for (const step of timeline.parts.length > 1 && steps.length ? [...steps, { ...steps.at(-1), time: timeline.end }] : steps) {
+  for (const step of timeline.parts.length > 1 && steps.length
+    ? [...steps, { ...steps.at(-1), time: timeline.end }]
+    : steps) {
     const to = Math.round(geometry.x(step.time));
     if (to > x) boxes.push({ x, width: to - x, step: now }); // what lasts less than a pixel would only be a smear
     x = to;
@@ -43,7 +45,12 @@ function stretches(geometry, timeline, rank) {
 /** Boxes of each part, as {part, boxes: [{x, y, width, height}]}; of the whole where there is one part only. */
 function layers(timeline, boxes, y) {
   if (timeline.parts.length === 1) {
-    return [{ part: PARTS.at(-1), boxes: boxes.map(({ x, width, step }) => ({ x, y: y(step.level), width, height: y(0) - y(step.level) })) }];
+    return [
+      {
+        part: PARTS.at(-1),
+        boxes: boxes.map(({ x, width, step }) => ({ x, y: y(step.level), width, height: y(0) - y(step.level) })),
+      },
+    ];
   }
   const below = boxes.map(() => 0);
   return PARTS.filter(({ name }) => timeline.parts.includes(name)).map((part) => {
@@ -133,6 +140,10 @@ export function drawPeaks(context, geometry, timeline, theme) {
     const over = most > (timeline.limits?.[rank] ?? Infinity) * (1 + 1e-6);
     context.fillStyle = over ? theme.accent : theme.muted;
     const text = memory(most, timeline.memory_unit);
-    context.fillText(geometry.narrow ? text : `${over ? "over" : "peak"} ${text}`, geometry.right + 6, strip.top + strip.height / 2 + 0.5);
+    context.fillText(
+      geometry.narrow ? text : `${over ? "over" : "peak"} ${text}`,
+      geometry.right + 6,
+      strip.top + strip.height / 2 + 0.5,
+    );
   }
 }

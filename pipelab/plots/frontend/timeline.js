@@ -3,7 +3,8 @@
 /** Float32 numbers out of what a message (DataView), a page (base64 text) or a test (Float32Array) carries. */
 export function floats(packed) {
   if (packed instanceof Float32Array) return packed;
-  if (typeof packed === "string") return floats(new DataView(Uint8Array.from(atob(packed), (c) => c.charCodeAt(0)).buffer));
+  if (typeof packed === "string")
+    return floats(new DataView(Uint8Array.from(atob(packed), (c) => c.charCodeAt(0)).buffer));
   const bytes = packed.buffer.slice(packed.byteOffset, packed.byteOffset + packed.byteLength); // a copy is aligned
   return new Float32Array(bytes);
 }
@@ -23,7 +24,15 @@ export function unpack(message) {
     const rank = numbers[n];
     const start = numbers[n + 4];
     const end = numbers[n + 5];
-    bars[rank].push({ rank, stage: numbers[n + 1], microbatch: numbers[n + 2], kind: numbers[n + 3], start, end, part: numbers[n + 6] });
+    bars[rank].push({
+      rank,
+      stage: numbers[n + 1],
+      microbatch: numbers[n + 2],
+      kind: numbers[n + 3],
+      start,
+      end,
+      part: numbers[n + 6],
+    });
     for (const time of [start, end]) {
       memory[rank].push(size === 1 ? { time, level: held[at] } : several(time, held.subarray(at, at + size)));
       at += size;

@@ -13,7 +13,9 @@ export function aboutLane(timeline, rank, moment, bar) {
   const lines = [`rank ${rank}, ${timeline.source}`];
   if (bar) {
     const { needs, feeds } = relations(timeline, bar);
-    lines.push(`${action(timeline, bar)}: ${timeline.looks[bar.kind].title} of micro-batch ${bar.microbatch}, stage ${bar.stage}`);
+    lines.push(
+      `${action(timeline, bar)}: ${timeline.looks[bar.kind].title} of micro-batch ${bar.microbatch}, stage ${bar.stage}`,
+    );
     if (needs.length) lines.push(`needs ${named(timeline, needs)}`);
     if (feeds.length) lines.push(`feeds ${named(timeline, feeds)}`);
   } else lines.push("idle");
@@ -26,7 +28,8 @@ export function aboutMemory(timelines, rank, moment) {
   const lines = [`rank ${rank}, memory at ${time(moment, timelines[0].unit)}`];
   for (const timeline of timelines.filter((t) => rank < t.ranks)) {
     const { level, parts } = held(timeline, rank, moment);
-    const say = (value) => `${memory(value, timeline.memory_unit)}${timeline.memory_unit === "bytes" ? "" : ` ${timeline.memory_unit}`}`;
+    const say = (value) =>
+      `${memory(value, timeline.memory_unit)}${timeline.memory_unit === "bytes" ? "" : ` ${timeline.memory_unit}`}`;
     lines.push(`${timeline.source}: ${say(level)}`);
     timeline.parts.forEach((part, i) => {
       if (parts && parts[i] > 0) lines.push(`  ${PARTS.find(({ name }) => name === part).title} ${say(parts[i])}`);
@@ -42,7 +45,8 @@ export function narration(timeline, moment) {
     return `rank ${rank} ${bars.join("+") || "idle"}`;
   });
   const moving = underWay(timeline, moment).map(
-    ({ from, to, forward }) => `${forward ? "activations" : "gradients"} of ${from.microbatch} from rank ${from.rank} to ${to.rank}`,
+    ({ from, to, forward }) =>
+      `${forward ? "activations" : "gradients"} of ${from.microbatch} from rank ${from.rank} to ${to.rank}`,
   );
   const under = moving.length ? ` → ${moving.join(", ")}` : "";
   return `${timeline.source}, at ${time(moment, timeline.unit)} of ${time(timeline.end, timeline.unit)}: ${doing.join(" · ")}${under}`;

@@ -21,7 +21,9 @@ export class Viewer {
 
   /** Show unpacked timelines: the picture, what its colours mean, and the numbers. `end`: of the axis, if it is shared. */
   show(timelines, end = 0) {
-    const described = timelines.map((t) => `${t.source} timeline of ${t.ranks} ranks and ${t.microbatches} micro-batches`);
+    const described = timelines.map(
+      (t) => `${t.source} timeline of ${t.ranks} ranks and ${t.microbatches} micro-batches`,
+    );
     this.picture.show(timelines, `${described.join(" over ")}. ${spoken(timelines)}`, end);
     showNumbers(this.numbers, timelines);
     this.table.show(timelines);
