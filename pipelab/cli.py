@@ -16,6 +16,7 @@ from .errors import PipelabError, RunError, UsageError
 from .launcher.arguments import SEARCH_FLAGS, costs_of, memory_of, parser
 from .schedule import Schedule
 
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -159,9 +160,7 @@ def train(args: argparse.Namespace) -> int:
     if args.nnodes is not None:
         from .launcher.nodes import train_on_nodes
 
-        return train_on_nodes(
-            args.argv, nodes=args.nnodes, node_rank=args.node_rank, master=args.master, ranks=plan.ranks
-        )
+        return train_on_nodes(args.argv, nodes=args.nnodes, node_rank=args.node_rank, master=args.master, ranks=plan.ranks)
     how = {name: getattr(args, name) for name in options}
     run = train_for_real(plan, **how, executor=args.executor, say=say)
     ours = None

@@ -1,15 +1,15 @@
 """What can go wrong, as one tree.
 
-    PipelabError
-    ├── UsageError (ValueError)            impossible counts, bad arguments
-    │   ├── UnknownName                    a name that does not exist; lists those that do
-    │   └── ScheduleFormatError            a CSV that cannot be read; names line and cell
-    ├── ScheduleError (ValueError)         a schedule that can be read but not run; carries a Refusal
-    └── RunError (RuntimeError)            a real run that did not finish
-        ├── WorkerError                    a worker raised; carries its traceback
-        ├── WorkerDied                     a worker's process ended
-        ├── WorkerStalled                  a wait passed its deadline; says who waits for what from whom
-        └── RunCancelled                   stopped by the user
+PipelabError
+├── UsageError (ValueError)            impossible counts, bad arguments
+│   ├── UnknownName                    a name that does not exist; lists those that do
+│   └── ScheduleFormatError            a CSV that cannot be read; names line and cell
+├── ScheduleError (ValueError)         a schedule that can be read but not run; carries a Refusal
+└── RunError (RuntimeError)            a real run that did not finish
+    ├── WorkerError                    a worker raised; carries its traceback
+    ├── WorkerDied                     a worker's process ended
+    ├── WorkerStalled                  a wait passed its deadline; says who waits for what from whom
+    └── RunCancelled                   stopped by the user
 """
 
 import difflib
@@ -37,7 +37,6 @@ class UnknownName(UsageError):
         near = difflib.get_close_matches(str(name).lower().replace("_", "-"), self.valid, 1, 0.6)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(f"There is no {what} {name!r}.{hint} Valid names: {', '.join(self.valid)}.")
-
 
 
 class ScheduleFormatError(UsageError):

@@ -321,7 +321,10 @@ def test_an_illegal_file_is_unusable_input_elsewhere(run, csv):
         ("simulate gpipe --ranks 2 --microbatches -3", "-3 micro-batches are impossible"),
         ("simulate gpipe --ranks 2 --microbatches 2 --stages-per-rank 2", "gpipe has one stage per rank, not 2"),
         ("simulate gpipe --ranks two --microbatches 2", "argument --ranks: invalid int value: 'two'"),
-        ("simulate gpipe --ranks 2 --microbatches 2 --forward -1", "forward is -1; a duration is a finite number, 0 or more"),
+        (
+            "simulate gpipe --ranks 2 --microbatches 2 --forward -1",
+            "forward is -1; a duration is a finite number, 0 or more",
+        ),
         ("simulate gpipe --ranks 2 --microbatches 2 --forward nan", "--forward: 'nan' is not a number such as"),
         ("simulate gpipe --ranks 2 --microbatches 2 --latency inf", "--latency: 'inf' is not a number such as"),
         ("simulate gpipe --ranks 2 --microbatches 2 --latency 1/0", "--latency: '1/0' divides by zero"),

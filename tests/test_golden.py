@@ -47,9 +47,7 @@ def test_golden(row):
         recompute=1 if recompute else 0,
     )
     ranks, microbatches, stages_per_rank = (int(row[c]) for c in ("devices", "microbatches", "chunks_per_device"))
-    schedule = pipelab.build(
-        name, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank, costs=costs
-    )
+    schedule = pipelab.build(name, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank, costs=costs)
     metrics = pipelab.simulate(schedule, costs, recompute=recompute).metrics
     exact = ALMOST.get(row["id"], 1e-9)
     assert metrics["makespan"] == pytest.approx(_number(row["makespan"]), rel=exact)

@@ -10,9 +10,7 @@ import pytest
 import pipelab
 
 MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(pipelab.__path__, "pipelab.")
-    if not module.name.endswith("__main__")
+    module.name for module in pkgutil.walk_packages(pipelab.__path__, "pipelab.") if not module.name.endswith("__main__")
 )
 
 

@@ -1,7 +1,7 @@
 """Asynchronous pipelines: no flush between batches, so no bubble in the steady state, but weights of several versions.
 
-    rank 0  F0 F1 F2       B0 STEP0 F3 B1 STEP1 F4 …        PipeDream, p = 3: a step after every backward
-    rank 2        F0 B0 STEP0 F1 B1 STEP1 …                 rank s stashes the weights of p − s micro-batches
+rank 0  F0 F1 F2       B0 STEP0 F3 B1 STEP1 F4 …        PipeDream, p = 3: a step after every backward
+rank 2        F0 B0 STEP0 F1 B1 STEP1 …                 rank s stashes the weights of p − s micro-batches
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Chimera: two 1F1B pipelines in opposite directions over the same ranks, so that one fills the other's bubble.
 
-    rank 0  F0 F1 ▪▪ F2 B2 F3 B3 …       micro-batches 0, 1 go down, 2, 3 go up (p = 4, m = 4)
-    rank 3  F2 F3 ▪▪ F0 B0 F1 B1 …       every rank holds a stage of both: two copies of the weights
+rank 0  F0 F1 ▪▪ F2 B2 F3 B3 …       micro-batches 0, 1 go down, 2, 3 go up (p = 4, m = 4)
+rank 3  F2 F3 ▪▪ F0 B0 F1 B1 …       every rank holds a stage of both: two copies of the weights
 """
 
 from ..schedule import Action, Kind, Schedule

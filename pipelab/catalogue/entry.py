@@ -102,9 +102,7 @@ def one_stage(name: str, order: Callable[[int, int, int], Order], weights: str =
 
     def make(size: Size) -> Schedule:
         rows = [order(rank, size.ranks, size.microbatches) for rank in range(size.ranks)]
-        return Schedule.from_columns(
-            name, rows, placement=loop(size), microbatches=size.microbatches, weights=weights
-        )
+        return Schedule.from_columns(name, rows, placement=loop(size), microbatches=size.microbatches, weights=weights)
 
     return make
 
@@ -125,4 +123,3 @@ def actions(kinds: np.ndarray | list, rank: int, microbatches: np.ndarray) -> Or
 def alternate(*columns: np.ndarray) -> np.ndarray:
     """a[0], b[0], …, a[1], b[1], …"""
     return np.stack(columns, axis=1).ravel()
-

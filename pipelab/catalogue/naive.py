@@ -1,8 +1,8 @@
 """Naive model parallelism: one rank computes while the others wait.
 
-    rank 0  F0             B0 F1             B1
-    rank 1     F0       B0       F1       B1
-    rank 2        F0 B0             F1 B1
+rank 0  F0             B0 F1             B1
+rank 1     F0       B0       F1       B1
+rank 2        F0 B0             F1 B1
 """
 
 import numpy as np

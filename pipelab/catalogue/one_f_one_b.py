@@ -1,8 +1,8 @@
 """1F1B: after a warm-up, one forward and one backward in turn; few micro-batches are in flight.
 
-    rank 0  F0 F1 F2       B0 F3 B1    B2    B3
-    rank 1     F0 F1    B0 F2 B1 F3 B2    B3
-    rank 2        F0 B0 F1 B1 F2 B2 F3 B3    (drawn with B = F)
+rank 0  F0 F1 F2       B0 F3 B1    B2    B3
+rank 1     F0 F1    B0 F2 B1 F3 B2    B3
+rank 2        F0 B0 F1 B1 F2 B2 F3 B3    (drawn with B = F)
 """
 
 import numpy as np

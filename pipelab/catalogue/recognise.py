@@ -12,7 +12,6 @@ from ..schedule import Kind, Schedule
 from ..simulator import Costs
 from .registry import entry, names
 
-
 MANY, MOST = 5_000, 30_000
 """Actions from which on not every schedule, and none of those that take long to build, is compared."""
 

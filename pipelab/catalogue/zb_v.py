@@ -1,7 +1,7 @@
 """ZB-V: two stages per rank in a V, so that the last stage is on the first rank and its backward can start at once.
 
-    rank 0  0F0 …                     3F0 3I0 3W0 …        stages 0 and 3 on rank 0, 1 and 2 on rank 1
-    rank 1      1F0 … 2F0 …                                1F1B's memory on every rank, no wait inside the span
+rank 0  0F0 …                     3F0 3I0 3W0 …        stages 0 and 3 on rank 0, 1 and 2 on rank 1
+rank 1      1F0 … 2F0 …                                1F1B's memory on every rank, no wait inside the span
 """
 
 from ..schedule import Kind, Schedule

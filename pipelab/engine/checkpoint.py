@@ -1,7 +1,7 @@
 """Checkpoints: files of torch.save that the unsplit model, and its optimizer, can load too.
 
-    {"model": state_dict, "optimizer": state_dict of the optimizer of all parameters, "scheduler": its state_dict,
-     "parameters": the names, in the order of the optimizer's numbers, "step": steps done, "seed": of random layers}
+{"model": state_dict, "optimizer": state_dict of the optimizer of all parameters, "scheduler": its state_dict,
+ "parameters": the names, in the order of the optimizer's numbers, "step": steps done, "seed": of random layers}
 """
 
 import copy

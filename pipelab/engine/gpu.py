@@ -40,9 +40,7 @@ class GpuTransport(ThreadTransport):
         super().__init__(hub, rank)
         self._device, self._clock, self._cuda = device, clock, cuda
 
-    def send(
-        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
-    ) -> None:
+    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None:
         """Queues the hand-over behind what made the tensor and returns at once."""
         sent, ready = self._clock.stamp(), self._cuda.Event()  # who has waited for the second may read the first
         ready.record()
@@ -71,9 +69,7 @@ class StagedTransport:
     def __init__(self, over: Transport, device: torch.device):
         self._over, self._device = over, device
 
-    def send(
-        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
-    ) -> None:
+    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None:
         """Hands a copy of the tensor to rank ``to``, when it has been computed."""
         self._over.send(to, message, sequence, tensor.detach().cpu(), planned, parts)
 

@@ -1,6 +1,6 @@
 """The interpreter: executes the actions of one rank, in order. Every schedule runs through this loop.
 
-    receive what the action needs ▸ wait for its time (paced) ▸ compute ▸ hand on the result ▸ write the trace
+receive what the action needs ▸ wait for its time (paced) ▸ compute ▸ hand on the result ▸ write the trace
 """
 
 import math
@@ -53,7 +53,9 @@ class Interpreter:
             else:
                 self._cells.append([step])
         self._local: dict[tuple[bool, int, int], Value] = {}  # (forward?, stage, micro-batch) -> its input
-        self._borrowed: dict[tuple[int, int], tuple[int, int]] = {}  # (stage, micro-batch) -> its input's message and tensors
+        self._borrowed: dict[
+            tuple[int, int], tuple[int, int]
+        ] = {}  # (stage, micro-batch) -> its input's message and tensors
         self._held = 0
         self._status_at = 8 * board.status.shape[1] * rank
         self._unread: list[tuple[Step, torch.Tensor]] = []  # losses that a GPU has still to compute
@@ -125,9 +127,7 @@ class Interpreter:
             arrival = self.transport.receive(message, self._sequence, deadline)
             if not arrival.parts:
                 return arrival.tensor, arrival
-            more = [
-                self.transport.receive(self.part(message, k), self._sequence, deadline) for k in range(1, arrival.parts)
-            ]
+            more = [self.transport.receive(self.part(message, k), self._sequence, deadline) for k in range(1, arrival.parts)]
             return (arrival.tensor, *(a.tensor for a in more)), (more or [arrival])[-1]
         except TimeoutError:
             action = Action(Kind(step.kind), step.stage, step.microbatch, step.replica)

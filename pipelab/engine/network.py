@@ -79,9 +79,7 @@ class DistributedTransport:
     between GPUs, or None.
     """
 
-    def __init__(
-        self, incoming: dict[int, list[int]], exchanged: dict[int, int], offset: float, lanes: Lanes | None = None
-    ):
+    def __init__(self, incoming: dict[int, list[int]], exchanged: dict[int, int], offset: float, lanes: Lanes | None = None):
         self._offset, self._lanes = offset, lanes
         self._source = {message: rank for rank, order in incoming.items() for message in order} | exchanged
         self._last = {order[-1] for order in incoming.values()} | exchanged.keys()
@@ -89,9 +87,7 @@ class DistributedTransport:
         self._kept: dict[tuple[int, int], Arrival] = {}
         self._under_way: deque[tuple[Any, torch.Tensor]] = deque()
 
-    def send(
-        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
-    ) -> None:
+    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None:
         """Hands a tensor to rank ``to`` and returns at once. Raises TypeError for what cannot be sent."""
         tensor = tensor.detach().contiguous()
         if tensor.dtype not in DTYPES or tensor.dim() > _DIMS:

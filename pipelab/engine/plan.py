@@ -105,7 +105,9 @@ def make_plan(
     if timeout == 0:
         raise UsageError("timeout is 0; a wait needs some time. Leave it out for a sensible limit.")
     if clip == 0:
-        raise UsageError("clip is 0, which leaves nothing of the gradients; it is the largest norm they may have, such as 1.0.")
+        raise UsageError(
+            "clip is 0, which leaves nothing of the gradients; it is the largest norm they may have, such as 1.0."
+        )
     if not callable(loss_fn):
         raise UsageError("loss_fn is not callable; it takes (output, target) and returns a mean, such as F.cross_entropy.")
     _check_factories(optimizer, scheduler, clip, resume)
@@ -140,7 +142,14 @@ def make_plan(
         seed = 0 if workers == "torchrun" else int.from_bytes(os.urandom(4), "little")
     batches = batches_of(inputs, targets, order.microbatches, weight)
     if executor == "torch":
-        options = {"pace": pace, "recompute": recompute, "clip": clip, "resume": resume, "latency": latency, "weight": weight}
+        options = {
+            "pace": pace,
+            "recompute": recompute,
+            "clip": clip,
+            "resume": resume,
+            "latency": latency,
+            "weight": weight,
+        }
         _check_torch(order, batches(0), options | {"workers": workers != "processes", "dtype": dtype != "float32"})
     return Plan(
         schedule=order,
@@ -196,7 +205,9 @@ def under_torchrun() -> bool:
 
 def _check_torch(order: Schedule, batch: Batch, options: dict[str, Any]) -> None:
     """Raises UsageError for what torch's own runtime cannot do."""
-    reason = refusal(order, batch.inputs) or next((f"it knows no {name}=…" for name, given in options.items() if given), None)
+    reason = refusal(order, batch.inputs) or next(
+        (f"it knows no {name}=…" for name, given in options.items() if given), None
+    )
     if reason:
         raise UsageError(f"executor='torch' hands the schedule to torch.distributed.pipelining, and {reason}.")
 
@@ -217,7 +228,9 @@ def _check_factories(optimizer: Callable | None, scheduler: Callable | None, cli
             raise UsageError(f"{name} without an optimizer changes nothing: pass optimizer=… too, or leave {name} out.")
 
 
-def _schedule(schedule: str | Schedule, ranks: int | None, microbatches: int | None, stages_per_rank: int | None) -> Schedule:
+def _schedule(
+    schedule: str | Schedule, ranks: int | None, microbatches: int | None, stages_per_rank: int | None
+) -> Schedule:
     if isinstance(schedule, str):
         if ranks is None or microbatches is None:
             raise UsageError(f"schedule={schedule!r} needs ranks=… and microbatches=….")
@@ -315,7 +328,9 @@ def _pace(pace: Any, schedule: Schedule, recompute: str | None) -> Costs | None:
     if pace.durations["forward"] == 0 or pace.durations["backward"] == 0:
         raise UsageError("A pace of 0 seconds is no pace: leave pace out to run at full speed.")
     if isinstance(pace.latency, tuple) or pace.bandwidth is not None:
-        raise UsageError("A paced run knows one latency between ranks: the simulator alone knows links that differ or fill up.")
+        raise UsageError(
+            "A paced run knows one latency between ranks: the simulator alone knows links that differ or fill up."
+        )
     if (recompute or Kind.R in schedule.kinds) and pace.recompute == 0:
         pace = replace(pace, recompute=pace.forward)
     return with_recompute(schedule, pace, recompute)[1] if recompute else pace

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -68,7 +69,12 @@ class ForkServer:
             self._start()
 
     def launch(
-        self, board: int, ranks: int, modules: list[str] = [], threads: bool = False, cancelled: threading.Event | None = None
+        self,
+        board: int,
+        ranks: int,
+        modules: Sequence[str] = (),
+        threads: bool = False,
+        cancelled: threading.Event | None = None,
     ) -> Crew:
         """Forks a worker per rank, or one with a thread per rank, that share the file ``board``.
 
@@ -168,7 +174,12 @@ class Spawner:
     stop = start
 
     def launch(
-        self, board: int, ranks: int, modules: list[str] = [], threads: bool = False, cancelled: threading.Event | None = None
+        self,
+        board: int,
+        ranks: int,
+        modules: Sequence[str] = (),
+        threads: bool = False,
+        cancelled: threading.Event | None = None,
     ) -> Crew:
         """As the server's ``launch``; there is nothing to wait for, and each worker imports what it needs."""
         pairs = [socket.socketpair() for _ in range(ranks)]

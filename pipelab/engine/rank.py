@@ -12,8 +12,8 @@ from .batches import Batch
 from .board import TRACE, Board
 from .checkpoint import to_bytes
 from .clock import HostClock
-from .handover import TorchJob
 from .evaluator import Evaluator
+from .handover import TorchJob
 from .interpreter import MAX_PARTS, Interpreter
 from .layers import Seeds, Value
 from .pace import Pace

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .ship import pack, unpack
 from .layers import Seeds, Value, run_layers, weighted_loss
+from .ship import pack, unpack
 from .worker import Place
 
 FLOOR = 1e-3

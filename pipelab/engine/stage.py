@@ -1,9 +1,9 @@
 """One stage of the model on its rank: forward, backward, and what it keeps in between.
 
-    F  inputs ─▶ layers ─▶ outputs        keeps the inputs and what autograd saved
-    R  the same once more                 where F kept only the inputs
-    B  gradients of the outputs ─▶ gradients of the inputs, and of the weights
-    I, W  the same in two parts (split.py)
+F  inputs ─▶ layers ─▶ outputs        keeps the inputs and what autograd saved
+R  the same once more                 where F kept only the inputs
+B  gradients of the outputs ─▶ gradients of the inputs, and of the weights
+I, W  the same in two parts (split.py)
 """
 
 from collections.abc import Callable

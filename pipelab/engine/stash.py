@@ -33,9 +33,7 @@ class Stash:
         """The optimizer has stepped the live weights. Returns the number of the new version."""
         self._newest += 1
         self._users[self._newest] = 0
-        self._versions[self._newest] = {
-            p: p.detach().clone().requires_grad_() if p.requires_grad else p for p in self._live
-        }
+        self._versions[self._newest] = {p: p.detach().clone().requires_grad_() if p.requires_grad else p for p in self._live}
         self._drop()
         return self._newest
 

@@ -33,9 +33,7 @@ class ThreadTransport:
     def __init__(self, hub: Hub, rank: int):
         self._hub, self._box, self._bell = hub, hub.boxes[rank], hub.bells[rank]
 
-    def send(
-        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
-    ) -> None:
+    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None:
         """Hands a tensor to rank ``to`` and returns at once."""
         self._put(to, message, sequence, Arrival(tensor.detach(), time.perf_counter(), planned, parts))
 
@@ -59,4 +57,3 @@ class ThreadTransport:
             if not self._bell.wait_for(lambda: key in self._box, left):
                 raise TimeoutError
             return self._box.pop(key)
-

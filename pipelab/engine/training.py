@@ -43,7 +43,6 @@ class Run:
     The rest is there once the run has finished; before, it waits for that (``wait``).
     """
 
-
     def __init__(self, plan: Plan, on_event: Callable[[Event], None] | None):
         self._plan = plan
         self.schedule = plan.schedule
@@ -189,7 +188,9 @@ class Run:
 
     def __repr__(self) -> str:
         state = "running" if not self.done else "failed" if self.error else "done"
-        return f"<Run {self.schedule.name}: {self.schedule.ranks} ranks, {len(self.losses)}/{self._plan.steps} steps, {state}>"
+        return (
+            f"<Run {self.schedule.name}: {self.schedule.ranks} ranks, {len(self.losses)}/{self._plan.steps} steps, {state}>"
+        )
 
     def _results(self) -> list:
         """What each rank brought home. Raises UsageError where that is not here but on rank 0 of torchrun's processes."""

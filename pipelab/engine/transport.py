@@ -50,9 +50,7 @@ class Arrival:
 class Transport(Protocol):
     """What the interpreter needs; ``message`` counts the tensors that cross between ranks in one step."""
 
-    def send(
-        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
-    ) -> None: ...
+    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None: ...
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival: ...
 
@@ -70,9 +68,7 @@ class SharedMemoryTransport:
         self._poll = select.poll()
         self._poll.register(inbox, select.POLLIN)
 
-    def send(
-        self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0
-    ) -> None:
+    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None:
         """Hands a tensor to rank ``to`` and returns at once. Raises TypeError for what cannot be sent."""
         tensor = tensor.detach()
         if tensor.dtype not in _CODES or tensor.dim() > _MAX_DIMS:

@@ -8,7 +8,6 @@ from typing import Any
 from ..schedule import Kind, Schedule, check
 from ..timeline.metrics import peak_in_flight
 
-
 seen: list[str] = []
 """Schedules that the running test has looked at, as CSV: the last one is shown with a failure."""
 

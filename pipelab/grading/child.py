@@ -1,6 +1,6 @@
 """The process in which a student's code runs: limits first, then pytest.
 
-    python -m pipelab.grading.child MEMORY_BYTES FILE_BYTES pytest-arguments …
+python -m pipelab.grading.child MEMORY_BYTES FILE_BYTES pytest-arguments …
 """
 
 import resource

@@ -21,7 +21,12 @@ import pytest
 
 from . import checks
 
-ENVIRONMENT = {"report": "PIPELAB_REPORT", "nonce": "PIPELAB_NONCE", "submission": "PIPELAB_SUBMISSION", "id": "PIPELAB_STUDENT"}
+ENVIRONMENT = {
+    "report": "PIPELAB_REPORT",
+    "nonce": "PIPELAB_NONCE",
+    "submission": "PIPELAB_SUBMISSION",
+    "id": "PIPELAB_STUDENT",
+}
 NOT_STARTED = "not started"
 LONGEST, LARGEST = 4000, 20_000
 """Characters of a message, and of a schedule in CSV, that are passed on."""
@@ -130,7 +135,10 @@ class Reporter:
             text = "\n".join(filter(None, (reason, _message(call, report))))
             report.pipelab = ("partial" if share else "failed"), text[-LONGEST:], share
         elif _guarded() != self._guarded:
-            report.outcome, report.pipelab = "failed", ("failed", "your file changes pytest itself, so no result counts", 0.0)
+            report.outcome, report.pipelab = (
+                "failed",
+                ("failed", "your file changes pytest itself, so no result counts", 0.0),
+            )
         else:
             report.pipelab = "passed", "", 1.0
         return report

@@ -50,7 +50,9 @@ def as_markdown(grades: Sequence[Grade]) -> str:
         if grade.note:
             lines += ["```", grade.note, "```", ""]
         for result in grade.results:
-            lines.append(f"- {MARKS.get(result.status, '✗')} **{result.score:g}/{result.points:g}** {result.title}{_how(result.status)}")
+            lines.append(
+                f"- {MARKS.get(result.status, '✗')} **{result.score:g}/{result.points:g}** {result.title}{_how(result.status)}"
+            )
             if result.message and result.status != "not started":
                 lines += ["", *(f"      {line}" for line in result.message.splitlines()), ""]
         lines.append("")
@@ -63,7 +65,12 @@ def as_junit(grades: Sequence[Grade]) -> str:
     for grade in grades:
         bad = [r for r in grade.results if r.status != "passed"]
         suite = ElementTree.SubElement(
-            top, "testsuite", name=grade.exercise, tests=str(len(grade.results)), failures=str(len(bad)), time=f"{grade.seconds:.3f}"
+            top,
+            "testsuite",
+            name=grade.exercise,
+            tests=str(len(grade.results)),
+            failures=str(len(bad)),
+            time=f"{grade.seconds:.3f}",
         )
         for r in grade.results:
             case = ElementTree.SubElement(suite, "testcase", classname=grade.exercise, name=r.test, time=f"{r.seconds:.3f}")

@@ -146,10 +146,14 @@ class _Grading:
             self.output = "".join(tail)
         if current is None:
             if self.tests is None and not self.note:
-                self.note = f"the tests could not be collected: {_cause(code)}" if cause is None else "collecting took too long"
+                self.note = (
+                    f"the tests could not be collected: {_cause(code)}" if cause is None else "collecting took too long"
+                )
             return None
         if cause == "timeout":
-            message = f"it did not end within {self.limits.seconds:g} s: an endless loop, or a wait for something that never comes"
+            message = (
+                f"it did not end within {self.limits.seconds:g} s: an endless loop, or a wait for something that never comes"
+            )
         else:
             message = _cause(code)
         return {"id": current, "status": cause or "crashed", "message": message, "share": 0.0, "seconds": 0.0}

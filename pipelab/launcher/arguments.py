@@ -226,7 +226,9 @@ def _train(added: argparse.ArgumentParser) -> None:
     added.add_argument("--executor", type=only("pipelab", "torch"), default="pipelab", metavar="pipelab|torch",
                        help="whose engine; torch's own is shown beside ours (pipelab)")  # fmt: skip
     added.add_argument("--pace", type=pace, metavar="F,B[,W]", help="paced: milliseconds each action is made to last")
-    added.add_argument("--nnodes", type=int, metavar="N", help="hosts, each told its --node-rank and the --master (torchrun)")
+    added.add_argument(
+        "--nnodes", type=int, metavar="N", help="hosts, each told its --node-rank and the --master (torchrun)"
+    )
     added.add_argument("--node-rank", type=int, metavar="K", help="which of the hosts this is, from 0")
     added.add_argument("--master", metavar="HOST:PORT", help="where the first host listens")
     added.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches (0)")

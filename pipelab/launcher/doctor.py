@@ -138,7 +138,8 @@ def as_text(data: dict) -> str:
         f"cores          {data['cores']}",
         f"memory         {gib(data['memory_bytes'])}",
         f"GPUs           {', '.join(data['gpus']) or 'none'}",
-        f"workers        {'forked' if data['fork'] else 'spawned'}; tensors through {shared['kind']}, {gib(shared['free_bytes'])} free",
+        f"workers        {'forked' if data['fork'] else 'spawned'}; tensors through {shared['kind']}, "
+        f"{gib(shared['free_bytes'])} free",
         f"notebooks      {data['notebooks'] or 'missing'}",
         f"chromium       {data['chromium'] or 'missing'}",
     ]

@@ -26,7 +26,12 @@ def predict(plan: Schedule, args: argparse.Namespace) -> Timeline:
     if args.optimizer is None and (args.step_time is not None or args.steps is not None):
         raise UsageError("--step-time and --steps need --optimizer local or barrier: without it nothing steps")
     return simulate(
-        plan, costs_of(args), recompute=args.recompute, optimizer=args.optimizer, steps=args.steps or 1, memory=memory_of(args)
+        plan,
+        costs_of(args),
+        recompute=args.recompute,
+        optimizer=args.optimizer,
+        steps=args.steps or 1,
+        memory=memory_of(args),
     )
 
 

@@ -194,7 +194,11 @@ def as_text(data: dict, note: str | None) -> str:
             f"bubble_fraction  measured {last['bubble_fraction']:.1%}, predicted {predicted['bubble_fraction']:.1%} "
             "(idle / (ranks × makespan))",
             "gradient error   "
-            + (note if data["gradient_error"] is None else f"{data['gradient_error']:.1e} {note or 'against the unsplit model'}"),
+            + (
+                note
+                if data["gradient_error"] is None
+                else f"{data['gradient_error']:.1e} {note or 'against the unsplit model'}"
+            ),
             *("  ".join(f"{cell:>11}" for cell in row) for row in rows),
             f"gap to the prediction on rank 0: {_gap(data['gap_ms'])}",
             *([_beside_text(data)] if "beside" in data else ()),

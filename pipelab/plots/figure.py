@@ -23,7 +23,9 @@ def plot(timeline: Timeline) -> "Figure":
 
     schedule, unit = timeline.schedule, timeline.unit
     origin = timeline.started.min()
-    figure = go.Figure([_bars(go, timeline, kind, origin) for kind in sorted(schedule.kinds)] + [_memory(go, timeline, origin)])
+    figure = go.Figure(
+        [_bars(go, timeline, kind, origin) for kind in sorted(schedule.kinds)] + [_memory(go, timeline, origin)]
+    )
     numbers = timeline.metrics
     figure.update_layout(
         title=f"{schedule.name}, {timeline.source}: makespan {timeline.makespan:.4g}{' ' + unit if unit else ''}, "

@@ -42,7 +42,9 @@ def links(schedule: Schedule) -> dict[tuple[int, int], Link]:
     uses = uses[np.argsort(pair, kind="stable")]
     keys, starts = np.unique(np.sort(pair), return_index=True)
     groups = np.split(uses, starts[1:])
-    return {divmod(int(key), schedule.ranks): Link(np.sort(producer[mine]), mine) for key, mine in zip(keys, groups, strict=True)}
+    return {
+        divmod(int(key), schedule.ranks): Link(np.sort(producer[mine]), mine) for key, mine in zip(keys, groups, strict=True)
+    }
 
 
 def kept_back(schedule: Schedule) -> dict[tuple[int, int], int]:

@@ -169,18 +169,14 @@ class Schedule:
 
     def atom(self, index: int) -> Action:
         """The atom at a flat index of the columns."""
-        return Action(
-            Kind(self.kind[index]), int(self.stage[index]), int(self.microbatch[index]), int(self.replica[index])
-        )
+        return Action(Kind(self.kind[index]), int(self.stage[index]), int(self.microbatch[index]), int(self.replica[index]))
 
     def __eq__(self, other: object) -> bool:
         """Equal actions on equal ranks with equal weights; names do not count."""
         if not isinstance(other, Schedule):
             return NotImplemented
         columns = ("kind", "stage", "microbatch", "replica", "cell", "offsets")
-        return self.weights == other.weights and all(
-            np.array_equal(getattr(self, c), getattr(other, c)) for c in columns
-        )
+        return self.weights == other.weights and all(np.array_equal(getattr(self, c), getattr(other, c)) for c in columns)
 
     __hash__ = None
 

@@ -1,7 +1,7 @@
 """The best schedule for given costs under a limit of memory, and how far from the optimum it can be.
 
-    policies ─▶ greedy, a few micro-batches ─▶ greedy, all of them ─▶ improve ─▶ the shortest
-    known schedules that fit ───────────────────────────────────────┘            (exact: then CP-SAT)
+policies ─▶ greedy, a few micro-batches ─▶ greedy, all of them ─▶ improve ─▶ the shortest
+known schedules that fit ───────────────────────────────────────┘            (exact: then CP-SAT)
 """
 
 from collections.abc import Iterable

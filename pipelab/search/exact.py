@@ -4,7 +4,8 @@ Every F, I and W is an interval. Intervals of one rank do not overlap; each star
 what a rank holds is a cumulative constraint in whole units of memory. The makespan is minimised, from the best known order.
 
 Times are whole numbers of ticks. Costs that are fractions with denominators up to 10,000 are exact; others are rounded down
-to ticks of a hundred-thousandth of the work of the longest rank, so that the bound stays a bound. Micro-batches are alike, so they pass every stage in order of their numbers: no makespan is lost by that.
+to ticks of a hundred-thousandth of the work of the longest rank, so that the bound stays a bound. Micro-batches are
+alike, so they pass every stage in order of their numbers: no makespan is lost by that.
 """
 
 import math

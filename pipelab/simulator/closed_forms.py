@@ -71,9 +71,7 @@ def closed_form(
         return None
     f, b, i, w, fb = (float(durations[k]) for k in ("forward", "backward", "input_grad", "weight_grad", "overlap"))
     t = Terms(ranks, microbatches, stages_per_rank, f, b, i, w, fb, float(costs.latency))
-    return ClosedForm(
-        formula.quantity, formula.value(t), formula.text, formula.source, formula.condition, formula.holds(t)
-    )
+    return ClosedForm(formula.quantity, formula.value(t), formula.text, formula.source, formula.condition, formula.holds(t))
 
 
 def _equal(t: Terms) -> bool:

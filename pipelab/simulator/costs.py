@@ -83,7 +83,14 @@ class Costs:
         """
         table = np.zeros((len(Kind), schedule.stages))
         values = self.durations
-        rows = (values["forward"], values["backward"], values["input_grad"], values["weight_grad"], self.recompute, self.step)
+        rows = (
+            values["forward"],
+            values["backward"],
+            values["input_grad"],
+            values["weight_grad"],
+            self.recompute,
+            self.step,
+        )
         for kind, value in zip(Kind, rows, strict=True):
             table[kind] = for_stages(value, schedule.stages)
         duration = table[schedule.kind, schedule.stage]
@@ -93,7 +100,6 @@ class Costs:
             duration[paired] = overlap[schedule.stage[paired]]
             duration[paired + 1] = 0
         return duration
-
 
     def transfers(self, schedule: Schedule) -> tuple[float | np.ndarray, np.ndarray | None]:
         """Per atom: the latency of its input (or one number for all), and how long its result occupies a link.
@@ -131,7 +137,9 @@ def _as_table(name: str, value: PerLink) -> PerLink:
         return as_per_stage(name, value, "a duration" if name == "latency" else "it")
     rows = tuple(as_per_stage(name, row, "an entry of its table") for row in value)
     if any(not isinstance(row, tuple) or len(row) != len(rows) for row in rows):
-        raise UsageError(f"{name} is a number, or a square table with one row per sending and one column per receiving rank.")
+        raise UsageError(
+            f"{name} is a number, or a square table with one row per sending and one column per receiving rank."
+        )
     return rows
 
 

@@ -84,5 +84,3 @@ def simulate(
         memory_unit="bytes" if memory else "activations",
         version=versions(schedule),
     )
-
-

@@ -29,7 +29,9 @@ def gap(measured: "Timeline", predicted: "Timeline") -> dict[str, list[float]]:
         )
     if measured.unit != predicted.unit:
         units = (timeline.unit or "abstract units" for timeline in (measured, predicted))
-        raise UsageError("The measured timeline is in {}, the predicted one in {}: predict from costs in seconds.".format(*units))
+        raise UsageError(
+            "The measured timeline is in {}, the predicted one in {}: predict from costs in seconds.".format(*units)
+        )
     parts = [np.array(found) - expected for found, expected in zip(_parts(measured), _parts(predicted), strict=True)]
     return {name: values.tolist() for name, values in zip((*PARTS, "total"), (*parts, np.sum(parts, axis=0)), strict=True)}
 

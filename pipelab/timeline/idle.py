@@ -157,8 +157,8 @@ def _causes(timeline: "Timeline", producer: np.ndarray) -> list[str]:
 def _ready(timeline: "Timeline", producer: np.ndarray, latency: float | np.ndarray) -> list[float]:
     """When all inputs of each cell were on its rank, at the first atom of the cell.
 
-    Data from another rank counts as arrived ``latency`` (of all atoms, or of each) after it was computed. Infinite for a second atom, and for STEP:
-    which actions come before an optimizer step is part of what a schedule computes.
+    Data from another rank counts as arrived ``latency`` (of all atoms, or of each) after it was computed. Infinite for a
+    second atom, and for STEP: which actions come before an optimizer step is part of what a schedule computes.
     """
     schedule = timeline.schedule
     arrival = timeline.ended[producer] + np.where(timeline.rank[producer] != timeline.rank, latency, 0.0)

@@ -1,9 +1,9 @@
 """A timeline drawn with letters, true in time, for a terminal.
 
-    rank 0  F0-F1-......B0====...B1====
-    rank 1  ...F0-B0====F1-B1====......
-            0                         9
-    F- forward, B= backward, . idle
+rank 0  F0-F1-......B0====...B1====
+rank 1  ...F0-B0====F1-B1====......
+        0                         9
+F- forward, B= backward, . idle
 """
 
 import shutil
@@ -72,7 +72,7 @@ def _bar(cell: Action | Overlap, columns: int, several: bool) -> str:
     fill = PAIR if len(parts) == 2 else FILLS[parts[0].kind]
     short = "".join(f"{part.kind.name[0]}{part.microbatch}" for part in parts)
     long = "".join(map(str, parts))
-    for text in ((long, short) if several else (short,)):
+    for text in (long, short) if several else (short,):
         if len(text) + (text == long) <= columns:
             return text + fill * (columns - len(text))
     return (fill if columns < 2 and len(parts) == 2 else parts[0].kind.name[0]) + fill * (columns - 1)

@@ -92,7 +92,9 @@ def _why(timeline: Timeline, idle: Idle) -> str:
     if idle.cause == "transfer":
         return f"{action} needs the result of {wanted}, which is on its way from rank {where}."
     slow = " That stage costs more than the mean: with equal stages the wait would be over by now."
-    return f"{action} needs the result of {wanted}, which rank {where} had not finished." + slow * (idle.cause == "imbalance")
+    return f"{action} needs the result of {wanted}, which rank {where} had not finished." + slow * (
+        idle.cause == "imbalance"
+    )
 
 
 def _ended(timeline: Timeline, idle: Idle) -> str:
@@ -105,7 +107,9 @@ def _choice(timeline: Timeline, idle: Idle) -> str:
     if idle.cause == "cool-down":
         return "Forced: no action of this rank is left."
     if idle.forced:
-        return "Forced: no later action of this rank had its inputs, so no other order of its actions would have used the time."
+        return (
+            "Forced: no later action of this rank had its inputs, so no other order of its actions would have used the time."
+        )
     filler = timeline.schedule.atom(idle.filler)
     price = " It would take memory for one more micro-batch." if filler.kind == Kind.F else ""
     return f"A choice: {filler} was ready and could have run here.{price}"

@@ -145,6 +145,13 @@ class Construction:
             mine = self.rows[self.homes[action.stage]]
             held = sum(a.kind == Kind.F for a in mine) - sum(a.kind in _BACKWARDS for a in mine)
             full = action.kind == Kind.F and held >= (ranks - self.homes[action.stage]) * (len(self.homes) // ranks)
-            return full, starts[action], action.kind not in _BACKWARDS, action.kind == Kind.W, -action.stage, action.microbatch
+            return (
+                full,
+                starts[action],
+                action.kind not in _BACKWARDS,
+                action.kind == Kind.W,
+                -action.stage,
+                action.microbatch,
+            )
 
         return min(starts, key=worth, default=None)

@@ -19,7 +19,12 @@ def offers(settings: Settings) -> list[dict]:
     ['8 micro-batches', '2 ranks']
     """
     found = []
-    for candidates in (_counts(settings, "microbatches"), _counts(settings, "ranks"), _stages(settings), _switches(settings)):
+    for candidates in (
+        _counts(settings, "microbatches"),
+        _counts(settings, "ranks"),
+        _stages(settings),
+        _switches(settings),
+    ):
         change = next((c for c in candidates if _possible(settings.with_changes(**c))), None)
         if change:
             found.append(change)

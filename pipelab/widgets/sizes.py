@@ -27,6 +27,4 @@ def stage_memory(model: str, width: int) -> Memory:
     else:
         vector, kept, parameters = FLOAT * SAMPLES["mlp"] * width, 2, width**2 + width
     weights = FLOAT * parameters
-    return Memory(
-        activations=kept * vector, inputs=vector, weights=weights, gradients=weights, optimizer_state=2 * weights
-    )
+    return Memory(activations=kept * vector, inputs=vector, weights=weights, gradients=weights, optimizer_state=2 * weights)

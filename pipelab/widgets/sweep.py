@@ -37,7 +37,6 @@ def sweep(
 
     Values that a schedule cannot have leave a gap. Raises UnknownName; UsageError where nothing is left to draw.
     """
-    import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     if over not in VALUES:

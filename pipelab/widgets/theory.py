@@ -53,7 +53,11 @@ def formula(settings: Settings, timeline: Timeline, scale: float = 1.0) -> dict:
     if settings.recompute != "none" or Kind.STEP in schedule.kinds:
         return {}
     costs = settings.costs(schedule.stages)
-    counts = {"ranks": schedule.ranks, "microbatches": schedule.microbatches, "stages_per_rank": schedule.stages_per_rank or 1}
+    counts = {
+        "ranks": schedule.ranks,
+        "microbatches": schedule.microbatches,
+        "stages_per_rank": schedule.stages_per_rank or 1,
+    }
     try:
         found = closed_form(settings.schedule, **counts, costs=costs)
     except UsageError:  # costs per stage

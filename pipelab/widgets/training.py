@@ -130,7 +130,9 @@ class Training:
             "gradient_note": run.gradient_note,
             "gap": {name: [1000 * value for value in values] for name, values in parts.items()},
         }
-        message = f"Trained {what}: {len(run.losses)} steps on {run.device}, {run.workers}, {run.transport}. The last is shown."
+        message = (
+            f"Trained {what}: {len(run.losses)} steps on {run.device}, {run.workers}, {run.transport}. The last is shown."
+        )
         if self.paced:  # the prediction is already there, on the same axis
             self._tell("done", message, about=about, timelines={"measured": run.timeline})
         else:

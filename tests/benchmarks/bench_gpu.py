@@ -66,7 +66,9 @@ def main():
     inputs, targets = job.batches(0)
     whole = torch.nn.Sequential(*workload(**MODEL).model).cuda()
     print(f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}, torch {torch.__version__}; median ms of a step")
-    print(f"{'schedule':18}{'ranks':>5}{'threads':>10}{'unsplit':>10}{'ratio':>8}{'processes':>11}{'ratio':>8}{'bubble':>9}{'MiB':>8}")
+    print(
+        f"{'schedule':18}{'ranks':>5}{'threads':>10}{'unsplit':>10}{'ratio':>8}{'processes':>11}{'ratio':>8}{'bubble':>9}{'MiB':>8}"
+    )
     for name in ("gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-v"):
         for ranks in (2, 4):
             alone, ours, apart = [], [], []

@@ -42,8 +42,15 @@ def main():
             ratios = []
             for _ in range(RUNS):
                 run = pipelab.run(
-                    job.model, job.batches, None, job.loss_fn, schedule=order, pace=(0.01, 0.01, 0.01), steps=STEPS,
-                    optimizer=job.optimizer, device="cpu",
+                    job.model,
+                    job.batches,
+                    None,
+                    job.loss_fn,
+                    schedule=order,
+                    pace=(0.01, 0.01, 0.01),
+                    steps=STEPS,
+                    optimizer=job.optimizer,
+                    device="cpu",
                 )
                 ratios += [timeline.makespan / run.predicted.makespan for timeline in run.timelines[1:]]
             median, worst = lateness()

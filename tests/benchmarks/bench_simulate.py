@@ -3,7 +3,8 @@
     .venv/bin/python tests/benchmarks/bench_simulate.py
 
 Bars of the table of sizes: 64 × 1,024 with three kinds within a second; 1,024 × 4,096 built, checked and simulated in 10 s and
-3 GB; the cost of an action stays flat. There is no peer in a registry to measure beside. A Schedule remembers that it was checked and a Timeline its numbers, so each is made anew.
+3 GB; the cost of an action stays flat. There is no peer in a registry to measure beside. A Schedule remembers that it was
+checked and a Timeline its numbers, so each is made anew.
 """
 
 import multiprocessing
@@ -40,8 +41,17 @@ def main():
         ]
         print(f"{name:10}{cells[0]:8.2f}{cells[1]:8.2f}{cells[2]:10.2f}{cells[3]:9.2f}{cells[4]:8.2f}")
     print("check includes the building, metrics and idle the simulation they are asked of")
-    print(f"\n{'schedule':10}{'ranks':>6}{'m':>6}{'actions':>12}{'build':>8}{'check':>8}{'simulate':>10}{'µs/action':>11}{'GB':>6}")
-    for size in (("1f1b", 4, 16), ("1f1b", 16, 128), ("zb-h1", 16, 128), ("1f1b", 64, 1024), ("zb-h1", 64, 1024), ("1f1b", 1024, 4096)):
+    print(
+        f"\n{'schedule':10}{'ranks':>6}{'m':>6}{'actions':>12}{'build':>8}{'check':>8}{'simulate':>10}{'µs/action':>11}{'GB':>6}"
+    )
+    for size in (
+        ("1f1b", 4, 16),
+        ("1f1b", 16, 128),
+        ("zb-h1", 16, 128),
+        ("1f1b", 64, 1024),
+        ("zb-h1", 64, 1024),
+        ("1f1b", 1024, 4096),
+    ):
         process = multiprocessing.Process(target=grow, args=size)  # of its own, for its memory
         process.start()
         process.join()

@@ -48,7 +48,11 @@ ROUND_TRIP = """async (count) => {
 FRAMES = """() => new Promise((resolve) => {
   const start = performance.now();
   let frames = 0;
-  const count = (now) => (now - start < 2000 ? ((frames += 1), requestAnimationFrame(count)) : resolve((1000 * frames) / (now - start)));
+  const count = (now) => {
+    if (now - start >= 2000) return resolve((1000 * frames) / (now - start));
+    frames += 1;
+    requestAnimationFrame(count);
+  };
   requestAnimationFrame(count);
 })"""
 
@@ -118,7 +122,9 @@ def report(page, ranks: int, microbatches: int, bar: int) -> None:
     before = heap(page), float(python(page, RSS))
     page.evaluate(BURST, LONG)
     after = heap(page), float(python(page, RSS))
-    print(f"    {LONG} moves leave {after[0] - before[0]:+.1f} MiB in the browser, {after[1] - before[1]:+.1f} MiB in the kernel")
+    print(
+        f"    {LONG} moves leave {after[0] - before[0]:+.1f} MiB in the browser, {after[1] - before[1]:+.1f} MiB in the kernel"
+    )
 
 
 def main() -> None:

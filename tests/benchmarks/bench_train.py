@@ -86,7 +86,9 @@ class Torch:
         self.pipes, self.processes, self.used = [], [], []
         for rank in range(ranks):
             here, there = context.Pipe()
-            process = context.Process(target=torch_rank, args=(rank, ranks, store, model, name, microbatches, there), daemon=True)
+            process = context.Process(
+                target=torch_rank, args=(rank, ranks, store, model, name, microbatches, there), daemon=True
+            )
             process.start()
             self.pipes.append(here)
             self.processes.append(process)
@@ -177,7 +179,9 @@ def main(words):
     numbers = {w[0]: [int(n) for n in w[2:].split(",")] for w in words if w[1:2] == "="}
     models, names = [w for w in words if w in MODELS] or MODELS, [w for w in words if w in TORCH] or TORCH
     print(f"median ms of {ROUNDS} turns of {STEPS} steps each, taken in turns; {os.cpu_count()} cores")
-    print(f"{'model':6}{'schedule':18}{'ranks':>5}{'m':>4}{'torch':>10}{'ours':>10}{'ratio':>8}{'CPU':>9}{'CPU':>7}   gradients")
+    print(
+        f"{'model':6}{'schedule':18}{'ranks':>5}{'m':>4}{'torch':>10}{'ours':>10}{'ratio':>8}{'CPU':>9}{'CPU':>7}   gradients"
+    )
     for model in models:
         ratios = []
         for name, ranks, m in itertools.product(names, numbers.get("p", [2, 4]), numbers.get("m", [8])):

@@ -49,7 +49,14 @@ def jupyter_lab(folder: Path, home: Path, *, theme: str = "JupyterLab Light"):
         "IdentityProvider.token": "",
         "LabApp.expose_app_in_browser": True,
     }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *(f"--{k}={v}" for k, v in options.items())]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        *(f"--{k}={v}" for k, v in options.items()),
+    ]
     places = {name: str(home / name.lower()) for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     environment = os.environ | places | {"JUPYTER_CONFIG_DIR": str(home), "JUPYTER_PREFER_ENV_PATH": "1"}
     with open(home / "server.log", "w") as log:

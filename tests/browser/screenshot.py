@@ -1,7 +1,7 @@
 """Makes the README's picture: a finished real run laid over its prediction, in real JupyterLab. Or one of every state.
 
-    python tests/browser/screenshot.py [FILE.png]        default: notebooks/images/lab.png
-    python tests/browser/screenshot.py FOLDER            default, explain, compare, builder, run, narrow, dark
+python tests/browser/screenshot.py [FILE.png]        default: notebooks/images/lab.png
+python tests/browser/screenshot.py FOLDER            default, explain, compare, builder, run, narrow, dark
 """
 
 import sys

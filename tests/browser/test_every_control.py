@@ -4,7 +4,16 @@ import json
 
 import pytest
 from live_notebook import (
-    CHROMIUM, PIXELS, browser, command, jupyter_lab, open_notebook, press_and_see, python, wait_for_text, write_notebook,
+    CHROMIUM,
+    PIXELS,
+    browser,
+    command,
+    jupyter_lab,
+    open_notebook,
+    press_and_see,
+    python,
+    wait_for_text,
+    write_notebook,
 )  # fmt: skip
 
 pytestmark = [
@@ -71,7 +80,11 @@ def the_second_row(page):
 
     press_and_see(page, "input[aria-label='memory limit']", "PageUp")
     assert float(python(page, "lab.memory_limit")) > 0
-    for label, trait, value in [("recompute", "recompute", "early"), ("memory strips", "memory", "bytes"), ("model", "model", "gpt")]:
+    for label, trait, value in [
+        ("recompute", "recompute", "early"),
+        ("memory strips", "memory", "bytes"),
+        ("model", "model", "gpt"),
+    ]:
         page.select_option(f"select[aria-label='{label}']", value)
         wait_for_python(page, f"lab.{trait}", repr(value))
     key(page, "input[aria-label='model width']", "ArrowRight")
@@ -220,7 +233,9 @@ def test_every_view_and_control(tmp_path):
         building_by_hand(page)
         page.set_viewport_size({"width": 800, "height": 1600})
         page.wait_for_timeout(300)
-        assert page.evaluate("document.querySelector('.pl-lab').scrollWidth <= document.querySelector('.pl-lab').clientWidth + 1")
+        assert page.evaluate(
+            "document.querySelector('.pl-lab').scrollWidth <= document.querySelector('.pl-lab').clientWidth + 1"
+        )
         assert page.evaluate(PIXELS) != before
         assert json.loads(python(page, "list(range(2))")) == [0, 1]  # the kernel is alive
         assert trouble == []

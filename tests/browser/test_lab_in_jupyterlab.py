@@ -4,7 +4,16 @@ import json
 
 import pytest
 from live_notebook import (
-    CHROMIUM, NOTEBOOKS, PIXELS, browser, command, jupyter_lab, open_notebook, press_and_see, python, wait_for_text,
+    CHROMIUM,
+    NOTEBOOKS,
+    PIXELS,
+    browser,
+    command,
+    jupyter_lab,
+    open_notebook,
+    press_and_see,
+    python,
+    wait_for_text,
 )  # fmt: skip
 
 from pipelab import build, simulate
@@ -20,6 +29,7 @@ COLOURS = """() => {
   const canvas = document.querySelector('.pl-picture canvas');
   return Array.from(new Uint32Array(canvas.getContext('2d').getImageData(0, 10, canvas.width, 1).data.buffer));
 }"""
+
 
 def cells(page) -> int:
     return page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length")

@@ -10,7 +10,11 @@ from pipelab.errors import UnknownName, UsageError
 from pipelab.schedule import Kind, check
 
 BOTH_WAYS = ("chimera", "dualpipe")
-sizes = {"ranks": st.integers(1, 8), "microbatches": st.integers(1, 17), "stages_per_rank": st.sampled_from([None, 1, 2, 3, 4])}
+sizes = {
+    "ranks": st.integers(1, 8),
+    "microbatches": st.integers(1, 17),
+    "stages_per_rank": st.sampled_from([None, 1, 2, 3, 4]),
+}
 durations = st.floats(0.01, 100, allow_nan=False)
 
 

@@ -56,7 +56,11 @@ def test_torchs_own_generators(torch_orders, theirs, ours, per_rank):
                 expected = torch_orders(theirs, ranks, microbatches, stages_per_rank)
                 schedule = build(ours, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank)
                 for rank, row in enumerate(schedule.actions):
-                    assert [str(a) for a in row] == [str(a) for a in expected[rank] if a is not None and "_" not in str(a).split(")")[-1].replace("OVERLAP_F_B", "")]
+                    assert [str(a) for a in row] == [
+                        str(a)
+                        for a in expected[rank]
+                        if a is not None and "_" not in str(a).split(")")[-1].replace("OVERLAP_F_B", "")
+                    ]
                 compared += 1
     assert compared >= 15
 

@@ -68,9 +68,7 @@ def test_out_of_memory_on_one_rank(workers):
     model = mlp(4)
     model[2] = Greedy()
     with pytest.raises(errors.WorkerError) as caught:
-        pipelab.run(
-            model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4, workers=workers
-        )
+        pipelab.run(model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4, workers=workers)
     assert "Rank 2 raised RuntimeError" in str(caught.value) and "allocate" in str(caught.value)
     assert_nothing_left()
     assert once().gradient_error <= 1e-5

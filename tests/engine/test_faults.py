@@ -210,7 +210,9 @@ def test_what_may_not_pass_between_layers(wrap, message):
         assert "layer 1 (Returning) returned" in str(caught.value)
 
 
-@pytest.mark.parametrize(("where", "blame"), [(2, "was not finite either, so it arose on a stage before"), (3, "was finite")])
+@pytest.mark.parametrize(
+    ("where", "blame"), [(2, "was not finite either, so it arose on a stage before"), (3, "was finite")]
+)
 def test_a_loss_that_is_no_number_is_said_with_stage_and_microbatch(where, blame):
     model = mlp(4)
     model[where] = Returning(lambda x: (x if where == 2 else x[:, :4]) * float("nan"))

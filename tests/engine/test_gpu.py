@@ -13,9 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 import pipelab
-from pipelab.engine import shutdown
 from pipelab.catalogue import names
-from pipelab.engine import gpu
+from pipelab.engine import gpu, shutdown
 from pipelab.engine.board import TRACE, Board
 from pipelab.engine.clock import EventClock, HostClock
 from pipelab.engine.driver import Driver
@@ -25,7 +24,6 @@ from pipelab.engine.ship import unpack
 from pipelab.engine.threads import Hub, ThreadTransport
 
 from .conftest import batch, mlp
-
 
 
 def needs_gpu(test):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipelab.engine.split import WeightGradients
 from pipelab.engine.layers import Seeds
+from pipelab.engine.split import WeightGradients
 from pipelab.engine.stage import Stage
 from pipelab.model import workload
 

@@ -148,7 +148,10 @@ def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
 def test_the_ways_between_gpus(tmp_path, way):
     """On a V messages overtake one another; clipping needs links that the run before had not; the copies of chimera send in
     both directions at once, and sum their gradients."""
-    for ranks, runs in {3: [{"schedule": "1f1b"}, {"schedule": "hanayo", "clip": 0.5}], 2: [{"schedule": "chimera"}]}.items():
+    for ranks, runs in {
+        3: [{"schedule": "1f1b"}, {"schedule": "hanayo", "clip": 0.5}],
+        2: [{"schedule": "chimera"}],
+    }.items():
         every = torchrun(tmp_path, ranks, before=STAND_IN.format(way=way), runs=runs, steps=2)
         for i, options in enumerate(runs):
             here = expected(ranks=ranks, microbatches=6, steps=2, **options)
@@ -184,7 +187,9 @@ def test_a_rank_that_raises_is_named_everywhere(tmp_path, before):
 def test_a_rank_that_stalls(tmp_path):
     answers = torchrun(tmp_path, 2, act="time.sleep(8)", timeout=2)
     assert answers[0]["failed"] == "WorkerStalled"
-    assert re.search(r"Rank 0 has waited 2\.\d s, in step 0, before 0B\d, for the result of 1B\d from rank 1", answers[0]["text"])
+    assert re.search(
+        r"Rank 0 has waited 2\.\d s, in step 0, before 0B\d, for the result of 1B\d from rank 1", answers[0]["text"]
+    )
 
 
 def test_processes_that_do_not_agree(tmp_path):

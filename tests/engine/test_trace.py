@@ -86,8 +86,9 @@ def test_a_paced_run_follows_the_law(model, data):
 
 def test_latency_is_a_planned_delay(model, data):
     run = train(model, data, ranks=2, microbatches=4, pace=(0.01, 0.02), latency=0.03)
-    assert run.predicted.metrics["makespan"] == pytest.approx(pipelab.simulate(
-        run.schedule, pipelab.Costs(0.01, backward=0.02, latency=0.03)).makespan)
+    assert run.predicted.metrics["makespan"] == pytest.approx(
+        pipelab.simulate(run.schedule, pipelab.Costs(0.01, backward=0.02, latency=0.03)).makespan
+    )
     assert_follows(run)
     raw = train(model, data, ranks=2, microbatches=1, latency=0.1)
     assert raw.metrics["makespan"] > 0.2
@@ -117,9 +118,7 @@ def test_events_stream_while_it_runs(model, data):
 
 
 def test_snapshot_of_a_run_in_progress(model, data):
-    run = pipelab.start(
-        model, *data, functional.cross_entropy, schedule="gpipe", ranks=2, microbatches=4, pace=(0.1, 0.2)
-    )
+    run = pipelab.start(model, *data, functional.cross_entropy, schedule="gpipe", ranks=2, microbatches=4, pace=(0.1, 0.2))
     assert run.predicted.makespan == pytest.approx(1.5)
     seen = set()
     while not run.done:

@@ -135,7 +135,8 @@ def sentences(step):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "ranks"), [("1f1b", 1), ("1f1b", 2), ("gpipe", 4), ("zb-h1", 3), ("zb-v", 2), ("chimera", 2), ("chimera", 4)]
+    ("schedule", "ranks"),
+    [("1f1b", 1), ("1f1b", 2), ("gpipe", 4), ("zb-h1", 3), ("zb-v", 2), ("chimera", 2), ("chimera", 4)],
 )
 def test_tied_weights_are_trained_as_one(schedule, ranks):
     """On two ranks, on one (zb-v), and in both copies of the model."""

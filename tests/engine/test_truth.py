@@ -14,7 +14,9 @@ from .conftest import batch, mlp
 STEPS = 3
 
 
-@pytest.mark.parametrize("optimizer", [lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9), lambda ps: torch.optim.Adam(ps)])
+@pytest.mark.parametrize(
+    "optimizer", [lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9), lambda ps: torch.optim.Adam(ps)]
+)
 def test_training_with_an_optimizer_equals_the_unsplit_model_over_several_steps(model, optimizer):
     def batches(step):
         return batch(seed=step)

@@ -13,7 +13,7 @@ import pytest
 
 import pipelab
 from pipelab.cli import main
-from pipelab.errors import UnknownName, UsageError
+from pipelab.errors import UsageError
 from pipelab.grading import exercises
 from pipelab.grading.supervisor import Limits, supervise
 
@@ -232,7 +232,9 @@ def test_grade_in_a_notebook(make):
     exercise = make("return 3")
     grades = pipelab.grade("01", folder=exercise.tests.parents[1])
     assert (grades[0].score, grades[0].results[1].message) == (4, "hazard() should be 2")
-    assert "✗ 0/2  the hazard" in grades._repr_html_() and "4 of 6 points" in str(grades) and "<svg" not in grades._repr_html_()
+    assert (
+        "✗ 0/2  the hazard" in grades._repr_html_() and "4 of 6 points" in str(grades) and "<svg" not in grades._repr_html_()
+    )
     with pytest.raises(UsageError, match="There is no exercise '07'. Valid names: 01"):
         pipelab.grade("07", folder=exercise.tests.parents[1])
 
@@ -240,7 +242,9 @@ def test_grade_in_a_notebook(make):
 def test_a_schedule_that_fails_is_shown(make):
     exercise = make()
     test = exercise.tests.read_text().replace("import plain", "import legal, plain")
-    test = test.replace("    assert plain(student.hazard()", "    legal([['0F0', '0B0']], 1)\n    assert 1 + plain(student.hazard()")
+    test = test.replace(
+        "    assert plain(student.hazard()", "    legal([['0F0', '0B0']], 1)\n    assert 1 + plain(student.hazard()"
+    )
     exercise.tests.write_text(test)
     grades = pipelab.grade("01", folder=exercise.tests.parents[1])
     assert grades[0].results[1].schedule == "0F0,0B0\n" and grades[0].results[0].schedule == ""
@@ -257,7 +261,11 @@ def test_what_cannot_be_graded(tmp_path, capsys):
 def test_plain_pytest_runs_the_exercises_too(make):
     exercise = make("return 3")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", str(exercise.tests.parent)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "pytest", "-q", str(exercise.tests.parent)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 1 and "1 failed, 4 passed" in done.stdout
 

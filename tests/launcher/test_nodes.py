@@ -47,7 +47,10 @@ def test_two_hosts_train_what_one_trains(capsys):
     [
         ("--nnodes 3 --ranks 4", "4 ranks cannot be shared out evenly over 3 hosts: --ranks is a multiple of --nnodes"),
         ("--nnodes 0", "2 ranks cannot be shared out evenly over 0 hosts"),
-        ("--nnodes 2", "every host is told its own number and where the first one is: --node-rank 0 --master HOST:PORT there"),
+        (
+            "--nnodes 2",
+            "every host is told its own number and where the first one is: --node-rank 0 --master HOST:PORT there",
+        ),
         ("--nnodes 2 --node-rank 0 --master here", "--master is HOST:PORT, such as 10.0.0.1:29400, not 'here'"),
     ],
 )

@@ -36,9 +36,7 @@ def test_a_character_does_not_see_what_follows():
 
 def test_a_character_sees_what_stands_before_it():
     model = small()
-    assert not torch.allclose(
-        model(torch.tensor([[0, 1, 2, 3, 4]]))[:, -1], model(torch.tensor([[5, 1, 2, 3, 4]]))[:, -1]
-    )
+    assert not torch.allclose(model(torch.tensor([[0, 1, 2, 3, 4]]))[:, -1], model(torch.tensor([[5, 1, 2, 3, 4]]))[:, -1])
 
 
 @pytest.mark.parametrize("width, heads", [(8, 4), (6, 2), (5, 1)])

@@ -88,7 +88,9 @@ def test_tied_weights_may_be_on_several_stages():
 def test_two_parameters_over_one_memory_name_both_layers():
     model = linears(2)
     model[1].weight = nn.Parameter(model[0].weight.data)
-    with pytest.raises(UsageError, match=r"layer 0 and layer 1 share the memory .*\(0.weight and 1.weight\).*stages 0 and 1"):
+    with pytest.raises(
+        UsageError, match=r"layer 0 and layer 1 share the memory .*\(0.weight and 1.weight\).*stages 0 and 1"
+    ):
         split(model, 2)
 
 

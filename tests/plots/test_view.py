@@ -27,7 +27,9 @@ def timeline():
 
 def test_every_action_is_a_bar(timeline):
     table = bars(view(timeline))
-    assert np.array_equal(table[:, :4], np.stack([timeline.rank, timeline.stage, timeline.microbatch, timeline.kind], axis=1))
+    assert np.array_equal(
+        table[:, :4], np.stack([timeline.rank, timeline.stage, timeline.microbatch, timeline.kind], axis=1)
+    )
     assert np.allclose(table[:, 4], timeline.started)
     assert np.allclose(table[:, 5], timeline.ended)
     assert not table[:, 6].any()

@@ -76,9 +76,7 @@ def test_a_deadlock_names_who_waits_for_what_from_whom():
     assert "rank 1 stands at 1F1 and needs 0F1 from rank 0, which must first run 0B0" in refusal.message
 
 
-@given(
-    name=st.sampled_from(ANY_COUNTS), ranks=st.integers(1, 6), microbatches=st.integers(1, 8), data=st.data()
-)
+@given(name=st.sampled_from(ANY_COUNTS), ranks=st.integers(1, 6), microbatches=st.integers(1, 8), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_every_swap_is_either_legal_or_explained(name, ranks, microbatches, data):
     """Swap two actions of a rank anywhere: the check decides, and never fails itself."""

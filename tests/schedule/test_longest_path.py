@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from pipelab.catalogue import build, entry, names
-from pipelab.schedule import Schedule
-from pipelab.schedule import longest_path
+from pipelab.schedule import Schedule, longest_path
 
 
 @pytest.mark.parametrize("name", names())

@@ -40,8 +40,7 @@ def test_nothing_and_nonsense_are_refused():
 
 def test_grid_by_time_and_by_step():
     assert build("gpipe", ranks=2, microbatches=2).grid() == (
-        "rank 0  0F0 0F1 .   .   0B0 0B1\n"
-        "rank 1  .   1F0 1F1 1B0 1B1 ."
+        "rank 0  0F0 0F1 .   .   0B0 0B1\nrank 1  .   1F0 1F1 1B0 1B1 ."
     )
     stuck = Schedule.from_rows(["0F0 0B0 0F1 0B1".split(), "1F1 1F0 1B0 1B1".split()])
     assert stuck.grid() == "rank 0  0F0 0B0 0F1 0B1\nrank 1  1F1 1F0 1B0 1B1"

@@ -39,7 +39,6 @@ def test_without_steps_there_is_one_version():
 
 
 def test_stages_on_one_rank_count_for_themselves():
-    rows = ["0F0 0B0 0STEP0 1F0 1B0 0F1 0B1 0STEP1 1STEP0 1F1 1B1 1STEP1".replace("0B0 0STEP0 1F0 1B0", "1F0 1B0 1STEP0 0B0 0STEP0")
-            .replace("0F1 0B1 0STEP1 1STEP0 1F1 1B1 1STEP1", "0F1 1F1 1I1 0I1 1W1 0W1 1STEP1 0STEP1").split()]  # fmt: skip
+    rows = ["0F0 1F0 1B0 1STEP0 0B0 0STEP0 0F1 1F1 1I1 0I1 1W1 0W1 1STEP1 0STEP1".split()]
     version = seen(Schedule.from_rows(rows, weights="stashed"))
     assert [version[kind, stage, 1] for kind in (Kind.F, Kind.I, Kind.W, Kind.STEP) for stage in (0, 1)] == [1] * 6 + [2] * 2

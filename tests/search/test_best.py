@@ -46,9 +46,7 @@ def test_alone_it_is_as_good_as_the_automatic_schedules(name, times_p, triple, l
     for ranks, microbatches in (*SIZES, (8, 24)):
         theirs = simulate(build(name, ranks=ranks, microbatches=microbatches, costs=costs), costs).makespan
         limit = times_p * ranks
-        found = best(
-            ranks=ranks, microbatches=microbatches, costs=costs, memory_limit=limit, weight_grad_memory=0.4324
-        )
+        found = best(ranks=ranks, microbatches=microbatches, costs=costs, memory_limit=limit, weight_grad_memory=0.4324)
         require_sound(found, limit, 0.4324)
         assert found.makespan <= theirs * (1 + 1e-9), (ranks, microbatches)
 

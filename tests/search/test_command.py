@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pipelab.cli import main
 from pipelab.catalogue import build
+from pipelab.cli import main
 from pipelab.schedule import read_csv
 from pipelab.search import peak_memory
 from pipelab.simulator import Costs, simulate

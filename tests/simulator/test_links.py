@@ -62,7 +62,13 @@ def test_a_slow_link_between_nodes_is_why_traffic_matters():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(names()), st.integers(1, 5), st.integers(1, 9), st.sampled_from([0, 0.3, 2]), st.sampled_from([None, 0.5, 1.7]))
+@given(
+    st.sampled_from(names()),
+    st.integers(1, 5),
+    st.integers(1, 9),
+    st.sampled_from([0, 0.3, 2]),
+    st.sampled_from([None, 0.5, 1.7]),
+)
 def test_links_for_every_schedule(name, ranks, microbatches, latency, bandwidth):
     """An endless bandwidth is none; on a finite one no two messages share a link; a table of equal entries is a number."""
     entry = pipelab.catalogue.entry(name)

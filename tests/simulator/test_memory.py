@@ -98,7 +98,10 @@ def test_every_schedule_gives_all_of_it_back(name):
     assert np.allclose(sum(held for held, _ in timeline.memory.values()), timeline.bytes_held)
     assert np.allclose(sum(after for _, after in timeline.memory.values()), timeline.bytes_after)
     assert min(level.min() for both in timeline.memory.values() for level in both) >= -1e-9
-    assert timeline.peak_bytes["peak_bytes"] == np.maximum.reduceat(timeline.bytes_held, timeline.schedule.offsets[:-1]).tolist()
+    assert (
+        timeline.peak_bytes["peak_bytes"]
+        == np.maximum.reduceat(timeline.bytes_held, timeline.schedule.offsets[:-1]).tolist()
+    )
 
 
 def test_chrome_stacks_the_parts():

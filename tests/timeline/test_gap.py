@@ -67,8 +67,12 @@ def test_the_parts_sum_to_the_gap_on_every_rank(name, ranks, microbatches, data)
 
 
 def test_what_cannot_be_compared():
-    with pytest.raises(UsageError, match="two timelines of one schedule; these are of gpipe and 1f1b, with different actions"):
+    with pytest.raises(
+        UsageError, match="two timelines of one schedule; these are of gpipe and 1f1b, with different actions"
+    ):
         gap(simulate("gpipe"), simulate("1f1b"))
     measured = replace(simulate(), unit="s")
-    with pytest.raises(UsageError, match="measured timeline is in s, the predicted one in abstract units: predict from costs"):
+    with pytest.raises(
+        UsageError, match="measured timeline is in s, the predicted one in abstract units: predict from costs"
+    ):
         gap(measured, simulate())

@@ -50,7 +50,10 @@ def test_a_wait_names_what_it_waits_for_and_what_could_have_run(timeline):
     about = explain(timeline, wait.rank, (wait.start + wait.end) / 2)
     filler = str(timeline.schedule.atom(wait.filler))
     assert f"which rank {wait.rank + 1} had not finished" in about["why"]
-    assert about["choice"] == f"A choice: {filler} was ready and could have run here. It would take memory for one more micro-batch."
+    assert (
+        about["choice"]
+        == f"A choice: {filler} was ready and could have run here. It would take memory for one more micro-batch."
+    )
     assert about["remedy"].startswith(f"Move {filler} here")
     moving = next(i for i in timeline.idle if i.cause == "transfer")
     assert "is on its way from rank" in explain(timeline, moving.rank, (moving.start + moving.end) / 2)["why"]

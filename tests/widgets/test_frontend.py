@@ -50,4 +50,6 @@ def test_every_control_keeps_jupyters_keys_out():
     """With a slider focused, JupyterLab's "d d" would delete the cell; only the focused element itself can stop it."""
     for path in [*FRONTEND.glob("*.js"), *WIDGET.parent.glob("*.js")]:
         if path.name != "dom.js":
-            assert not re.search(r'element\("(input|select|button|summary|textarea)"', path.read_text(encoding="utf-8")), path.name
+            assert not re.search(r'element\("(input|select|button|summary|textarea)"', path.read_text(encoding="utf-8")), (
+                path.name
+            )

@@ -13,7 +13,11 @@ from pipelab.widgets.theory import bound, bound_number, formula
 
 @pytest.mark.parametrize(
     "settings",
-    [Settings(), Settings("auto", ranks=3, memory_limit=2.5), Settings("gpipe", stage_costs=(1, 2), recompute="early", model="gpt")],
+    [
+        Settings(),
+        Settings("auto", ranks=3, memory_limit=2.5),
+        Settings("gpipe", stage_costs=(1, 2), recompute="early", model="gpt"),
+    ],
 )
 def test_a_line_of_text_brings_a_configuration_back(settings):
     assert Settings.parse(settings.text) == settings
@@ -40,7 +44,9 @@ def test_a_line_that_cannot_be_read_says_why(line, error, says):
 
 
 @pytest.mark.parametrize("name", names())
-@pytest.mark.parametrize("changes", [{"ranks": 5, "microbatches": 7}, {"stages_per_rank": 3}, {"recompute": "early", "stage_costs": (2, 1)}])
+@pytest.mark.parametrize(
+    "changes", [{"ranks": 5, "microbatches": 7}, {"stages_per_rank": 3}, {"recompute": "early", "stage_costs": (2, 1)}]
+)
 def test_whatever_is_impossible_has_an_offer_that_is_possible(name, changes):
     settings = Settings(name).with_changes(**changes)
     try:
@@ -104,7 +110,9 @@ def test_a_formula_is_filled_in_and_compared_with_the_timeline():
     assert formula(ragged, ragged.predict())["exact"] is False
 
 
-@pytest.mark.parametrize("changes", [{"schedule": "pipedream"}, {"recompute": "early"}, {"stage_costs": (1, 2)}, {"schedule": "chimera"}])
+@pytest.mark.parametrize(
+    "changes", [{"schedule": "pipedream"}, {"recompute": "early"}, {"stage_costs": (1, 2)}, {"schedule": "chimera"}]
+)
 def test_where_no_formula_holds_there_is_none(changes):
     settings = Settings().with_changes(**changes)
     assert formula(settings, settings.predict()) == {}
