@@ -107,6 +107,9 @@ class TorchRank:
         def timed_weights(microbatch: int, *arguments, **options):
             return self._timed(Kind.W, index, microbatch, lambda: weights(microbatch, *arguments, **options))
 
+        # Before its first step torch lets neighbours greet each other, for NCCL's sake; on a V (before torch 2.13) a rank also
+        # greets itself, which gloo cannot.
+        stage._get_init_p2p_neighbors_ops = lambda: []
         stage.forward_one_chunk, stage.backward_one_chunk = timed_forward, timed_backward
         stage.backward_weight_one_chunk = timed_weights
         return stage
