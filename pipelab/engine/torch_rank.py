@@ -47,10 +47,10 @@ class TorchRank:
         stages = [self._timed_stage(index, part) for (_, index), (part, _) in sorted(job.stages.items())]
         losses = [loss for _, loss in job.stages.values() if loss]  # elsewhere it must have one too, to run backwards
         loss = losses[0] if losses else lambda output, target: None
-        self._runtime = _PipelineScheduleRuntime(stages, job.sizes["microbatches"], loss_fn=loss)
+        self._runtime = _PipelineScheduleRuntime(stages, job.sizes["microbatches"], loss_fn=loss, scale_grads=False)
         self._runtime._load_csv(job.torch.csv, format="compute_only")
         self._time_loss()
-        parameters = list(dict.fromkeys(self._named.values()))
+        self._parameters = parameters = list(dict.fromkeys(self._named.values()))
         self._optimizer = job.optimizer(parameters) if job.optimizer and parameters else None
         self._scheduler = job.scheduler(self._optimizer) if job.scheduler and self._optimizer else None
         self._result = RankResult()
@@ -58,13 +58,16 @@ class TorchRank:
     def step(self, number: int, sequence: int, batch: Batch) -> None:
         """One training step."""
         self._number, self._weights = number, batch.weights
-        for parameter in self._named.values():
+        for parameter in self._parameters:
             parameter.grad = None
         arguments = () if batch.inputs is None else (torch.cat(batch.inputs),)
         target = {} if batch.targets is None else {"target": torch.cat(batch.targets), "losses": []}
         self._ended = time.perf_counter()
         self._about_to(self._job.program[0])
         self._runtime.step(*arguments, **target)
+        for parameter in self._parameters:  # each loss was a mean; torch 2.9's own division misses split backwards
+            if parameter.grad is not None:
+                parameter.grad.div_(len(batch.weights))
         self._status(-1, BETWEEN)
         if number == self._job.steps - 1:
             self._result.gradients = pack({name: p.grad for name, p in self._named.items() if p.grad is not None})
@@ -107,8 +110,8 @@ class TorchRank:
         def timed_weights(microbatch: int, *arguments, **options):
             return self._timed(Kind.W, index, microbatch, lambda: weights(microbatch, *arguments, **options))
 
-        # Before its first step torch lets neighbours greet each other, for NCCL's sake; on a V (before torch 2.13) a rank also
-        # greets itself, which gloo cannot.
+        # Before its first step torch lets neighbours greet each other, for NCCL's sake; on a V torch 2.11 lets a rank also
+        # greet itself, which gloo cannot.
         stage._get_init_p2p_neighbors_ops = lambda: []
         stage.forward_one_chunk, stage.backward_one_chunk = timed_forward, timed_backward
         stage.backward_weight_one_chunk = timed_weights

@@ -53,6 +53,8 @@ def test_torchs_own_generators(torch_orders, theirs, ours, per_rank):
                     continue  # torch refuses; we end with a short group, as Megatron-LM does
                 if ours == "dualpipe-v" and microbatches < 2 * ranks:
                     continue
+                if ours == "gpipe" and microbatches < ranks:
+                    continue  # torch 2.9 refuses
                 expected = torch_orders(theirs, ranks, microbatches, stages_per_rank)
                 schedule = build(ours, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank)
                 for rank, row in enumerate(schedule.actions):
