@@ -78,7 +78,7 @@ def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable 
 
 
 def _pieces(value: Value, microbatches: int) -> tuple[Value, ...]:
-    """Micro-batches, each with memory of its own."""
+    """Micro-batches on the processor, each with memory of its own."""
     if isinstance(value, torch.Tensor):
-        return tuple(piece.detach().clone() for piece in value.tensor_split(microbatches))
+        return tuple(piece.detach().to("cpu", copy=True) for piece in value.tensor_split(microbatches))
     return tuple(zip(*(_pieces(part, microbatches) for part in value), strict=True))

@@ -36,6 +36,11 @@ class Seeds:
         return [torch.default_generator.get_state()] + ([self.generator.get_state()] if self.generator is not None else [])
 
 
+def generator_of(device: torch.device) -> torch.Generator | None:
+    """The generator of a GPU; None for the processor, whose own is always seeded."""
+    return torch.cuda.default_generators[device.index] if device.type == "cuda" else None
+
+
 class Turns:
     """Random generators are one per process and device: where several ranks share it, layers that draw take turns.
 

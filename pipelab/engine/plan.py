@@ -1,5 +1,6 @@
 """From the arguments of ``run`` to a checked plan. Everything that cannot work is refused here, before a worker starts."""
 
+import copy
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -135,6 +136,11 @@ def make_plan(
     for stage in split(model, order.stages, partition):
         stages.append([(index + i, name, module) for i, (name, module) in enumerate(stage._modules.items())])
         index += len(stages[-1])
+    if any(t.device.type != "cpu" for stage in stages for _, _, m in stage for t in (*m.parameters(), *m.buffers())):
+        stages = copy.deepcopy(stages)  # on the processor, from where each rank takes its part
+        for stage in stages:
+            for _, _, module in stage:
+                module.cpu()
     exchange = plan_exchange(stages, order, clip is not None or evaluate)
     if Kind.STEP in order.kinds:
         _require_own_weights(order, stages)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from ..schedule import Kind
 from .batches import Batch
@@ -15,7 +16,7 @@ from .clock import HostClock
 from .evaluator import Evaluator
 from .handover import TorchJob
 from .interpreter import MAX_PARTS, Interpreter
-from .layers import Seeds, Value
+from .layers import Seeds, Value, generator_of
 from .pace import Pace
 from .program import Step
 from .ship import pack
@@ -87,6 +88,9 @@ class Rank:
         if Kind.STEP in kinds:
             by_stage = {key: [p for _, _, m in part for p in m.parameters()] for key, (part, _) in stages.items()}
         weights = WeightGradients() if Kind.W in kinds else None
+        for _, loss in stages.values():
+            if isinstance(loss, nn.Module):
+                loss.to(device)
         for _, _, module in layers:
             module.to(device)
             if job.evaluate:
@@ -133,8 +137,7 @@ class Rank:
         update.step(number, sequence)
 
     def _seeds(self, number: int) -> Seeds:
-        generator = torch.cuda.default_generators[self._device.index] if self._device.type == "cuda" else None
-        return Seeds(self._job.seed, self._job.first_step + number, generator)
+        return Seeds(self._job.seed, self._job.first_step + number, generator_of(self._device))
 
     def result(self) -> RankResult:
         """What the rank brings home after the last step."""

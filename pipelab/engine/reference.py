@@ -1,12 +1,15 @@
 """The truth: the gradients of the unsplit model, computed in a worker, and how far a run's gradients are from them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .layers import Seeds, Value, run_layers, weighted_loss
+from . import gpu
+from .batches import Batch
+from .layers import Seeds, Value, generator_of, run_layers, weighted_loss
 from .ship import pack, unpack
 from .worker import Place
 
@@ -18,41 +21,69 @@ def unsplit_gradients(
     layers: list[tuple[int, str, nn.Module]],
     before: dict,
     loss: Callable,
-    inputs: tuple,
-    targets: tuple,
-    weights: tuple,
+    batch: Batch,
     seeds: Seeds,
     dtype: str,
-) -> tuple[dict, str | None]:
+    device: str,
+) -> tuple[dict | None, str | None]:
     """Packed gradients by name, and why they are not those of one pass over the full batch (None when they are).
+
+    On the kind of device that the run was on: another has other random numbers and rounds otherwise. None where the model
+    does not fit there, with the reason.
+    """
+    where = torch.device("cpu") if device == "cpu" else gpu.device_of(0)
+    try:
+        for module in [module for _, _, module in layers] + [loss] * isinstance(loss, nn.Module):
+            module.to(where)
+        named = {f"{name}.{k}": p for _, name, module in layers for k, p in module.named_parameters()}
+        with torch.no_grad():
+            for name, value in unpack(before).items():
+                named[name].copy_(value)
+        plain = [(index, module) for index, _, module in layers]
+        note = _backward(plain, named, loss, batch.to(where), replace(seeds, generator=generator_of(where)), dtype)
+        return pack({name: p.grad for name, p in named.items() if p.grad is not None}), note
+    except torch.OutOfMemoryError:
+        return None, "nothing to compare with: the unsplit model does not fit in memory"
+
+
+def _backward(
+    layers: list[tuple[int, nn.Module]],
+    named: dict[str, nn.Parameter],
+    loss: Callable,
+    batch: Batch,
+    seeds: Seeds,
+    dtype: str,
+) -> str | None:
+    """Computes the gradients.
 
     Micro-batches one after the other, with the run's random numbers, are the reference where the full batch gives
     another function: BatchNorm takes its statistics from what it sees, dropout draws per micro-batch, and in bfloat16
-    a sum over a larger batch is rounded otherwise.
+    a sum over a larger batch is rounded otherwise; and where it does not fit in memory. Returns the reason, if so.
     """
-    named = {f"{name}.{k}": p for _, name, module in layers for k, p in module.named_parameters()}
-    with torch.no_grad():
-        for name, value in unpack(before).items():
-            named[name].copy_(value)
-    plain = [(index, module) for index, _, module in layers]
-    note = None
-    if any(isinstance(m, _BatchNorm) and m.training for _, module in plain for m in module.modules()):
-        note = "against micro-batches one after the other: BatchNorm depends on the batch"
+    reason = None
+    if any(isinstance(m, _BatchNorm) and m.training for _, module in layers for m in module.modules()):
+        reason = "BatchNorm depends on the batch"
     elif dtype != "float32":
-        note = f"against micro-batches one after the other: {dtype} rounds sums over the whole batch otherwise"
+        reason = f"{dtype} rounds sums over the whole batch otherwise"
     else:
-        state = torch.default_generator.get_state()
-        weighted_loss(loss, run_layers(plain, _join(inputs), None, 0), _join(targets), 1.0).backward()
-        if not torch.equal(state, torch.default_generator.get_state()):
-            note = "against micro-batches one after the other: a layer draws random numbers"
-    if note:
-        for parameter in named.values():
-            parameter.grad = None
-        for i, (x, target, weight) in enumerate(zip(inputs, targets, weights, strict=True)):
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-                value = weighted_loss(loss, run_layers(plain, x, seeds, i), target, weight)
-            value.backward()
-    return pack({name: p.grad for name, p in named.items() if p.grad is not None}), note
+        states = seeds.states()
+        try:
+            weighted_loss(loss, run_layers(layers, _join(batch.inputs), None, 0), _join(batch.targets), 1.0).backward()
+        except torch.OutOfMemoryError:
+            reason = "the whole batch does not fit in memory"
+        else:
+            if not all(map(torch.equal, states, seeds.states())):
+                reason = "a layer draws random numbers"
+    if reason is None:
+        return None
+    for parameter in named.values():
+        parameter.grad = None
+    for i, (x, target, weight) in enumerate(zip(batch.inputs, batch.targets, batch.weights, strict=True)):
+        kind = (x if isinstance(x, torch.Tensor) else x[0]).device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=dtype == "bfloat16"):
+            value = weighted_loss(loss, run_layers(layers, x, seeds, i), target, weight)
+        value.backward()
+    return f"against micro-batches one after the other: {reason}"
 
 
 def _join(pieces: tuple[Value, ...]) -> Value:

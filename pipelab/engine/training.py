@@ -207,17 +207,17 @@ class Run:
             return self._timelines[step]
 
     @cached_property
-    def _checked_gradients(self) -> tuple[float, str | None]:
+    def _checked_gradients(self) -> tuple[float | None, str | None]:
         plan, gradients = self._plan, self.gradients
         if Kind.STEP in plan.schedule.kinds:
             return None, "nothing to compare with: micro-batches of one step saw weights of several versions"
         last = self._driver.last_batch
         before = {name: packed for result in self._results() for name, packed in result.before.items()}
         reference, note = call_in_worker(
-            unsplit_gradients, plan.layers, before, plan.loss, last.inputs, last.targets, last.weights,
-            Seeds(plan.seed, plan.first_step + plan.steps - 1), plan.dtype, timeout=plan.timeout,
+            unsplit_gradients, plan.layers, before, plan.loss, last, Seeds(plan.seed, plan.first_step + plan.steps - 1),
+            plan.dtype, plan.device, timeout=plan.timeout,
         )  # fmt: skip
-        return gradient_error(gradients, unpack(reference)), note
+        return None if reference is None else gradient_error(gradients, unpack(reference)), note
 
     def _work(self) -> None:
         try:

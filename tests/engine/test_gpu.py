@@ -239,11 +239,21 @@ def test_a_backward_stays_on_its_ranks_thread(data):
 
 
 @needs_gpu
+def test_a_model_and_a_batch_that_are_on_the_gpu_already(model, data):
+    run = train(model.cuda(), [part.cuda() for part in data], ranks=2, optimizer=lambda ps: torch.optim.SGD(ps, lr=0.1))
+    assert run.gradient_error <= 1e-4 and next(model.parameters()).is_cuda
+    assert {value.device.type for value in run.state_dict.values()} == {"cpu"}
+    on_the_processor = train(model, [part.cuda() for part in data], ranks=2, device="cpu")
+    assert on_the_processor.gradient_error <= 1e-5
+
+
+@needs_gpu
 def test_dropout_on_the_gpu_is_that_of_its_micro_batch(data):
     torch.manual_seed(0)
     layers = [nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.3)) for _ in range(7)] + [nn.Linear(16, 4)]
     first, again = (train(layers, data, ranks=ranks, seed=3) for ranks in (4, 2))
     assert first.losses == pytest.approx(again.losses, rel=1e-4)
+    assert first.gradient_error <= 1e-4 and "random" in first.gradient_note
 
 
 @needs_gpu

@@ -103,6 +103,52 @@ def test_batchnorm_is_compared_with_microbatches_and_its_statistics_come_back():
     assert run.state_dict["1.num_batches_tracked"] == 3, "rehearsing a paced run leaves nothing behind"
 
 
+class Small(nn.Module):
+    """Has room for so many samples."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    def forward(self, x):
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("planted")
+        return x
+
+
+def test_where_the_whole_batch_does_not_fit(data):
+    layers = [nn.Linear(16, 16), Small(6), nn.Linear(16, 4)]
+    run = pipelab.run(layers, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=4)
+    assert run.gradient_error <= 1e-5
+    assert run.gradient_note == "against micro-batches one after the other: the whole batch does not fit in memory"
+
+
+class First(nn.Module):
+    """Shares its process with Second only where the model is unsplit."""
+
+    here = False
+
+    def forward(self, x):
+        First.here = True
+        return x
+
+
+class Second(nn.Module):
+    def forward(self, x):
+        if First.here:
+            raise torch.OutOfMemoryError("planted")
+        return x
+
+
+def test_where_the_unsplit_model_does_not_fit(data):
+    layers = [nn.Sequential(First(), nn.Linear(16, 16)), nn.Sequential(Second(), nn.Linear(16, 4))]
+    run = pipelab.run(layers, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=4)
+    assert (run.gradient_error, run.gradient_note) == (
+        None,
+        "nothing to compare with: the unsplit model does not fit in memory",
+    )
+
+
 def test_views_identities_and_parameters_added_to_them_keep_their_own_gradients():
     """A gradient read in place must not become the gradient of a parameter: its memory is used again."""
 
