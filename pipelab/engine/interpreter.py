@@ -108,6 +108,7 @@ class Interpreter:
                 asked = sent = started  # of a pair, the first carries the wait and the work
                 worked = 0.0
         clock.finish()
+        self.pace.end_step()
         while self._unread:
             step, loss = self._unread.pop()
             self._set_loss(step, loss.item(), None)

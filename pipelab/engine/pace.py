@@ -51,6 +51,11 @@ class Pace:
         _sleep_until(self._free)
         return self._free
 
+    def end_step(self) -> None:
+        """Lets ranks whose last action ends with this one's wake up, before what lies between steps takes the processors."""
+        if self._durations is not None:
+            _sleep_until(self._free + SLACK * self._shortest)
+
 
 def _sleep_until(moment: float) -> None:
     left = moment - time.perf_counter()

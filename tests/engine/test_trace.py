@@ -1,5 +1,7 @@
 """What a run measures: times that add up, memory to the byte, the paced law."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -139,5 +141,6 @@ def test_snapshots_fill_up_within_every_step(model):
     while not run.done:
         now = run.snapshot()
         seen[now["step"]].add(len(now["columns"]["rank"]))
+        time.sleep(0.005)  # a loop without rest would starve the thread that follows the workers
     run.wait()
     assert all(len(counts) > 4 for counts in seen.values()), seen
