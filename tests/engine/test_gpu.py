@@ -31,45 +31,64 @@ def needs_gpu(test):
     return pytest.mark.gpu(pytest.mark.usefixtures("pool_that_sees_gpus")(missing(test)))
 
 
+class Stream:
+    """Works behind the host: whatever is queued takes a moment, after what was queued before it."""
+
+    def __init__(self):
+        self.done_at = 0.0
+
+    def queue(self):
+        self.done_at = max(self.done_at, time.perf_counter()) + 3e-4
+        return self.done_at
+
+    def wait_event(self, event):
+        assert event.time is not None, "waits for an event that nobody has recorded"
+        self.done_at = max(self.done_at, event.time)
+
+    def synchronize(self):
+        time.sleep(max(0.0, self.done_at - time.perf_counter()))
+
+
 class Event:
-    """Comes to pass when it is recorded: this GPU is the processor."""
+    """Comes to pass when the stream of its thread gets there."""
 
     def __init__(self, enable_timing=False):
         self.time = None
 
     def record(self):
-        self.time = time.perf_counter()
+        self.time = Cuda.current_stream(None).queue()
 
     def query(self):
-        return self.time is not None
+        return time.perf_counter() >= self.time
 
     def synchronize(self):
-        assert self.time is not None, "waited for an event that nobody has recorded"
+        time.sleep(max(0.0, self.time - time.perf_counter()))
 
     def elapsed_time(self, other):
+        assert self.query() and other.query(), "device not ready"  # as CUDA says it
         return 1e3 * (other.time - self.time)
 
 
-class Stream:
-    def wait_event(self, event):
-        event.synchronize()
-
-    def synchronize(self):
-        pass
-
-
 class Cuda:
-    """What gpu.py and clock.py use of torch.cuda."""
+    """What gpu.py and clock.py use of torch.cuda. A thread's current stream is its own."""
 
     Event = Event
+    of_thread = threading.local()
 
-    @staticmethod
-    def current_stream(device):
-        return Stream()
+    @classmethod
+    def current_stream(cls, device):
+        if not hasattr(cls.of_thread, "stream"):
+            cls.of_thread.stream = Stream()
+        return cls.of_thread.stream
 
-    @staticmethod
-    def synchronize(device):
-        pass
+
+class HostTransport(ThreadTransport):
+    """What StagedTransport gives it has left the GPU, for which the host has waited: ``cpu()`` of a tensor on the stand-in
+    does not."""
+
+    def send(self, *what):
+        Cuda.current_stream(None).synchronize()
+        super().send(*what)
 
 
 def run_on_stand_in(model, data, staged=False, **options):
@@ -87,7 +106,7 @@ def run_on_stand_in(model, data, staged=False, **options):
             job = driver._job(number)
             clock = EventClock(board, number, device, Cuda)
             if staged:
-                transport = gpu.StagedTransport(ThreadTransport(hub, number), device)
+                transport = gpu.StagedTransport(HostTransport(hub, number), device)
             else:
                 transport = gpu.GpuTransport(hub, number, device, clock, Cuda)
             rank = Rank(job, board, transport, clock, device)
@@ -136,12 +155,13 @@ def test_events_count_from_one_base_per_gpu(monkeypatch):
     for clock in clocks:
         clock.begin(0)
     first, second = (clock.stamp() for clock in clocks)
-    after = time.perf_counter()
+    Cuda.current_stream(None).synchronize()
     assert first.base is second.base
-    assert before <= first.seconds() <= second.seconds() <= after
+    assert before <= first.seconds() <= second.seconds() <= time.perf_counter()
     monkeypatch.setattr("pipelab.engine.clock.BASE_LASTS", 0)  # CUDA's 32 bits would grow coarse
     clocks[1].begin(0)
     third = clocks[1].stamp()
+    Cuda.current_stream(None).synchronize()
     assert third.base is not first.base and second.seconds() <= third.seconds() <= time.perf_counter()
     from_elsewhere = third.seconds() + 1
     clocks[0].write(0, first, clocks[0].later(first, from_elsewhere), second, third, 1.0, 5, 4, 3, 2)
