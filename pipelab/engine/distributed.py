@@ -177,6 +177,12 @@ _LANES: list[Lanes] = []
 
 
 def _lanes(rank: int, device: torch.device) -> Lanes:
+    """Raises UsageError where NCCL would let transfers of different links wait for each other."""
+    if dist.group.WORLD.bound_device_id is not None:
+        raise UsageError(
+            "The program has bound its process group to a GPU (init_process_group(device_id=…)). NCCL then puts all that a "
+            "rank sends upwards in one line, whoever it is for, and transfers can wait for each other: leave device_id out."
+        )
     if not _LANES or _LANES[0].world is not dist.group.WORLD:
         _LANES[:] = [Lanes(rank, device)]
     return _LANES[0]

@@ -210,6 +210,12 @@ def test_a_group_without_gloo(tmp_path):
     assert answer["failed"] == "UsageError" and "backend='cpu:gloo,cuda:nccl'" in answer["text"]
 
 
+def test_a_group_that_is_bound_to_a_gpu(tmp_path):
+    bound = "torch.distributed.init_process_group('gloo'); torch.distributed.group.WORLD.bound_device_id = torch.device('cuda:0')"
+    for answer in torchrun(tmp_path, 2, before=STAND_IN.format(way="nccl") + bound):
+        assert answer["failed"] == "UsageError" and "leave device_id out" in answer["text"]
+
+
 def test_torchrun_is_asked_for_where_there_is_none():
     with pytest.raises(errors.UsageError, match="needs a process per rank that torchrun has started"):
         expected(schedule="1f1b", ranks=2, microbatches=2, workers="torchrun")
