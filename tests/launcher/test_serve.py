@@ -1,5 +1,6 @@
 """`pipelab lab`: really started, really answered, really gone afterwards."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -52,10 +53,19 @@ def start():
     yield start
     for lab in processes:
         for process in descendants(lab.pid):
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         lab.kill()
         lab.wait()
         lab.stdout.close()
+
+
+def command(process):
+    """Its command line; nothing of a process that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def ask(address, path, token=None, method="GET"):
@@ -82,7 +92,7 @@ def test_the_lab_is_served_and_leaves_no_process(start, number):
 
     assert ask(address, "/api/kernels", token, "POST")[0] == 201
     family = descendants(lab.pid)
-    assert any("ipykernel_launcher" in " ".join(process.cmdline()) for process in family)
+    assert any("ipykernel_launcher" in command(process) for process in family)
 
     started = time.monotonic()
     lab.send_signal(number)
