@@ -61,7 +61,7 @@ class GpuTransport(ThreadTransport):
 
 
 class StagedTransport:
-    """Through the host's memory, over a transport of the host: between processes whose GPU is not theirs alone.
+    """Through the host's memory, over a transport of the host: between processes that do not reach each other's GPU.
 
     Its price is what threads save: to hand a tensor over, the host waits until the GPU has computed it.
     """

@@ -23,12 +23,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from .transport import DTYPES, Arrival
+from .transport import DTYPES, MAX_DIMS, Arrival
 
 SLOWEST = 1800.0
 """Seconds a wait may last where the run sets no limit: torch's own default."""
-_DIMS = 8
-_HEADER = struct.Struct(f"<7q{_DIMS}q2d")  # message, sequence, parts, by NCCL, elements, dtype, dims, shape, planned, sent
+_HEADER = struct.Struct(f"<7q{MAX_DIMS}q2d")
+"""message, sequence, parts, by NCCL, elements, dtype, dims, shape, planned, sent"""
 _HEADER_TAG, _DATA_TAG = 1, 2
 
 
@@ -90,9 +90,9 @@ class DistributedTransport:
     def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None:
         """Hands a tensor to rank ``to`` and returns at once. Raises TypeError for what cannot be sent."""
         tensor = tensor.detach().contiguous()
-        if tensor.dtype not in DTYPES or tensor.dim() > _DIMS:
+        if tensor.dtype not in DTYPES or tensor.dim() > MAX_DIMS:
             raise TypeError(f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between ranks")
-        shape = tuple(tensor.shape) + (0,) * (_DIMS - tensor.dim())
+        shape = tuple(tensor.shape) + (0,) * (MAX_DIMS - tensor.dim())
         times = planned + self._offset, time.perf_counter() + self._offset
         by_lane = self._lanes is not None and self._lanes.takes(tensor)
         what = message, sequence, parts, by_lane, tensor.numel(), DTYPES.index(tensor.dtype), tensor.dim()
@@ -136,7 +136,7 @@ class DistributedTransport:
         work, header = asked
         wait(work, deadline)
         message, sequence, parts, by_lane, count, code, dims, *rest = _HEADER.unpack(header.numpy().tobytes())
-        shape, (planned, sent) = rest[:dims], rest[_DIMS:]
+        shape, (planned, sent) = rest[:dims], rest[MAX_DIMS:]
         tensor = torch.empty(shape, dtype=DTYPES[code], device=self._lanes.device if by_lane else None)
         data = tensor.view(-1).view(torch.uint8)
         if count and by_lane:

@@ -20,12 +20,11 @@ from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime
 from ..schedule import Kind
 from .batches import Batch
 from .board import BETWEEN, COMPUTING, TRACE, WAITING, Board
+from .network import SLOWEST
 from .program import Step
 from .rank import RankJob, RankResult
 from .saved_bytes import SavedBytes
 from .ship import pack
-
-LONGEST_WAIT = 1800.0
 
 
 class TorchRank:
@@ -35,7 +34,7 @@ class TorchRank:
         self._job, self._board = job, board
         dist.init_process_group(
             "gloo", init_method=f"file://{job.torch.store}", rank=job.rank, world_size=job.sizes["ranks"],
-            timeout=timedelta(seconds=min(job.timeout, LONGEST_WAIT)),
+            timeout=timedelta(seconds=min(job.timeout, SLOWEST)),
         )  # fmt: skip
         layers = [layer for part, _ in job.stages.values() for layer in part]
         self._named = {f"{name}.{k}": p for _, name, module in layers for k, p in module.named_parameters()}

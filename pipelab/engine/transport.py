@@ -28,8 +28,8 @@ DTYPES = (
     torch.uint8, torch.bool, torch.complex64, torch.complex128,
 )  # fmt: skip
 _CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
-_MAX_DIMS = 8
-_HEADER = struct.Struct(f"<qqHhi {_MAX_DIMS}q dd")  # offset, elements, dtype, parts, dims, shape, planned, sent
+MAX_DIMS = 8
+_HEADER = struct.Struct(f"<qqHhi {MAX_DIMS}q dd")  # offset, elements, dtype, parts, dims, shape, planned, sent
 _SEQUENCE = struct.Struct("<q")
 _CONSUMED_AT, _HEADER_AT = 8, 16
 
@@ -71,7 +71,7 @@ class SharedMemoryTransport:
     def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None:
         """Hands a tensor to rank ``to`` and returns at once. Raises TypeError for what cannot be sent."""
         tensor = tensor.detach()
-        if tensor.dtype not in _CODES or tensor.dim() > _MAX_DIMS:
+        if tensor.dtype not in _CODES or tensor.dim() > MAX_DIMS:
             raise TypeError(f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between ranks")
         size = -(-max(tensor.nbytes, 1) // 64) * 64
         offset = self._block(size)
@@ -79,7 +79,7 @@ class SharedMemoryTransport:
         if count:
             torch.frombuffer(self._memory, dtype=tensor.dtype, count=count, offset=offset).view(tensor.shape).copy_(tensor)
         slot = self._board.slot(message)
-        shape = tuple(tensor.shape) + (0,) * (_MAX_DIMS - tensor.dim())
+        shape = tuple(tensor.shape) + (0,) * (MAX_DIMS - tensor.dim())
         _HEADER.pack_into(
             self._memory, slot + _HEADER_AT, offset, count, _CODES[tensor.dtype], parts, tensor.dim(), *shape, planned,
             time.perf_counter(),
@@ -104,7 +104,7 @@ class SharedMemoryTransport:
             if self._poll.poll(min(left, 60) * 1000):
                 os.read(self._inbox, 4096)
         offset, count, code, parts, dims, *rest = _HEADER.unpack_from(self._memory, slot + _HEADER_AT)
-        shape, (planned, sent) = rest[:dims], rest[_MAX_DIMS:]
+        shape, (planned, sent) = rest[:dims], rest[MAX_DIMS:]
         dtype = DTYPES[code]
         if count:
             tensor = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset).view(shape)
