@@ -1,7 +1,8 @@
 """pipelab: see, predict and run pipeline parallelism.
 
-A Schedule says what each rank does; ``simulate`` predicts its Timeline, ``run`` trains for real and measures one.
-Importing pipelab is light: torch, plotly and the notebook widgets load when a function needs them.
+A Schedule says what each rank does; ``simulate`` predicts its Timeline, ``run`` trains for real and
+measures one. Importing pipelab is light: torch, plotly and the notebook widgets load when a
+function needs them.
 """
 
 from importlib import import_module
@@ -27,9 +28,14 @@ __all__ = [
 ]  # fmt: skip
 
 _LATE = {
-    "Run": "engine", "evaluate": "engine", "run": "engine", "start": "engine", "grade": "grading", "plot": "plots",
+    "Run": "engine",
+    "evaluate": "engine",
+    "run": "engine",
+    "start": "engine",
+    "grade": "grading",
+    "plot": "plots",
     "lab": "widgets",
-}  # fmt: skip
+}
 
 
 def __getattr__(name: str):

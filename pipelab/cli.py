@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("stopped")
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`); Python's own flush at exit must not complain.
+        # Whoever read our output has seen enough (`| head`); Python's own flush at exit must not
+        # complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -42,7 +43,11 @@ def _run(argv: list[str]) -> int:
     except (PipelabError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        text = (
+            f"{error.filename}: {error.strerror}"
+            if isinstance(error, OSError) and error.filename
+            else str(error)
+        )
         say(f"pipelab: {text}")
         if "--json" in argv:
             print(json.dumps({"error": text}))
@@ -66,12 +71,19 @@ def schedule(args: argparse.Namespace) -> int:
 
     if args.list:
         known = {name: entry(name).summary for name in names()}
-        show(args, {"schedules": known}, "\n".join(f"{name:18}{summary}" for name, summary in known.items()))
+        show(
+            args,
+            {"schedules": known},
+            "\n".join(f"{name:18}{summary}" for name, summary in known.items()),
+        )
         return 0
     if args.name is None:
         raise UsageError(f"which schedule? Give a name ({', '.join(names())}), or --list")
     if args.csv == "-" and args.json:
-        raise UsageError("--csv - and --json both want standard output: write the CSV to a file, or leave --json away")
+        raise UsageError(
+            "--csv - and --json both want standard output: write the CSV to a file, or leave "
+            "--json away"
+        )
     plan = load(args.name, args)
     if args.csv:
         warning = unreadable_by_torch(plan)
@@ -83,8 +95,14 @@ def schedule(args: argparse.Namespace) -> int:
     metrics = predict(plan, args).metrics
     if args.csv:
         write(args.csv, plan.to_csv())
-    data = {key: metrics[key] for key in ("schedule", "ranks", "stages", "stages_per_rank", "microbatches")}
-    data |= {"actions": [list(map(str, row)) for row in plan.actions], "makespan": metrics["makespan"]}
+    data = {
+        key: metrics[key]
+        for key in ("schedule", "ranks", "stages", "stages_per_rank", "microbatches")
+    }
+    data |= {
+        "actions": [list(map(str, row)) for row in plan.actions],
+        "makespan": metrics["makespan"],
+    }
     show(args, data, f"{plan.grid()}\n{headline(plan)}, makespan {text(metrics['makespan'])}")
     return 0
 
@@ -97,7 +115,9 @@ def simulate(args: argparse.Namespace) -> int:
     if args.compare is not None:
         return _compare(args)
     if args.timeline and args.json:
-        raise UsageError("--timeline draws for a person and --json writes for a program: ask for one of them")
+        raise UsageError(
+            "--timeline draws for a person and --json writes for a program: ask for one of them"
+        )
     found = _search(args) if args.name == "auto" else None
     timeline = predict(found.schedule if found else load(args.name, args), args)
     show(args, as_data(timeline, found, args), "" if args.json else as_text(timeline, found, args))
@@ -105,15 +125,23 @@ def simulate(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    """Several schedules with the same sizes and costs; one that these make impossible says why in place of numbers."""
+    """Several schedules with the same sizes and costs; one that these make impossible says why in
+    place of numbers.
+    """
     from .launcher.predict import comparison, predict
 
     if args.explain or args.timeline:
-        raise UsageError("--explain and --timeline are about one schedule; --compare prints a line for each")
-    sources = [args.name] * (args.name is not None) + [source.strip() for source in args.compare.split(",")]
+        raise UsageError(
+            "--explain and --timeline are about one schedule; --compare prints a line for each"
+        )
+    sources = [args.name] * (args.name is not None) + [
+        source.strip() for source in args.compare.split(",")
+    ]
     for source in sources:
         if not _is_file(source):
-            _require_counts(source, args)  # what is no schedule, or of no size, is a mistake and not an answer
+            _require_counts(
+                source, args
+            )  # what is no schedule, or of no size, is a mistake and not an answer
     costs_of(args)  # and so is a cost that is no cost
     _only_for_auto(sources, args)
     results = []
@@ -155,12 +183,29 @@ def train(args: argparse.Namespace) -> int:
     for output in filter(None, (args.trace, args.html, args.checkpoint)):
         if not Path(output).resolve().parent.is_dir():  # said before the training, not after it
             raise UsageError(f"cannot write {output}: its folder does not exist")
-    options = ("model", "layers", "width", "steps", "seed", "pace", "timeout", "device", "workers", *OPTIONS)
+    options = (
+        "model",
+        "layers",
+        "width",
+        "steps",
+        "seed",
+        "pace",
+        "timeout",
+        "device",
+        "workers",
+        *OPTIONS,
+    )
     plan = load(args.schedule, args)
     if args.nnodes is not None:
         from .launcher.nodes import train_on_nodes
 
-        return train_on_nodes(args.argv, nodes=args.nnodes, node_rank=args.node_rank, master=args.master, ranks=plan.ranks)
+        return train_on_nodes(
+            args.argv,
+            nodes=args.nnodes,
+            node_rank=args.node_rank,
+            master=args.master,
+            ranks=plan.ranks,
+        )
     how = {name: getattr(args, name) for name in options}
     run = train_for_real(plan, **how, executor=args.executor, say=say)
     ours = None
@@ -198,7 +243,10 @@ def grade(args: argparse.Namespace) -> int:
     from .grading.command import grade_class, grade_one
 
     if (args.submissions is None) != (args.out is None):
-        raise UsageError("--submissions and --out need each other: where the class's folders are, and where its results go")
+        raise UsageError(
+            "--submissions and --out need each other: where the class's folders are, and where "
+            "its results go"
+        )
     data, text, files = (grade_class if args.submissions else grade_one)(args, say)
     for name, content in files.items():
         write(name, content)
@@ -214,7 +262,10 @@ def handout(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {function.__name__: function for function in (lab, doctor, schedule, simulate, check, train, grade, handout)}
+COMMANDS = {
+    function.__name__: function
+    for function in (lab, doctor, schedule, simulate, check, train, grade, handout)
+}
 
 
 # What the commands share.
@@ -230,7 +281,11 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
     from .catalogue import build
     from .schedule import read_csv, require_legal
 
-    given = {"ranks": args.ranks, "microbatches": args.microbatches, "stages_per_rank": args.stages_per_rank}
+    given = {
+        "ranks": args.ranks,
+        "microbatches": args.microbatches,
+        "stages_per_rank": args.stages_per_rank,
+    }
     if getattr(args, "compare", None) is None:
         _only_for_auto([source], args)
     if _is_file(source):
@@ -239,7 +294,9 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
         for what, count in given.items():
             if count not in (None, getattr(plan, what)):
                 flag = "--" + what.replace("_", "-")
-                raise UsageError(f"{source} has {what} = {getattr(plan, what)}, which {flag} {count} contradicts")
+                raise UsageError(
+                    f"{source} has {what} = {getattr(plan, what)}, which {flag} {count} contradicts"
+                )
         return plan
     _require_counts(source, args)
     if source == "auto" and "memory_limit" in args:
@@ -253,7 +310,9 @@ def _only_for_auto(sources: Sequence[str], args: argparse.Namespace) -> None:
             continue
         if "auto" not in sources and getattr(args, name, None) not in (None, False):
             flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} is for auto, which searches; {', '.join(sources)} has an order of its own")
+            raise UsageError(
+                f"{flag} is for auto, which searches; {', '.join(sources)} has an order of its own"
+            )
 
 
 def _search(args: argparse.Namespace):
@@ -262,10 +321,19 @@ def _search(args: argparse.Namespace):
 
     _require_counts("auto", args)
     if getattr(args, "recompute", None):
-        raise UsageError("auto searches without recomputation: add the time of a recomputed forward to --input-grad instead")
+        raise UsageError(
+            "auto searches without recomputation: add the time of a recomputed forward to "
+            "--input-grad instead"
+        )
     if getattr(args, "optimizer", None):
-        raise UsageError("auto searches for one step: write what it finds to a file (schedule auto --csv) and simulate that")
-    sizes = {name: getattr(args, name) for name in ("ranks", "microbatches", "stages_per_rank", *SEARCH_FLAGS)}
+        raise UsageError(
+            "auto searches for one step: write what it finds to a file (schedule auto --csv) and "
+            "simulate that"
+        )
+    sizes = {
+        name: getattr(args, name)
+        for name in ("ranks", "microbatches", "stages_per_rank", *SEARCH_FLAGS)
+    }
     if sizes["weight_grad_memory"] is None:
         del sizes["weight_grad_memory"]
     return find(**sizes, costs=costs_of(args))
@@ -276,13 +344,18 @@ def _require_counts(name: str, args: argparse.Namespace) -> None:
 
     entry(name)  # an unknown name is said before a missing count
     if args.ranks is None or args.microbatches is None:
-        raise UsageError(f"{name} is built for a number of ranks and micro-batches: give --ranks and --microbatches")
+        raise UsageError(
+            f"{name} is built for a number of ranks and micro-batches: give --ranks and "
+            "--microbatches"
+        )
 
 
 def write(name: str, text: str) -> None:
     """Write a text file, whole or not at all."""
     path = Path(name).resolve()
-    if path.exists() and not path.is_file():  # a device such as /dev/null must not be replaced by a file
+    if (
+        path.exists() and not path.is_file()
+    ):  # a device such as /dev/null must not be replaced by a file
         path.write_text(text, encoding="utf-8")
         return
     draft = path.with_name(f".{path.name}.{os.getpid()}")

@@ -36,7 +36,9 @@ class UnknownName(UsageError):
         self.name, self.valid = name, list(valid)
         near = difflib.get_close_matches(str(name).lower().replace("_", "-"), self.valid, 1, 0.6)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"There is no {what} {name!r}.{hint} Valid names: {', '.join(self.valid)}.")
+        super().__init__(
+            f"There is no {what} {name!r}.{hint} Valid names: {', '.join(self.valid)}."
+        )
 
 
 class ScheduleFormatError(UsageError):
@@ -52,9 +54,10 @@ class ScheduleFormatError(UsageError):
 class Refusal:
     """Why a schedule cannot run.
 
-    code: one of syntax, missing, duplicate, out-of-range, wrong-rank, order, mixed-backward, deadlock.
-    rank, step: where (step is the 0-based index among the rank's actions), None where no single place exists.
-    action: the action as text. needs: what it lacks, as text. message: the explanation for a person.
+    code: one of syntax, missing, duplicate, out-of-range, wrong-rank, order, mixed-backward,
+    deadlock. rank, step: where (step is the 0-based index among the rank's actions), None where no
+    single place exists. action: the action as text. needs: what it lacks, as text. message: the
+    explanation for a person.
     """
 
     code: str

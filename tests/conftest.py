@@ -1,5 +1,6 @@
-"""For every test: one thread per process, so that workers do not fight for cores (before any test imports torch), and no GPU
-where the machine has some, whose numbers are not exact: but for tests marked ``gpu``."""
+"""For every test: one thread per process, so that workers do not fight for cores (before any test
+imports torch), and no GPU where the machine has some, whose numbers are not exact: but for tests
+marked ``gpu``."""
 
 import os
 

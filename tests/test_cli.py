@@ -117,10 +117,14 @@ def test_explain_says_why_each_rank_stood_idle(run):
     assert code == 0
     assert out.splitlines()[8:] == [
         "idle by cause; not forced: another action of the rank was ready",
-        "rank  warm-up  upstream-forward  downstream-backward  transfer  cool-down  idle  not forced",
-        "   0        0                 0                    4         1          0     5           3",
-        "   1      1.5               0.5                    0       0.5        2.5     5           0",
-        "longest not forced: rank 0 waits from 2 to 4.5 for 0B0 (downstream-backward), where 0F2 could have run",
+        "rank  warm-up  upstream-forward  downstream-backward  transfer  cool-down  idle  not "
+        "forced",
+        "   0        0                 0                    4         1          0     "
+        "5           3",
+        "   1      1.5               0.5                    0       0.5        2.5     "
+        "5           0",
+        "longest not forced: rank 0 waits from 2 to 4.5 for 0B0 (downstream-backward), where 0F2 "
+        "could have run",
     ]
     assert "longest not forced" not in run("simulate gpipe --ranks 2 --microbatches 3 --explain")[1]
 
@@ -131,8 +135,15 @@ def test_explain_adds_one_key_and_sums_to_the_idle_time(as_json):
     causes = data.pop("idle_by_cause")
     assert data == plain
     assert list(causes) == [
-        "warm-up", "upstream-forward", "downstream-backward", "transfer", "imbalance", "barrier", "gap", "cool-down",
-    ]  # fmt: skip
+        "warm-up",
+        "upstream-forward",
+        "downstream-backward",
+        "transfer",
+        "imbalance",
+        "barrier",
+        "gap",
+        "cool-down",
+    ]
     assert [sum(column) for column in zip(*causes.values())] == data["idle"]
 
 
@@ -152,20 +163,26 @@ def test_a_schedule_that_depends_on_costs_is_built_for_those_given(as_json):
     costs = pipelab.Costs(1, input_grad=1, weight_grad=1, latency=0.5)
     built = pipelab.build("zb-2p", ranks=4, microbatches=8, costs=costs)
     flags = "--ranks 4 --microbatches 8 --input-grad 1 --weight-grad 1 --latency .5"
-    assert as_json(f"schedule zb-2p {flags}")[1]["actions"] == [list(map(str, row)) for row in built.actions]
+    assert as_json(f"schedule zb-2p {flags}")[1]["actions"] == [
+        list(map(str, row)) for row in built.actions
+    ]
     assert built != pipelab.build("zb-2p", ranks=4, microbatches=8)
 
 
 def test_compare_lists_numbers_and_reasons(run, csv):
-    code, out, _ = run(f"simulate --compare gpipe,1f1b,zb-v,chimera,{csv(LEGAL)} --ranks 4 --microbatches 6")
+    code, out, _ = run(
+        f"simulate --compare gpipe,1f1b,zb-v,chimera,{csv(LEGAL)} --ranks 4 --microbatches 6"
+    )
     assert code == 0
     assert out.splitlines() == [
         "schedule  stages  makespan  bubble_fraction  bubble_overhead  bubble_rate  peak in flight",
         "   gpipe       4        27         0.333333              0.5     0.333333               6",
         "    1f1b       4        27         0.333333              0.5     0.333333               4",
         "    zb-v       8        39         0.076923         0.083333     0.052632               8",
-        "times are per action of one stage: cut into twice as many stages, a model takes half of them",
-        "chimera: needs micro-batches in units of ranks (4, 8, 12, …), not 6: half of a unit per direction.",
+        "times are per action of one stage: cut into twice as many stages, a model takes half of "
+        "them",
+        "chimera: needs micro-batches in units of ranks (4, 8, 12, …), not 6: half of a unit per "
+        "direction.",
         f"{csv(LEGAL)}: has ranks = 2, which --ranks 4 contradicts",
     ]
 
@@ -180,7 +197,10 @@ def test_compare_is_simulate_for_each(as_json):
     code, data = as_json(f"simulate --compare 1f1b,dualpipe,gpipe {flags}")
     assert code == 0 and list(data) == ["compare"]
     first, impossible, last = data["compare"]
-    assert (first, last) == (as_json(f"simulate 1f1b {flags}")[1], as_json(f"simulate gpipe {flags}")[1])
+    assert (first, last) == (
+        as_json(f"simulate 1f1b {flags}")[1],
+        as_json(f"simulate gpipe {flags}")[1],
+    )
     assert list(impossible) == ["schedule", "problem"] and impossible["schedule"] == "dualpipe"
     assert "at least 2 × ranks = 8, not 6" in impossible["problem"]
 
@@ -188,11 +208,18 @@ def test_compare_is_simulate_for_each(as_json):
 def test_simulate_a_file(as_json, csv):
     code, data = as_json(f"simulate {csv(LEGAL)}")
     assert code == 0
-    assert (data["schedule"], data["ranks"], data["microbatches"], data["makespan"]) == ("mine", 2, 2, 9)
+    assert (data["schedule"], data["ranks"], data["microbatches"], data["makespan"]) == (
+        "mine",
+        2,
+        2,
+        9,
+    )
     assert as_json(f"simulate {csv(LEGAL)} --ranks 2 --microbatches 2 --stages-per-rank 1")[0] == 0
 
 
-@pytest.mark.parametrize("flag, has", [("--ranks 3", 2), ("--microbatches 3", 2), ("--stages-per-rank 2", 1)])
+@pytest.mark.parametrize(
+    "flag, has", [("--ranks 3", 2), ("--microbatches 3", 2), ("--stages-per-rank 2", 1)]
+)
 def test_a_flag_may_not_contradict_the_file(run, csv, flag, has):
     code, out, err = run(f"simulate {csv(LEGAL)} {flag}")
     what = flag.split()[0][2:].replace("-", "_")
@@ -255,16 +282,24 @@ def test_schedule_list(run, as_json):
 
 
 def test_check_accepts(run, as_json, csv):
-    assert as_json(f"check {csv(LEGAL)}") == (0, {"ok": True, "ranks": 2, "stages": 2, "microbatches": 2})
+    assert as_json(f"check {csv(LEGAL)}") == (
+        0,
+        {"ok": True, "ranks": 2, "stages": 2, "microbatches": 2},
+    )
     known = "this is 1f1b (for these sizes the same as eager-1f1b, interleaved-1f1b)"
-    assert run(f"check {csv(LEGAL)}") == (0, f"legal: mine: 2 ranks, 2 stages, 2 micro-batches\n{known}\n", "")
+    assert run(f"check {csv(LEGAL)}") == (
+        0,
+        f"legal: mine: 2 ranks, 2 stages, 2 micro-batches\n{known}\n",
+        "",
+    )
 
 
 def test_check_says_what_is_nearest(run, csv):
     name = csv("0F0,0F1,0B0,0B1\n1F0,1F1,1B1,1B0\n")
     assert run(f"check {name}")[1].splitlines() == [
         "legal: mine: 2 ranks, 2 stages, 2 micro-batches",
-        "nearest: gpipe, 1 action stands elsewhere; first at rank 1, step 2: 1B1 where gpipe has 1B0",
+        "nearest: gpipe, 1 action stands elsewhere; first at rank 1, step 2: 1B1 where gpipe has "
+        "1B0",
     ]
 
 
@@ -308,37 +343,85 @@ def test_an_illegal_file_is_unusable_input_elsewhere(run, csv):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("simulate gpip --ranks 2 --microbatches 2", "There is no schedule 'gpip'. Did you mean 'gpipe'? Valid names:"),
+        (
+            "simulate gpip --ranks 2 --microbatches 2",
+            "There is no schedule 'gpip'. Did you mean 'gpipe'? Valid names:",
+        ),
         ("schedule 1f2b", "There is no schedule '1f2b'. Did you mean '1f1b'?"),
         ("schedule", "which schedule? Give a name (naive, gpipe, 1f1b, "),
         ("simulate gpipe --ranks 2", "give --ranks and --microbatches"),
-        ("simulate --ranks 2 --microbatches 2", "give one schedule, or several with --compare NAME,NAME,…"),
-        ("simulate --compare gpipe,gpip --ranks 2 --microbatches 2", "There is no schedule 'gpip'. Did you mean 'gpipe'?"),
+        (
+            "simulate --ranks 2 --microbatches 2",
+            "give one schedule, or several with --compare NAME,NAME,…",
+        ),
+        (
+            "simulate --compare gpipe,gpip --ranks 2 --microbatches 2",
+            "There is no schedule 'gpip'. Did you mean 'gpipe'?",
+        ),
         ("simulate --compare gpipe,1f1b --ranks 2", "give --ranks and --microbatches"),
-        ("simulate --compare gpipe,1f1b --ranks 2 --microbatches 2 --forward -1", "forward is -1; a duration is"),
-        ("simulate --compare gpipe --ranks 2 --microbatches 2 --explain", "--explain and --timeline are about one schedule"),
-        ("simulate gpipe --ranks 0 --microbatches 2", "0 ranks are impossible; the number of ranks is a whole number, 1 or"),
+        (
+            "simulate --compare gpipe,1f1b --ranks 2 --microbatches 2 --forward -1",
+            "forward is -1; a duration is",
+        ),
+        (
+            "simulate --compare gpipe --ranks 2 --microbatches 2 --explain",
+            "--explain and --timeline are about one schedule",
+        ),
+        (
+            "simulate gpipe --ranks 0 --microbatches 2",
+            "0 ranks are impossible; the number of ranks is a whole number, 1 or",
+        ),
         ("simulate gpipe --ranks 2 --microbatches -3", "-3 micro-batches are impossible"),
-        ("simulate gpipe --ranks 2 --microbatches 2 --stages-per-rank 2", "gpipe has one stage per rank, not 2"),
-        ("simulate gpipe --ranks two --microbatches 2", "argument --ranks: invalid int value: 'two'"),
+        (
+            "simulate gpipe --ranks 2 --microbatches 2 --stages-per-rank 2",
+            "gpipe has one stage per rank, not 2",
+        ),
+        (
+            "simulate gpipe --ranks two --microbatches 2",
+            "argument --ranks: invalid int value: 'two'",
+        ),
         (
             "simulate gpipe --ranks 2 --microbatches 2 --forward -1",
             "forward is -1; a duration is a finite number, 0 or more",
         ),
-        ("simulate gpipe --ranks 2 --microbatches 2 --forward nan", "--forward: 'nan' is not a number such as"),
-        ("simulate gpipe --ranks 2 --microbatches 2 --latency inf", "--latency: 'inf' is not a number such as"),
-        ("simulate gpipe --ranks 2 --microbatches 2 --latency 1/0", "--latency: '1/0' divides by zero"),
-        ("simulate gpipe --ranks 2 --microbatches 2 --recompute early", "--recompute and --recompute-time need each other"),
-        ("simulate gpipe --ranks 2 --microbatches 2 --recompute-time 1", "--recompute and --recompute-time need each other"),
-        ("simulate gpipe --ranks 2 --microbatches 2 --recompute late --recompute-time 1", "choose from"),
+        (
+            "simulate gpipe --ranks 2 --microbatches 2 --forward nan",
+            "--forward: 'nan' is not a number such as",
+        ),
+        (
+            "simulate gpipe --ranks 2 --microbatches 2 --latency inf",
+            "--latency: 'inf' is not a number such as",
+        ),
+        (
+            "simulate gpipe --ranks 2 --microbatches 2 --latency 1/0",
+            "--latency: '1/0' divides by zero",
+        ),
+        (
+            "simulate gpipe --ranks 2 --microbatches 2 --recompute early",
+            "--recompute and --recompute-time need each other",
+        ),
+        (
+            "simulate gpipe --ranks 2 --microbatches 2 --recompute-time 1",
+            "--recompute and --recompute-time need each other",
+        ),
+        (
+            "simulate gpipe --ranks 2 --microbatches 2 --recompute late --recompute-time 1",
+            "choose from",
+        ),
         ("simulate nowhere.csv", "nowhere.csv: No such file or directory"),
         ("check nowhere.csv", "nowhere.csv: No such file or directory"),
-        ("schedule gpipe --ranks 2 --microbatches 2 --csv no/where.csv", "No such file or directory"),
+        (
+            "schedule gpipe --ranks 2 --microbatches 2 --csv no/where.csv",
+            "No such file or directory",
+        ),
         ("simulat gpipe", "invalid choice: 'simulat'"),
         ("simulate gpipe --rank 2", "unrecognized arguments: --rank 2"),
         ("train --schedule gpip", "There is no schedule 'gpip'"),
         ("train --device tpu", "argument --device: it is one of auto, cpu, cuda, not 'tpu'"),
-        ("train --workers fibers", "argument --workers: it is one of auto, processes, threads, torchrun, not 'fibers'"),
+        (
+            "train --workers fibers",
+            "argument --workers: it is one of auto, processes, threads, torchrun, not 'fibers'",
+        ),
         ("train --pace 10", "'10' is not F,B or F,B,W in milliseconds, such as 10,20"),
         ("train --pace 10,0", "'10,0' is not F,B or F,B,W in milliseconds"),
         ("train --trace no/where.json", "cannot write no/where.json: its folder does not exist"),
@@ -410,9 +493,22 @@ def test_a_link_stays_a_link(tmp_path):
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback():
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelab", "schedule", "1f1b", "--ranks", "64", "--microbatches", "512", "--csv", "-"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pipelab",
+            "schedule",
+            "1f1b",
+            "--ranks",
+            "64",
+            "--microbatches",
+            "512",
+            "--csv",
+            "-",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdout.read(10)
     process.stdout.close()
     with process.stderr:
@@ -422,23 +518,45 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback():
 
 def test_a_terminal_without_our_signs_shows_the_rest():
     answer = subprocess.run(
-        [sys.executable, "-m", "pipelab", "simulate", "gpipe", "--ranks", "2", "--microbatches", "4"],
-        env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pipelab",
+            "simulate",
+            "gpipe",
+            "--ranks",
+            "2",
+            "--microbatches",
+            "4",
+        ],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert answer.returncode == 0, answer.stderr
     assert "idle / (ranks ? makespan)" in answer.stdout
 
 
 def test_costs_per_stage(as_json):
-    _, data = as_json("simulate gpipe --ranks 4 --microbatches 100 --forward 1,1,3,1 --backward 2,2,6,2")
+    _, data = as_json(
+        "simulate gpipe --ranks 4 --microbatches 100 --forward 1,1,3,1 --backward 2,2,6,2"
+    )
     assert data["makespan"] == 100 * 9 + 3 + 6
     code, data = as_json("simulate gpipe --ranks 4 --microbatches 8 --forward 1,2")
-    assert code == 2 and data["error"] == "There are 2 costs per stage, but the schedule has 4 stages."
+    assert (
+        code == 2 and data["error"] == "There are 2 costs per stage, but the schedule has 4 stages."
+    )
 
 
 @pytest.mark.parametrize(
     ("flags", "makespan"),
-    [("", 12), ("--bandwidth 0.5", 20), ("--bandwidth 0.5 --message 1,3,5", 28), ("--bandwidth 0.5 --latency 1", 24)],
+    [
+        ("", 12),
+        ("--bandwidth 0.5", 20),
+        ("--bandwidth 0.5 --message 1,3,5", 28),
+        ("--bandwidth 0.5 --latency 1", 24),
+    ],
 )
 def test_links(as_json, flags, makespan):
     """One micro-batch over 3 ranks: 9 of computing, and 4 messages of 1 (or 2 of 1 and 2 of 3)."""
@@ -447,30 +565,45 @@ def test_links(as_json, flags, makespan):
 
 
 def test_steps_with_and_without_a_barrier(as_json, run):
-    line = "simulate zb-h2 --ranks 4 --microbatches 8 --forward 1 --input-grad 1 --weight-grad 1 --steps 3 --step-time 0"
+    line = (
+        "simulate zb-h2 --ranks 4 --microbatches 8 --forward 1 --input-grad 1 --weight-grad 1 "
+        "--steps 3 --step-time 0"
+    )
     _, free = as_json(f"{line} --optimizer local")
     _, tied = as_json(f"{line} --optimizer barrier --explain")
     assert (free["time_per_step"], tied["time_per_step"]) == (24, 27)
     assert sum(tied["idle_by_cause"]["barrier"]) > 0
     assert "time_per_step    27  from the end of one step" in run(f"{line} --optimizer barrier")[1]
     code, data = as_json("simulate gpipe --ranks 2 --microbatches 2 --steps 3")
-    assert code == 2 and data["error"].startswith("--step-time and --steps need --optimizer local or barrier")
+    assert code == 2 and data["error"].startswith(
+        "--step-time and --steps need --optimizer local or barrier"
+    )
 
 
 def test_memory_in_bytes(as_json, run):
-    flags = "--activation-bytes 100 --weight-bytes 10,20 --gradient-bytes 10,20 --optimizer-bytes 20,40"
+    flags = (
+        "--activation-bytes 100 --weight-bytes 10,20 --gradient-bytes 10,20 --optimizer-bytes 20,40"
+    )
     _, data = as_json(f"simulate 1f1b --ranks 2 --microbatches 8 {flags}")
     assert data["peak_bytes"] == [240, 180]
     assert data["peak_bytes_by_part"]["activations"] == [200, 100]
     assert data["peak_bytes_by_part"]["optimizer_state"] == [20, 40]
     text = run(f"simulate 1f1b --ranks 2 --microbatches 8 {flags}")[1]
-    assert "bytes at each rank's peak\nrank  peak  activations  weights  gradients  optimizer state\n" in text
+    assert (
+        "bytes at each rank's peak\nrank  peak  activations  weights  gradients  optimizer state\n"
+        in text
+    )
     _, less = as_json(
-        "simulate gpipe --ranks 2 --microbatches 8 --activation-bytes 100 --input-bytes 10 --recompute early --recompute-time 1"
+        "simulate gpipe --ranks 2 --microbatches 8 --activation-bytes 100 --input-bytes 10 "
+        "--recompute early --recompute-time 1"
     )
     assert less["peak_bytes"] == [170, 170]
     share = "simulate zb-h1 --ranks 2 --microbatches 8 --activation-bytes 100 --weight-grad-memory"
-    assert as_json(f"{share} 0.1")[1]["peak_bytes"][1] == 110 < as_json(f"{share} 0.9")[1]["peak_bytes"][1]
+    assert (
+        as_json(f"{share} 0.1")[1]["peak_bytes"][1]
+        == 110
+        < as_json(f"{share} 0.9")[1]["peak_bytes"][1]
+    )
     assert "peak_bytes" not in as_json("simulate gpipe --ranks 2 --microbatches 8")[1]
 
 
@@ -480,7 +613,13 @@ def test_check_for_a_transport(as_json, csv):
         0, {"ok": True, "ranks": 2, "stages": 2, "microbatches": 2}
     )  # fmt: skip
     code, data = as_json(f"check {steady} --transport blocking")
-    assert (code, data["code"], data["rank"], data["step"], data["action"]) == (1, "deadlock", 0, 1, "0F1")
+    assert (code, data["code"], data["rank"], data["step"], data["action"]) == (
+        1,
+        "deadlock",
+        0,
+        1,
+        "0F1",
+    )
     crossed = csv("0F0,0F1,0B1,0B0\n1F1,1F0,1B1,1B0\n", "crossed.csv")
     code, data = as_json(f"check {crossed} --transport ordered")
     assert (code, data["code"], data["action"], data["needs"]) == (1, "order", "1F1", "0F1")

@@ -1,4 +1,6 @@
-"""Numbers from the papers and from other people's simulators: tests/data/golden.csv (origin in tests/data/README.md)."""
+"""Numbers from the papers and from other people's simulators: tests/data/golden.csv (origin in
+tests/data/README.md).
+"""
 
 import csv
 from fractions import Fraction
@@ -9,10 +11,14 @@ import pytest
 import pipelab
 from pipelab.catalogue import names
 
-ROWS = list(csv.DictReader((Path(__file__).parent / "data" / "golden.csv").read_text().splitlines()))
+ROWS = list(
+    csv.DictReader((Path(__file__).parent / "data" / "golden.csv").read_text().splitlines())
+)
 
 ALMOST = {"g134": 2e-4}
-"""Relative differences allowed to rows that depend on a search: ours finds another order, as its module says."""
+"""Relative differences allowed to rows that depend on a search: ours finds another order, as its
+module says.
+"""
 
 
 def _catalogue_name(row: dict) -> tuple[str, str | None]:
@@ -31,7 +37,9 @@ def _number(text: str) -> float | None:
     return float(Fraction(text)) if text else None
 
 
-@pytest.mark.parametrize("row", list(filter(_known, ROWS)), ids=lambda row: f"{row['id']}-{row['schedule']}")
+@pytest.mark.parametrize(
+    "row", list(filter(_known, ROWS)), ids=lambda row: f"{row['id']}-{row['schedule']}"
+)
 def test_golden(row):
     name, recompute = _catalogue_name(row)
     backward = _number(row["T_B_full"])
@@ -46,18 +54,34 @@ def test_golden(row):
         latency=_number(row["T_comm"]) or 0,
         recompute=1 if recompute else 0,
     )
-    ranks, microbatches, stages_per_rank = (int(row[c]) for c in ("devices", "microbatches", "chunks_per_device"))
-    schedule = pipelab.build(name, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank, costs=costs)
+    ranks, microbatches, stages_per_rank = (
+        int(row[c]) for c in ("devices", "microbatches", "chunks_per_device")
+    )
+    schedule = pipelab.build(
+        name, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank, costs=costs
+    )
     metrics = pipelab.simulate(schedule, costs, recompute=recompute).metrics
     exact = ALMOST.get(row["id"], 1e-9)
     assert metrics["makespan"] == pytest.approx(_number(row["makespan"]), rel=exact)
     assert max(metrics["spans"]) == pytest.approx(_number(row["max_device_span"]), rel=exact)
-    assert metrics["bubble_fraction"] == pytest.approx(float(row["idle_fraction"]), abs=max(1e-6, exact))
-    for column, key in (("peak_inflight", "peak_in_flight"), ("peak_inflight_until_W", "peak_in_flight_until_weight_grad")):
-        if row[column] and (name, column) != ("zb-2p", "peak_inflight_until_W"):  # which W waits is the search's choice
+    assert metrics["bubble_fraction"] == pytest.approx(
+        float(row["idle_fraction"]), abs=max(1e-6, exact)
+    )
+    for column, key in (
+        ("peak_inflight", "peak_in_flight"),
+        ("peak_inflight_until_W", "peak_in_flight_until_weight_grad"),
+    ):
+        if row[column] and (name, column) != (
+            "zb-2p",
+            "peak_inflight_until_W",
+        ):  # which W waits is the search's choice
             assert metrics[key] == [int(n) for n in row[column].split()]
-    if row["sim_bubble_rate"]:  # the zero-bubble papers' where the backward is split, else idle / total
-        assert metrics["bubble_rate"] == pytest.approx(float(row["sim_bubble_rate"]), abs=max(5e-5, exact))
+    if row[
+        "sim_bubble_rate"
+    ]:  # the zero-bubble papers' where the backward is split, else idle / total
+        assert metrics["bubble_rate"] == pytest.approx(
+            float(row["sim_bubble_rate"]), abs=max(5e-5, exact)
+        )
 
 
 def test_the_rows_of_this_catalogue_are_all_there():

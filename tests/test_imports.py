@@ -11,20 +11,44 @@ import pytest
 import pipelab
 
 PACKAGE = Path(pipelab.__file__).parent
-HEAVY = ["torch", "plotly", "ipywidgets", "anywidget", "jupyterlab", "IPython", "multiprocessing.process", "ortools"]
+HEAVY = [
+    "torch",
+    "plotly",
+    "ipywidgets",
+    "anywidget",
+    "jupyterlab",
+    "IPython",
+    "multiprocessing.process",
+    "ortools",
+]
 
 # The house, in the order the data flows: a room may import only rooms above it.
 ROOMS = [
-    "errors", "schedule", "timeline", "simulator", "search", "catalogue", "model", "engine", "plots", "widgets", "grading",
-    "launcher", "cli",
-]  # fmt: skip
+    "errors",
+    "schedule",
+    "timeline",
+    "simulator",
+    "search",
+    "catalogue",
+    "model",
+    "engine",
+    "plots",
+    "widgets",
+    "grading",
+    "launcher",
+    "cli",
+]
 TORCH = {"model", "engine"}
 
 
 def loaded_by(source):
     """The heavy modules that a fresh Python has loaded after running `source`."""
-    report = f"{source}\nimport sys, json\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
-    answer = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, timeout=60, check=True)
+    report = (
+        f"{source}\nimport sys, json\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", report], capture_output=True, text=True, timeout=60, check=True
+    )
     return json.loads(answer.stdout.splitlines()[-1])
 
 
@@ -34,9 +58,12 @@ def loaded_by(source):
         "import pipelab",
         "import pipelab; pipelab.simulate(pipelab.build('1f1b', ranks=2, microbatches=2)).metrics",
         "from pipelab.cli import main; main(['schedule', '--list'])",
-        "from pipelab.cli import main; main(['schedule', '1f1b', '--ranks', '2', '--microbatches', '2'])",
-        "from pipelab.cli import main; main(['simulate', 'gpipe', '--ranks', '2', '--microbatches', '2', '--json'])",
-        "from pipelab.cli import main; main(['simulate', 'auto', '--ranks', '2', '--microbatches', '2', '--json'])",
+        "from pipelab.cli import main; main(['schedule', '1f1b', '--ranks', '2', "
+        "'--microbatches', '2'])",
+        "from pipelab.cli import main; main(['simulate', 'gpipe', '--ranks', '2', "
+        "'--microbatches', '2', '--json'])",
+        "from pipelab.cli import main; main(['simulate', 'auto', '--ranks', '2', "
+        "'--microbatches', '2', '--json'])",
         "from pipelab.cli import main; main(['check', 'nowhere.csv'])",
         "from pipelab.cli import main; main(['train', '--schedule', 'nowhere'])",
         "import pipelab.launcher.serve, pipelab.launcher.train, pipelab.launcher.selfcheck",

@@ -10,15 +10,33 @@ import pytest
 import pipelab
 
 MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(pipelab.__path__, "pipelab.") if not module.name.endswith("__main__")
+    module.name
+    for module in pkgutil.walk_packages(pipelab.__path__, "pipelab.")
+    if not module.name.endswith("__main__")
 )
 
 
 def test_public_names():
     assert pipelab.__all__ == [
-        "Action", "Costs", "Kind", "Memory", "PipelabError", "Run", "Schedule", "Timeline",
-        "build", "check", "evaluate", "grade", "lab", "plot", "read_csv", "run", "simulate", "start",
-    ]  # fmt: skip
+        "Action",
+        "Costs",
+        "Kind",
+        "Memory",
+        "PipelabError",
+        "Run",
+        "Schedule",
+        "Timeline",
+        "build",
+        "check",
+        "evaluate",
+        "grade",
+        "lab",
+        "plot",
+        "read_csv",
+        "run",
+        "simulate",
+        "start",
+    ]
     assert dir(pipelab) == pipelab.__all__
     assert all(getattr(pipelab, name).__doc__ for name in pipelab.__all__)
     with pytest.raises(AttributeError, match="no attribute 'gpipe'"):
@@ -26,16 +44,31 @@ def test_public_names():
 
 
 def test_signatures_are_the_contract():
-    signatures = {name: list(inspect.signature(getattr(pipelab, name)).parameters) for name in ("build", "simulate", "run")}
+    signatures = {
+        name: list(inspect.signature(getattr(pipelab, name)).parameters)
+        for name in ("build", "simulate", "run")
+    }
     assert signatures["build"] == [
         "name", "ranks", "microbatches", "stages_per_rank", "costs", "memory_limit", "placement",
     ]  # fmt: skip
     assert signatures["simulate"][:2] == ["schedule", "costs"]
     assert signatures["run"][:4] == ["model", "inputs", "targets", "loss_fn"]
     assert {
-        "schedule", "ranks", "microbatches", "stages_per_rank", "steps", "optimizer", "device", "workers", "pace", "latency",
-        "partition", "seed", "timeout", "on_event",
-    } <= set(signatures["run"][4:])  # fmt: skip
+        "schedule",
+        "ranks",
+        "microbatches",
+        "stages_per_rank",
+        "steps",
+        "optimizer",
+        "device",
+        "workers",
+        "pace",
+        "latency",
+        "partition",
+        "seed",
+        "timeout",
+        "on_event",
+    } <= set(signatures["run"][4:])
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -48,5 +81,7 @@ def test_examples_in_docstrings(name):
 
 def test_examples_are_there():
     finder = doctest.DocTestFinder(exclude_empty=True)
-    examples = [t for name in MODULES for t in finder.find(importlib.import_module(name)) if t.examples]
+    examples = [
+        t for name in MODULES for t in finder.find(importlib.import_module(name)) if t.examples
+    ]
     assert len(examples) >= 10

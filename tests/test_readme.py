@@ -28,7 +28,8 @@ def sessions():
 def test_the_two_commands_are_single_lines_of_their_own():
     assert blocks("sh") == [
         "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/pipelab lab\n",
-        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest\n",
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m "
+        "pytest\n",
     ]
 
 
@@ -43,7 +44,9 @@ def test_commands_print_what_the_readme_says(capsys, command, output):
 def test_the_python_example_runs():
     (example,) = blocks("python")
     # From standard input: the workers must not need a file of ours to start from.
-    answer = subprocess.run([sys.executable, "-"], input=example, capture_output=True, text=True, timeout=100)
+    answer = subprocess.run(
+        [sys.executable, "-"], input=example, capture_output=True, text=True, timeout=100
+    )
     assert answer.returncode == 0, answer.stderr
     predicted, losses, error, bubbles = answer.stdout.splitlines()
     assert float(predicted) == pytest.approx(9 / 33)

@@ -1,7 +1,8 @@
 """The schedules of the field, one file per family, and the registry that builds them by name.
 
-In: a name, ranks and micro-batches. Out: a Schedule. Each entry says its source and its constraints.
-``recognise`` goes the other way: from a Schedule to the name of the same or the nearest one.
+In: a name, ranks and micro-batches. Out: a Schedule. Each entry says its source and its
+constraints. ``recognise`` goes the other way: from a Schedule to the name of the same or the
+nearest one.
 """
 
 from .recognise import Recognition, recognise

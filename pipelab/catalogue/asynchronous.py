@@ -1,7 +1,8 @@
-"""Asynchronous pipelines: no flush between batches, so no bubble in the steady state, but weights of several versions.
+"""Asynchronous pipelines: no flush between batches, so no bubble in the steady state, but weights
+of several versions.
 
-rank 0  F0 F1 F2       B0 STEP0 F3 B1 STEP1 F4 …        PipeDream, p = 3: a step after every backward
-rank 2        F0 B0 STEP0 F1 B1 STEP1 …                 rank s stashes the weights of p − s micro-batches
+rank 0  F0 F1 F2       B0 STEP0 F3 B1 STEP1 F4 …    PipeDream, p = 3: a step after every backward
+rank 2        F0 B0 STEP0 F1 B1 STEP1 …             rank s stashes weights of p − s micro-batches
 """
 
 import numpy as np
@@ -32,7 +33,9 @@ def pipedream(rank: int, ranks: int, microbatches: int) -> Order:
 
 
 def pipedream_2bw(rank: int, ranks: int, microbatches: int) -> Order:
-    """A step after every p micro-batches, the fewest for which two versions of the weights are enough."""
+    """A step after every p micro-batches, the fewest for which two versions of the weights are
+    enough.
+    """
     return _with_steps(rank, ranks, microbatches, ranks)
 
 
@@ -40,8 +43,9 @@ def _whole_batches(size: Size) -> str | None:
     p, m = size.ranks, size.microbatches
     if m % p:
         return (
-            f"pipedream-2bw needs micro-batches in multiples of ranks ({p}, {2 * p}, {3 * p}, …), not {m}: "
-            "it updates the weights after every batch of that many, and with fewer two versions are not enough."
+            f"pipedream-2bw needs micro-batches in multiples of ranks ({p}, {2 * p}, {3 * p}, …), "
+            f"not {m}: it updates the weights after every batch of that many, and with fewer two "
+            "versions are not enough."
         )
     return None
 
@@ -49,14 +53,15 @@ def _whole_batches(size: Size) -> str | None:
 PIPEDREAM = Entry(
     name="pipedream",
     title="PipeDream",
-    summary="1F1B without a flush: a step after every backward, each micro-batch with its own stashed weights.",
+    summary="1F1B without a flush: a step after every backward, each micro-batch with its own "
+    "stashed weights.",
     source="PipeDream, Narayanan et al. 2019 (SOSP), arXiv 1806.03377, sections 3.2 and 3.3",
     make=one_stage("pipedream", pipedream, weights="stashed"),
 )
 PIPEDREAM_2BW = Entry(
     name="pipedream-2bw",
     title="PipeDream-2BW",
-    summary="1F1B without a flush, gradients accumulated over a batch, two versions of the weights.",
+    summary="1F1B without a flush: gradients accumulated over a batch, two weight versions.",
     source="PipeDream-2BW, Narayanan et al. 2021, arXiv 2006.09503, section 2.1",
     make=one_stage("pipedream-2bw", pipedream_2bw, weights="double"),
     constraint=_whole_batches,

@@ -1,9 +1,10 @@
 """auto: the best schedule that a search finds for given costs, latency and limit of memory.
 
-    known schedules of the placement ─▶ pipelab.search ─▶ the shortest, and how far from the optimum it can be
+    known schedules of the placement ─▶ pipelab.search ─▶ the shortest, and its gap to a bound
 
-The search itself knows no schedule by name; here it gets those of the catalogue to start from, so that it never returns a
-longer one than any of them that fits (DualPipeV aside, whose overlapped pairs it does not make).
+The search itself knows no schedule by name; here it gets those of the catalogue to start from, so
+that it never returns a longer one than any of them that fits (DualPipeV aside, whose overlapped
+pairs it does not make).
 """
 
 from collections.abc import Iterator
@@ -34,11 +35,19 @@ PLACEMENTS = {1: "loop", 2: "v"}
 
 
 def find(
-    *, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,
-    memory_limit: float | None = None, placement: str | None = None, weight_grad_memory: float = WEIGHT_GRAD_MEMORY,
-    effort: float = 1, exact: bool = False,
-) -> Found:  # fmt: skip
-    """The schedule of ``build("auto", …)`` with its lower bound and gap. effort, exact: see ``pipelab.search.best``.
+    *,
+    ranks: int,
+    microbatches: int,
+    stages_per_rank: int | None = None,
+    costs: Costs | None = None,
+    memory_limit: float | None = None,
+    placement: str | None = None,
+    weight_grad_memory: float = WEIGHT_GRAD_MEMORY,
+    effort: float = 1,
+    exact: bool = False,
+) -> Found:
+    """The schedule of ``build("auto", …)`` with its lower bound and gap. effort, exact: see
+    ``pipelab.search.best``.
 
     Raises UsageError, which says what is possible.
     """
@@ -62,7 +71,9 @@ def _find(size: Size, **how) -> Found:
 
 
 def _known(size: Size) -> Iterator[Schedule]:
-    """The catalogue's schedules for a size, one at a time: none is built once the search needs no more."""
+    """The catalogue's schedules for a size, one at a time: none is built once the search needs no
+    more.
+    """
     for known in KNOWN[PLACEMENTS[size.stages_per_rank]]:
         for costs in (size.costs, _mean(size.costs)):
             counts = (size.ranks, size.microbatches, size.stages_per_rank, costs)
@@ -76,7 +87,9 @@ def _mean(costs: Costs | None) -> Costs | None:
     if costs is None:
         return None
     values = {field.name: getattr(costs, field.name) for field in fields(costs)}
-    return replace(costs, **{name: fmean(value) for name, value in values.items() if isinstance(value, tuple)})
+    return replace(
+        costs, **{name: fmean(value) for name, value in values.items() if isinstance(value, tuple)}
+    )
 
 
 def _possible(size: Size) -> str | None:
@@ -85,17 +98,21 @@ def _possible(size: Size) -> str | None:
     placement = PLACEMENTS[size.stages_per_rank]
     if size.placement in PLACEMENTS.values() and size.placement != placement:
         return (
-            f"auto places {size.stages_per_rank} stage{'s' * (size.stages_per_rank > 1)} per rank as {placement!r}, "
-            f"not {size.placement!r}: give one of stages_per_rank and placement."
+            f"auto places {size.stages_per_rank} stage{'s' * (size.stages_per_rank > 1)} per rank "
+            f"as {placement!r}, not {size.placement!r}: give one of stages_per_rank and placement."
         )
-    return reason_against(size.ranks, size.microbatches, size.placement or placement, size.memory_limit)
+    return reason_against(
+        size.ranks, size.microbatches, size.placement or placement, size.memory_limit
+    )
 
 
 AUTO = Entry(
     name="auto",
     title="Auto",
-    summary="Searched: the best found for the costs within a limit of memory (1F1B's, if none is given).",
-    source="own search; the problem is that of the zero-bubble authors' automatic schedules, arXiv 2401.10241, section 3",
+    summary="Searched: the best found for the costs within a limit of memory (1F1B's, if none is "
+    "given).",
+    source="own search; the problem is that of the zero-bubble authors' automatic schedules, arXiv "
+    "2401.10241, section 3",
     make=lambda size: _find(size).schedule,
     fixed=None,
     constraint=_possible,

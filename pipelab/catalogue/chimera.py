@@ -1,4 +1,5 @@
-"""Chimera: two 1F1B pipelines in opposite directions over the same ranks, so that one fills the other's bubble.
+"""Chimera: two 1F1B pipelines in opposite directions over the same ranks, so that one fills the
+other's bubble.
 
 rank 0  F0 F1 ▪▪ F2 B2 F3 B3 …       micro-batches 0, 1 go down, 2, 3 go up (p = 4, m = 4)
 rank 3  F2 F3 ▪▪ F0 B0 F1 B1 …       every rank holds a stage of both: two copies of the weights
@@ -9,7 +10,9 @@ from .entry import Entry, Size
 
 
 def chimera(size: Size) -> Schedule:
-    """Units of p micro-batches, half in each direction, joined directly: one unit's last B's alternate with the next F's."""
+    """Units of p micro-batches, half in each direction, joined directly: one unit's last B's
+    alternate with the next F's.
+    """
     p, n, units = size.ranks, size.ranks // 2, size.microbatches // size.ranks
     rows = []
     for rank in range(p):
@@ -19,7 +22,9 @@ def chimera(size: Size) -> Schedule:
 
         def act(kind: Kind, replica: int, count: int, rank=rank) -> Action:
             unit, i = divmod(count, n)
-            return Action(kind, p - 1 - rank if replica else rank, unit * p + replica * n + i, replica)
+            return Action(
+                kind, p - 1 - rank if replica else rank, unit * p + replica * n + i, replica
+            )
 
         done = {(kind, replica): 0 for kind in (Kind.F, Kind.B) for replica in (0, 1)}
 
@@ -51,9 +56,15 @@ def chimera(size: Size) -> Schedule:
 def _needs(size: Size) -> str | None:
     p, m = size.ranks, size.microbatches
     if p % 2:
-        return f"chimera needs an even number of ranks, not {p}: the two directions meet in the middle."
+        return (
+            f"chimera needs an even number of ranks, not {p}: the two directions meet in the "
+            "middle."
+        )
     if m % p:
-        return f"chimera needs micro-batches in units of ranks ({p}, {2 * p}, {3 * p}, …), not {m}: half of a unit per direction."
+        return (
+            f"chimera needs micro-batches in units of ranks ({p}, {2 * p}, {3 * p}, …), not {m}: "
+            "half of a unit per direction."
+        )
     return None
 
 
@@ -61,7 +72,8 @@ CHIMERA = Entry(
     name="chimera",
     title="Chimera",
     summary="Two opposite 1F1B pipelines fill each other's bubble; two copies of the weights.",
-    source="Chimera, Li and Hoefler 2021, arXiv 2107.06925, section 3.1 (direct concatenation of units)",
+    source="Chimera, Li and Hoefler 2021, arXiv 2107.06925, section 3.1 (direct concatenation of "
+    "units)",
     make=chimera,
     stages_per_rank=2,
     fixed="holds one stage of each direction per rank, which is two by construction",

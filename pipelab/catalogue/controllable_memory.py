@@ -1,8 +1,10 @@
-"""V-Half and V-Min: two stages per rank in a V, placed by a repeating pattern that fixes the memory.
+"""V-Half and V-Min: two stages per rank in a V, placed by a repeating pattern that fixes the
+memory.
 
-Every micro-batch starts its F0, F1, I1, I0 (arm of the V behind the letter) six units after the one before. The smaller
-the distance from F to I on every rank, the less is in flight: half of 1F1B's memory for V-Half, a third for V-Min. The two
-W's go into the free slots, and a greedy pass then squeezes out the gaps.
+Every micro-batch starts its F0, F1, I1, I0 (arm of the V behind the letter) six units after the one
+before. The smaller the distance from F to I on every rank, the less is in flight: half of 1F1B's
+memory for V-Half, a third for V-Min. The two W's go into the free slots, and a greedy pass then
+squeezes out the gaps.
 """
 
 from bisect import bisect_right, insort
@@ -30,13 +32,22 @@ def min_slots(s: int, p: int) -> Slots:
 
 
 def pattern(s: int, p: int, m: int, slots: Callable[[int, int], Slots]) -> dict[Op, int]:
-    """The slot of every op of a rank: W1 in the first residue that is free after I1, W0 in the other after I0."""
+    """The slot of every op of a rank: W1 in the first residue that is free after I1, W0 in the
+    other after I0.
+    """
     f0, f1, i1, i0 = slots(s, p)
     free = set(range(PERIOD)) - {t % PERIOD for t in (f0, f1, i1, i0)}
     w1 = next(t for t in count(i1 + 1) if t % PERIOD in free)
     (left,) = free - {w1 % PERIOD}
     w0 = next(t for t in count(i0 + 1) if t % PERIOD == left)
-    first = {(Kind.F, 0): f0, (Kind.F, 1): f1, (Kind.I, 1): i1, (Kind.I, 0): i0, (Kind.W, 1): w1, (Kind.W, 0): w0}
+    first = {
+        (Kind.F, 0): f0,
+        (Kind.F, 1): f1,
+        (Kind.I, 1): i1,
+        (Kind.I, 0): i0,
+        (Kind.W, 1): w1,
+        (Kind.W, 0): w0,
+    }
     return {(kind, arm, i): t + PERIOD * i for (kind, arm), t in first.items() for i in range(m)}
 
 
@@ -48,11 +59,17 @@ class Squeeze:
         self.placed: list[dict[Op, int]] = [{} for _ in range(self.p)]
         self.used: list[set[int]] = [set() for _ in range(self.p)]
         self.last_chain = [-1] * self.p
-        self.taken: list[list[int]] = [[] for _ in range(self.p)]  # units at which F's take memory, rising
-        self.given: list[list[int]] = [[] for _ in range(self.p)]  # units from which W's have given it back, rising
+        self.taken: list[list[int]] = [
+            [] for _ in range(self.p)
+        ]  # units at which F's take memory, rising
+        self.given: list[list[int]] = [
+            [] for _ in range(self.p)
+        ]  # units from which W's have given it back, rising
 
     def ready(self, s: int, op: Op) -> int | None:
-        """The first unit at which the inputs of an op are there; None while one of them is not placed."""
+        """The first unit at which the inputs of an op are there; None while one of them is not
+        placed.
+        """
         kind, arm, i = op
         needs: list[tuple[int, Op]] = []
         if kind == Kind.W:
@@ -95,7 +112,9 @@ class Squeeze:
             insort(self.given[s], t + 1)
 
     def place_early(self, s: int, op: Op, in_order: bool) -> None:
-        """The earliest free unit; with ``in_order`` an F or I not before the last one of its rank."""
+        """The earliest free unit; with ``in_order`` an F or I not before the last one of its
+        rank.
+        """
         t = self.ready(s, op)
         if in_order and op[0] != Kind.W:
             t = max(t, self.last_chain[s] + 1)
@@ -104,33 +123,63 @@ class Squeeze:
         self.place(s, op, t)
 
     def finish(self, waiting: list[dict[Op, int]]) -> None:
-        """Unit by unit: the ready F or I of the lowest slot; if there is none, or it breaks the cap, a ready W."""
+        """Unit by unit: the ready F or I of the lowest slot; if there is none, or it breaks the
+        cap, a ready W.
+        """
         t = min((max(used, default=-1) + 1 for used in self.used), default=0)
-        t = min([t, *(u for s in range(self.p) for u in range(t) if u not in self.used[s] and waiting[s])])
+        t = min(
+            [
+                t,
+                *(
+                    u
+                    for s in range(self.p)
+                    for u in range(t)
+                    if u not in self.used[s] and waiting[s]
+                ),
+            ]
+        )
         while any(waiting):
             for s in range(self.p):
                 if t in self.used[s]:
                     continue
-                ready = [op for op in waiting[s] if (at := self.ready(s, op)) is not None and at <= t]
-                chain = min((op for op in ready if op[0] != Kind.W), key=lambda op: waiting[s][op], default=None)
-                if chain and t > self.last_chain[s] and not (chain[0] == Kind.F and not self.fits(s, t)):
+                ready = [
+                    op for op in waiting[s] if (at := self.ready(s, op)) is not None and at <= t
+                ]
+                chain = min(
+                    (op for op in ready if op[0] != Kind.W),
+                    key=lambda op: waiting[s][op],
+                    default=None,
+                )
+                if (
+                    chain
+                    and t > self.last_chain[s]
+                    and not (chain[0] == Kind.F and not self.fits(s, t))
+                ):
                     choice = chain
                 else:
-                    choice = min((op for op in ready if op[0] == Kind.W), key=lambda op: (-op[1], op[2]), default=None)
+                    choice = min(
+                        (op for op in ready if op[0] == Kind.W),
+                        key=lambda op: (-op[1], op[2]),
+                        default=None,
+                    )
                 if choice:
                     self.place(s, choice, t)
                     del waiting[s][choice]
             t += 1
 
 
-def squeezed(name: str, slots: Callable, cap: Callable[[int], int], last: int) -> Callable[[Size], Schedule]:
+def squeezed(
+    name: str, slots: Callable, cap: Callable[[int], int], last: int
+) -> Callable[[Size], Schedule]:
     def make(size: Size) -> Schedule:
         p, m = size.ranks, size.microbatches
         squeeze = Squeeze(size, 2 * cap(p))
         patterns = [pattern(s, p, m, slots) for s in range(p)]
         until_free, until_greedy = patterns[0][Kind.I, 0, 0], PERIOD * m - last
         waiting: list[dict[Op, int]] = [{} for _ in range(p)]
-        for t, s, op in sorted((t, rank, op) for rank in range(p) for op, t in patterns[rank].items()):
+        for t, s, op in sorted(
+            (t, rank, op) for rank in range(p) for op, t in patterns[rank].items()
+        ):
             if t < until_greedy or t < until_free:
                 squeeze.place_early(s, op, in_order=t >= until_free)
             else:
@@ -149,7 +198,8 @@ V_HALF = Entry(
     name="v-half",
     title="V-Half",
     summary="Half of 1F1B's memory on every rank, about half of its bubble.",
-    source="Pipeline parallelism with controllable memory, Qi et al. 2024, arXiv 2405.15362, section 3",
+    source="Pipeline parallelism with controllable memory, Qi et al. 2024, arXiv 2405.15362, "
+    "section 3",
     make=squeezed("v-half", half_slots, lambda p: (p + 2) // 2, 7),
     stepwise=True,
     stages_per_rank=2,
@@ -159,7 +209,8 @@ V_MIN = Entry(
     name="v-min",
     title="V-Min",
     summary="A third of 1F1B's memory on every rank, about two thirds of its bubble.",
-    source="Pipeline parallelism with controllable memory, Qi et al. 2024, arXiv 2405.15362, section 3",
+    source="Pipeline parallelism with controllable memory, Qi et al. 2024, arXiv 2405.15362, "
+    "section 3",
     make=squeezed("v-min", min_slots, lambda p: (p + 4) // 3, 6),
     stepwise=True,
     stages_per_rank=2,

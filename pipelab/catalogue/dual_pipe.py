@@ -1,8 +1,10 @@
-"""DualPipe: micro-batches enter from both ends, and a forward runs together with a backward of the other direction.
+"""DualPipe: micro-batches enter from both ends, and a forward runs together with a backward of the
+other direction.
 
-DualPipe keeps two copies of the model; DualPipeV folds the same order into a V, so that each weight exists once. Per rank,
-with the direction (DualPipe) or arm of the V (DualPipeV) written behind each letter, h ranks from the nearer end and H
-ranks in the half (the V: H = p, h = s; else H = p/2, h = min(s, p − 1 − s)):
+DualPipe keeps two copies of the model; DualPipeV folds the same order into a V, so that each weight
+exists once. Per rank, with the direction (DualPipe) or arm of the V (DualPipeV) written behind each
+letter, h ranks from the nearer end and H ranks in the half (the V: H = p, h = s; else H = p/2, h =
+min(s, p − 1 − s)):
 
     1  F0 × 2(H−h−1)               5  B1 (F1&B0) × (H−h−1)
     2  F0 F1 × (h+1)               6  B1 B0 × (h+1), its second half with W put off
@@ -21,7 +23,9 @@ Act = Callable[[Kind, int, int], Action]
 
 
 def rank_order(half: int, h: int, pairs: int, act: Act, join_first: bool) -> list[Action | Overlap]:
-    """The actions of one rank. pairs: repetitions of step 4; join_first: whether its first F0 and B1 overlap."""
+    """The actions of one rank. pairs: repetitions of step 4; join_first: whether its first F0 and
+    B1 overlap.
+    """
     done = {(forward, direction): 0 for forward in (True, False) for direction in (0, 1)}
     row: list[Action | Overlap] = []
     put_off: deque[Action] = deque()
@@ -42,7 +46,12 @@ def rank_order(half: int, h: int, pairs: int, act: Act, join_first: bool) -> lis
     def both(direction: int) -> None:
         """A forward in one direction with a backward in the other."""
         other = 1 - direction
-        row.append(Overlap(act(Kind.F, direction, take(True, direction)), act(Kind.B, other, take(False, other))))
+        row.append(
+            Overlap(
+                act(Kind.F, direction, take(True, direction)),
+                act(Kind.B, other, take(False, other)),
+            )
+        )
 
     for _ in range(2 * (half - h - 1)):
         forward(0)
@@ -82,7 +91,9 @@ def dualpipe(size: Size) -> Schedule:
 
         def act(kind: Kind, direction: int, count: int, rank=rank, swap=swap) -> Action:
             replica = direction ^ swap
-            return Action(kind, p - 1 - rank if replica else rank, replica * (m // 2) + count, replica)
+            return Action(
+                kind, p - 1 - rank if replica else rank, replica * (m // 2) + count, replica
+            )
 
         h = min(rank, p - 1 - rank)
         rows.append(rank_order(p // 2, h, m // 2 - p + h + 1, act, join_first=h != p // 2 - 1))
@@ -104,11 +115,14 @@ def dualpipe_v(size: Size) -> Schedule:
 def _needs_of_dualpipe(size: Size) -> str | None:
     p, m = size.ranks, size.microbatches
     if p % 2:
-        return f"dualpipe needs an even number of ranks, not {p}: each rank has a partner at the other end."
+        return (
+            f"dualpipe needs an even number of ranks, not {p}: each rank has a partner at the "
+            "other end."
+        )
     if m % 2 or m < 2 * p:
         return (
-            f"dualpipe needs an even number of micro-batches, at least 2 × ranks = {2 * p}, not {m}: "
-            "half of them enter at each end."
+            f"dualpipe needs an even number of micro-batches, at least 2 × ranks = {2 * p}, not "
+            f"{m}: half of them enter at each end."
         )
     return None
 
@@ -116,8 +130,8 @@ def _needs_of_dualpipe(size: Size) -> str | None:
 def _needs_of_dualpipe_v(size: Size) -> str | None:
     if size.microbatches < 2 * size.ranks:
         return (
-            f"dualpipe-v needs at least 2 × ranks = {2 * size.ranks} micro-batches, not {size.microbatches}: "
-            "fewer do not fill both arms of the V."
+            f"dualpipe-v needs at least 2 × ranks = {2 * size.ranks} micro-batches, not "
+            f"{size.microbatches}: fewer do not fill both arms of the V."
         )
     return None
 

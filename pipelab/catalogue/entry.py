@@ -17,7 +17,8 @@ LARGEST = 100_000_000
 
 
 class Size(NamedTuple):
-    """What a schedule is built for. costs: for the schedules that depend on them; None for the defaults.
+    """What a schedule is built for. costs: for the schedules that depend on them; None for the
+    defaults.
 
     memory_limit and placement ("loop" or "v"): for a searched schedule.
     """
@@ -34,10 +35,11 @@ class Size(NamedTuple):
 class Entry:
     """A schedule of the catalogue.
 
-    make: Size -> Schedule. stages_per_rank: the number it is built with when none is given. fixed: whether it is the only
-    one, and why, as a sentence. constraint: Size -> why it is impossible, with what is possible, or None. searched: whether
-    a search makes it, for any costs and within a limit of memory. stepwise: whether its order is found action by action,
-    which takes long for many.
+    make: Size -> Schedule. stages_per_rank: the number it is built with when none is given. fixed:
+    whether it is the only one, and why, as a sentence. constraint: Size -> why it is impossible,
+    with what is possible, or None. searched: whether a search makes it, for any costs and within a
+    limit of memory. stepwise: whether its order is found action by action, which takes long for
+    many.
     """
 
     name: str
@@ -52,63 +54,112 @@ class Entry:
     stepwise: bool = False
 
     def problem(
-        self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,
-        memory_limit: float | None = None, placement: str | None = None,
-    ) -> str | None:  # fmt: skip
+        self,
+        ranks: int,
+        microbatches: int,
+        stages_per_rank: int | None = None,
+        costs: Costs | None = None,
+        memory_limit: float | None = None,
+        placement: str | None = None,
+    ) -> str | None:
         """Why these counts are impossible, with what is possible; None when they are fine."""
-        for what, count in (("ranks", ranks), ("micro-batches", microbatches), ("stages per rank", stages_per_rank)):
-            if count is not None and (isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1):
-                return f"{count!r} {what} are impossible; the number of {what} is a whole number, 1 or more."
+        for what, count in (
+            ("ranks", ranks),
+            ("micro-batches", microbatches),
+            ("stages per rank", stages_per_rank),
+        ):
+            if count is not None and (
+                isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1
+            ):
+                return (
+                    f"{count!r} {what} are impossible; the number of {what} is a whole number, 1 "
+                    "or more."
+                )
         if self.fixed and stages_per_rank not in (None, self.stages_per_rank):
             return f"{self.name} {self.fixed}, not {stages_per_rank}."
         for what, value in (("memory_limit", memory_limit), ("placement", placement)):
             if value is not None and not self.searched:
-                return f"{self.name} takes no {what}: its order fixes that. Only auto searches for an order."
+                return (
+                    f"{self.name} takes no {what}: its order fixes that. Only auto searches for "
+                    "an order."
+                )
         size = self.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
         actions = 2 * size.ranks * size.stages_per_rank * size.microbatches
         if actions > LARGEST:
-            return f"{actions:,} actions or more are too many to hold in memory; at most {LARGEST:,} are possible."
+            return (
+                f"{actions:,} actions or more are too many to hold in memory; at most {LARGEST:,} "
+                "are possible."
+            )
         return self.constraint(size)
 
     def build(
-        self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,
-        memory_limit: float | None = None, placement: str | None = None,
-    ) -> Schedule:  # fmt: skip
-        return self.make(self.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement))
+        self,
+        ranks: int,
+        microbatches: int,
+        stages_per_rank: int | None = None,
+        costs: Costs | None = None,
+        memory_limit: float | None = None,
+        placement: str | None = None,
+    ) -> Schedule:
+        return self.make(
+            self.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
+        )
 
     def size(
-        self, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,
-        memory_limit: float | None = None, placement: str | None = None,
-    ) -> Size:  # fmt: skip
-        """What to build for; without a number of stages per rank, the placement's or the usual one."""
+        self,
+        ranks: int,
+        microbatches: int,
+        stages_per_rank: int | None = None,
+        costs: Costs | None = None,
+        memory_limit: float | None = None,
+        placement: str | None = None,
+    ) -> Size:
+        """What to build for; without a number of stages per rank, the placement's or the usual
+        one.
+        """
         stages = stages_per_rank or (2 if placement == "v" else self.stages_per_rank)
         return Size(int(ranks), int(microbatches), int(stages), costs, memory_limit, placement)
 
 
 def loop(size: Size) -> dict[tuple[int, int], int]:
-    """Looped placement: stage s on rank s mod p (Megatron-LM's interleaving; one stage per rank is the simplest case)."""
+    """Looped placement: stage s on rank s mod p (Megatron-LM's interleaving; one stage per rank is
+    the simplest case).
+    """
     return {(0, stage): stage % size.ranks for stage in range(size.ranks * size.stages_per_rank)}
 
 
 def wave(size: Size) -> dict[tuple[int, int], int]:
-    """Placement in waves: there and back again, so that stages next to each other at a turn share a rank (V for two)."""
+    """Placement in waves: there and back again, so that stages next to each other at a turn share a
+    rank (V for two).
+    """
     p = size.ranks
     there_and_back = [*range(p), *reversed(range(p))]
-    return {(0, stage): there_and_back[stage % (2 * p)] for stage in range(p * size.stages_per_rank)}
+    return {
+        (0, stage): there_and_back[stage % (2 * p)] for stage in range(p * size.stages_per_rank)
+    }
 
 
-def one_stage(name: str, order: Callable[[int, int, int], Order], weights: str = "one") -> Callable[[Size], Schedule]:
-    """A maker of schedules with stage = rank; order: (rank, ranks, microbatches) -> the columns of one rank."""
+def one_stage(
+    name: str, order: Callable[[int, int, int], Order], weights: str = "one"
+) -> Callable[[Size], Schedule]:
+    """A maker of schedules with stage = rank; order: (rank, ranks, microbatches) -> the columns of
+    one rank.
+    """
 
     def make(size: Size) -> Schedule:
         rows = [order(rank, size.ranks, size.microbatches) for rank in range(size.ranks)]
-        return Schedule.from_columns(name, rows, placement=loop(size), microbatches=size.microbatches, weights=weights)
+        return Schedule.from_columns(
+            name, rows, placement=loop(size), microbatches=size.microbatches, weights=weights
+        )
 
     return make
 
 
 def from_lists(
-    name: str, rows: Sequence[Iterable[tuple[Kind, int, int]]], size: Size, placement: dict[tuple[int, int], int]
+    name: str,
+    rows: Sequence[Iterable[tuple[Kind, int, int]]],
+    size: Size,
+    placement: dict[tuple[int, int], int],
 ) -> Schedule:
     """A schedule from one list of (kind, stage, microbatch) per rank."""
     columns = [tuple(np.array(row, dtype=np.int64).reshape(-1, 3).T) for row in rows]

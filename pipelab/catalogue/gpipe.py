@@ -4,8 +4,8 @@
     rank 1     F0 F1 F2    B0 B1 B2
     rank 2        F0 F1 F2 B0 B1 B2          (drawn with B = F)
 
-The paper and torchgpipe run the backwards last in first out; torch's ScheduleGPipe and this one first in first out.
-The makespan is the same.
+The paper and torchgpipe run the backwards last in first out; torch's ScheduleGPipe and this one
+first in first out. The makespan is the same.
 """
 
 import numpy as np

@@ -1,10 +1,12 @@
-"""Hanayo: stages in waves over the ranks, so that the pipeline turns at both ends and never jumps back.
+"""Hanayo: stages in waves over the ranks, so that the pipeline turns at both ends and never jumps
+back.
 
     rank 0   0     7 8        stages of two waves on p = 4: down 0 1 2 3, up 4 5 6 7, down 8 …
     rank 3     3 4     11 12  next to each other at a turn, stages share a rank and need no transfer
 
-The paper gives no order of actions but a rule; here each rank runs whatever can start first at F = 1, B = 2, ties going to
-backwards, then lower micro-batches, then deeper stages. Approximate: the paper's closed form is met within a few percent.
+The paper gives no order of actions but a rule; here each rank runs whatever can start first at F =
+1, B = 2, ties going to backwards, then lower micro-batches, then deeper stages. Approximate: the
+paper's closed form is met within a few percent.
 """
 
 from ..schedule import Kind, Schedule
@@ -25,7 +27,9 @@ def hanayo(size: Size) -> Schedule:
     left = 2 * stages * m
     while left:
         start, preference, rank = min(
-            (max(free[rank], at), preference, rank) for rank in range(p) for preference, at in ready[rank].items()
+            (max(free[rank], at), preference, rank)
+            for rank in range(p)
+            for preference, at in ready[rank].items()
         )
         kind, i, stage = Kind(-preference[0]), preference[1], -preference[2]
         del ready[rank][preference]
@@ -43,15 +47,19 @@ def hanayo(size: Size) -> Schedule:
 
 def _even(size: Size) -> str | None:
     if size.stages_per_rank % 2:
-        return f"hanayo needs an even number of stages per rank (2, 4, …: two per wave), not {size.stages_per_rank}."
+        return (
+            "hanayo needs an even number of stages per rank (2, 4, …: two per wave), not "
+            f"{size.stages_per_rank}."
+        )
     return None
 
 
 HANAYO = Entry(
     name="hanayo",
     title="Hanayo",
-    summary="Waves: stages zig-zag over the ranks; more waves, smaller bubble, one copy of the weights.",
-    source="Hanayo, Liu et al. 2023 (SC), arXiv 2308.15762, section 3; order derived, see the module",
+    summary="Waves: stages zig-zag over the ranks; more waves, smaller bubble, one copy of the "
+    "weights.",
+    source="Hanayo, Liu et al. 2023 (SC), arXiv 2308.15762, section 3; order derived here",
     make=hanayo,
     stepwise=True,
     stages_per_rank=2,

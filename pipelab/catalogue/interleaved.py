@@ -1,9 +1,11 @@
-"""Interleaving: several stages per rank, looped, so that the pipeline fills and drains in smaller steps.
+"""Interleaving: several stages per rank, looped, so that the pipeline fills and drains in smaller
+steps.
 
     rank 0  0F0 0F1 2F0 2F1     2B0 2B1 0B0 0B1
     rank 1      1F0 1F1 3F0 3B0 3F1 3B1 1B0 1B1          (p = 2, v = 2, m = 2; drawn with B = F)
 
-Micro-batches advance in groups of g: a group passes through all stages of a rank before the next group begins.
+Micro-batches advance in groups of g: a group passes through all stages of a rank before the next
+group begins.
 """
 
 from collections.abc import Callable
@@ -15,22 +17,31 @@ from .entry import Entry, Size, alternate, from_lists, loop
 
 
 def table(size: Size, group: int) -> tuple[np.ndarray, np.ndarray]:
-    """Chunk and micro-batch of each forward in order, both of shape (m·v,); backwards take chunk v − 1 − chunk."""
+    """Chunk and micro-batch of each forward in order, both of shape (m·v,); backwards take chunk v
+    − 1 − chunk.
+    """
     m, chunks = size.microbatches, range(size.stages_per_rank)
-    order = [(c, i) for first in range(0, m, group) for c in chunks for i in range(first, min(first + group, m))]
+    order = [
+        (c, i)
+        for first in range(0, m, group)
+        for c in chunks
+        for i in range(first, min(first + group, m))
+    ]
     chunk, microbatch = np.array(order).T
     return chunk, microbatch
 
 
 def warm_up(rank: int, size: Size, group: int, per_rank: int) -> int:
-    """Forwards before the first backward: per_rank for each rank behind this one, and a group for each further chunk."""
+    """Forwards before the first backward: per_rank for each rank behind this one, and a group for
+    each further chunk.
+    """
     total = size.microbatches * size.stages_per_rank
     return min(total, per_rank * (size.ranks - rank - 1) + (size.stages_per_rank - 1) * group)
 
 
 def grouped(make: Callable[[Size, int], Schedule]) -> Callable[[Size], Schedule]:
-    """Chooses the group: torch's m // max(1, m // p) where that divides m; else p or the next larger with which the
-    short last group (Megatron-LM's) does not deadlock."""
+    """Chooses the group: torch's m // max(1, m // p) where that divides m; else p or the next
+    larger with which the short last group (Megatron-LM's) does not deadlock."""
 
     def made(size: Size) -> Schedule:
         rounds = max(1, size.microbatches // size.ranks)
@@ -50,18 +61,24 @@ def interleaved_1f1b(size: Size, group: int) -> Schedule:
     for rank in range(size.ranks):
         w = warm_up(rank, size, group, 2)
         steady = total - w
-        kinds = np.concatenate([np.full(w, Kind.F), np.tile([Kind.F, Kind.B], steady), np.full(w, Kind.B)])
+        kinds = np.concatenate(
+            [np.full(w, Kind.F), np.tile([Kind.F, Kind.B], steady), np.full(w, Kind.B)]
+        )
 
         def merge(of_forward, of_backward, w=w, steady=steady):
             pairs = alternate(of_forward[w:], of_backward[:steady])
             return np.concatenate([of_forward[:w], pairs, of_backward[steady:]])
 
         rows.append((kinds, merge(forward, backward) + rank, merge(microbatch, microbatch)))
-    return Schedule.from_columns("interleaved-1f1b", rows, placement=loop(size), microbatches=size.microbatches)
+    return Schedule.from_columns(
+        "interleaved-1f1b", rows, placement=loop(size), microbatches=size.microbatches
+    )
 
 
 def looped_bfs(size: Size) -> Schedule:
-    """All micro-batches through one stage of the rank, then all through the next; backwards in the reverse order."""
+    """All micro-batches through one stage of the rank, then all through the next; backwards in the
+    reverse order.
+    """
     m, v = size.microbatches, size.stages_per_rank
     ids, chunks = np.arange(m), np.repeat(np.arange(v), m)
     kinds = np.repeat([Kind.F, Kind.B], m * v)
@@ -72,7 +89,9 @@ def looped_bfs(size: Size) -> Schedule:
 
 
 def interleaved_zb(size: Size, group: int) -> Schedule:
-    """Rounds of F, I, and W as soon as more than ``rank`` input gradients have run; W in the order of I."""
+    """Rounds of F, I, and W as soon as more than ``rank`` input gradients have run; W in the order
+    of I.
+    """
     chunk, microbatch = (column.tolist() for column in table(size, group))
     p, v, rows = size.ranks, size.stages_per_rank, []
     for rank in range(p):
@@ -93,8 +112,9 @@ def interleaved_zb(size: Size, group: int) -> Schedule:
 INTERLEAVED_1F1B = Entry(
     name="interleaved-1f1b",
     title="Interleaved 1F1B",
-    summary="Several stages per rank: the bubble is divided by their number, the traffic multiplied.",
-    source="Megatron-LM, Narayanan et al. 2021, arXiv 2104.04473, section 2.2.2; any m as torch and Megatron-LM order it",
+    summary="Several stages per rank: their number divides the bubble and multiplies the traffic.",
+    source="Megatron-LM, Narayanan et al. 2021, arXiv 2104.04473, section 2.2.2; "
+    "any m as torch and Megatron-LM order it",
     make=grouped(interleaved_1f1b),
     stages_per_rank=2,
     fixed=None,
@@ -102,8 +122,10 @@ INTERLEAVED_1F1B = Entry(
 LOOPED_BFS = Entry(
     name="looped-bfs",
     title="Looped BFS",
-    summary="Breadth first: all micro-batches through one stage, then the next. Hides latency, keeps everything in memory.",
-    source="Breadth-first pipeline parallelism, Lamy-Poirier 2023, arXiv 2211.05953; order as torch's ScheduleLoopedBFS",
+    summary="Breadth first: all micro-batches through one stage, then the next. "
+    "Hides latency, keeps everything in memory.",
+    source="Breadth-first pipeline parallelism, Lamy-Poirier 2023, arXiv 2211.05953; order as "
+    "torch's ScheduleLoopedBFS",
     make=looped_bfs,
     stages_per_rank=2,
     fixed=None,
@@ -112,7 +134,8 @@ INTERLEAVED_ZB = Entry(
     name="interleaved-zb",
     title="Interleaved zero bubble",
     summary="Interleaving with the backward split: weight gradients fill the waits.",
-    source="torch's ScheduleInterleavedZeroBubble, after zero bubble, Qi et al. 2024, arXiv 2401.10241",
+    source="torch's ScheduleInterleavedZeroBubble, after zero bubble, Qi et al. 2024, arXiv "
+    "2401.10241",
     make=grouped(interleaved_zb),
     stages_per_rank=2,
     fixed=None,

@@ -25,22 +25,30 @@ def _alternating(warm_up: int, rank: int, microbatches: int) -> Order:
     warm_up = min(microbatches, warm_up)
     ids = np.arange(microbatches)
     steady = microbatches - warm_up
-    kinds = np.concatenate([np.full(warm_up, Kind.F), np.tile([Kind.F, Kind.B], steady), np.full(warm_up, Kind.B)])
-    return actions(kinds, rank, np.concatenate([ids[:warm_up], alternate(ids[warm_up:], ids[:steady]), ids[steady:]]))
+    kinds = np.concatenate(
+        [np.full(warm_up, Kind.F), np.tile([Kind.F, Kind.B], steady), np.full(warm_up, Kind.B)]
+    )
+    return actions(
+        kinds,
+        rank,
+        np.concatenate([ids[:warm_up], alternate(ids[warm_up:], ids[:steady]), ids[steady:]]),
+    )
 
 
 ONE_F_ONE_B = Entry(
     name="1f1b",
     title="1F1B",
-    summary="One forward, one backward in turn: GPipe's bubble, with at most as many micro-batches in flight as ranks.",
-    source="PipeDream-Flush, Narayanan et al. 2021, arXiv 2006.09503, section 2.2; Megatron-LM, arXiv 2104.04473, figure 4",
+    summary="One forward, one backward in turn: GPipe's bubble, with at most as many micro-batches "
+    "in flight as ranks.",
+    source="PipeDream-Flush, Narayanan et al. 2021, arXiv 2006.09503, section 2.2; Megatron-LM, "
+    "arXiv 2104.04473, figure 4",
     make=one_stage("1f1b", order),
 )
 
 EAGER_1F1B = Entry(
     name="eager-1f1b",
     title="Eager 1F1B",
-    summary="1F1B with a longer warm-up: hides the latency between ranks, for up to twice the memory.",
+    summary="1F1B with a longer warm-up: hides latency between ranks, for up to twice the memory.",
     source="Alpa's overlap-friendly schedule, Zhuang et al. 2023, arXiv 2211.05322, section 4",
     make=one_stage("eager-1f1b", eager_order),
 )

@@ -13,11 +13,13 @@ from ..simulator import Costs
 from .registry import entry, names
 
 MANY, MOST = 5_000, 30_000
-"""Actions from which on not every schedule, and none of those that take long to build, is compared."""
+"""Actions from which on not every schedule, and none of those that take long to build, is compared.
+"""
 
 
 class Difference(NamedTuple):
-    """The first place of a rank where two orders differ: what stands there, and what the known schedule has (as text).
+    """The first place of a rank where two orders differ: what stands there, and what the known
+    schedule has (as text).
 
     None where the order has already ended.
     """
@@ -32,10 +34,10 @@ class Difference(NamedTuple):
 class Recognition:
     """What a schedule was recognised as.
 
-    name: of the catalogue's schedule, None if it has none with these sizes and this placement. exact: whether every rank
-    runs the same actions in the same order. distance: see ``distance``; None without a name. differences: the first of
-    each rank that differs. also: other names for the same order (with one micro-batch, many are the same). text: all of
-    it in a line.
+    name: of the catalogue's schedule, None if it has none with these sizes and this placement.
+    exact: whether every rank runs the same actions in the same order. distance: see ``distance``;
+    None without a name. differences: the first of each rank that differs. also: other names for the
+    same order (with one micro-batch, many are the same). text: all of it in a line.
     """
 
     name: str | None
@@ -47,12 +49,14 @@ class Recognition:
 
 
 def recognise(schedule: Schedule, *, costs: Costs | None = None) -> Recognition:
-    """Finds a schedule in the catalogue by its actions; its name and its weight versions, which no CSV holds, do not count.
+    """Finds a schedule in the catalogue by its actions; its name and its weight versions, which no
+    CSV holds, do not count.
 
-    Compared are those with the same ranks, micro-batches, stages per rank and placement; the nearest is the one at the
-    smallest ``distance``, of equals one meant for so many stages per rank, then the simplest. costs: what zb-1p and zb-2p
-    are built for. Takes a second or two: above ``MANY`` actions only schedules of the same kinds of actions are compared,
-    until one is equal, and those whose order is found step by step (zb-2p, v-half, v-min, hanayo) up to ``MOST``.
+    Compared are those with the same ranks, micro-batches, stages per rank and placement; the
+    nearest is the one at the smallest ``distance``, of equals one meant for so many stages per
+    rank, then the simplest. costs: what zb-1p and zb-2p are built for. Takes a second or two: above
+    ``MANY`` actions only schedules of the same kinds of actions are compared, until one is equal,
+    and those whose order is found step by step (zb-2p, v-half, v-min, hanayo) up to ``MOST``.
 
     >>> from pipelab.catalogue import build
     >>> swapped = build("1f1b", ranks=4, microbatches=8).to_csv().replace("2B1,2F3", "2F3,2B1")
@@ -66,12 +70,14 @@ def recognise(schedule: Schedule, *, costs: Costs | None = None) -> Recognition:
             break
     if not found:
         text = (
-            f"the catalogue has no schedule of {schedule.ranks} ranks and {schedule.microbatches} micro-batches "
-            f"that places {schedule.stages} stages like this"
+            f"the catalogue has no schedule of {schedule.ranks} ranks and {schedule.microbatches} "
+            f"micro-batches that places {schedule.stages} stages like this"
         )
         return Recognition(None, False, None, (), (), text)
     per_rank = schedule.stages_per_rank
-    least, name, known = min(found, key=lambda candidate: (candidate[0], entry(candidate[1]).stages_per_rank != per_rank))
+    least, name, known = min(
+        found, key=lambda candidate: (candidate[0], entry(candidate[1]).stages_per_rank != per_rank)
+    )
     if not least:
         also = tuple(other for steps, other, _ in found if not steps and other != name)
         same = f" (for these sizes the same as {', '.join(also)})" if also else ""
@@ -80,23 +86,32 @@ def recognise(schedule: Schedule, *, costs: Costs | None = None) -> Recognition:
     differences = tuple(d for rank, pair in enumerate(pairs) if (d := _first(rank, *pair)))
     rank, step, stands, has = differences[0]
     text = (
-        f"nearest: {name}, {least} action{'s stand' if least > 1 else ' stands'} elsewhere; "
-        f"first at rank {rank}, step {step}: {stands or 'nothing'} where {name} has {has or 'nothing more'}"
+        f"nearest: {name}, {least} action{'s stand' if least > 1 else ' stands'} elsewhere; first "
+        f"at rank {rank}, step {step}: {stands or 'nothing'} where {name} has "
+        f"{has or 'nothing more'}"
     )
     return Recognition(name, False, least, differences, (), text)
 
 
 def distance(rows: Sequence[Sequence[Hashable]], known: Sequence[Sequence[Hashable]]) -> int:
-    """How many actions stand elsewhere: summed over ranks, those outside the longest order that both rows share.
+    """How many actions stand elsewhere: summed over ranks, those outside the longest order that
+    both rows share.
 
-    The longest common subsequence is taken from the length of the longer row, so that an action which only one of the two
-    has counts as well. Moving one action to another place of its rank makes 1; 0 means that the orders are equal.
+    The longest common subsequence is taken from the length of the longer row, so that an action
+    which only one of the two has counts as well. Moving one action to another place of its rank
+    makes 1; 0 means that the orders are equal.
     """
-    return sum(max(len(row), len(other)) - _in_common(row, other) for row, other in zip(rows, known, strict=True))
+    return sum(
+        max(len(row), len(other)) - _in_common(row, other)
+        for row, other in zip(rows, known, strict=True)
+    )
 
 
 def _in_common(row: Sequence[Hashable], known: Sequence[Hashable]) -> int:
-    """Length of the longest common subsequence. No action stands twice, so it is the longest rising run of places."""
+    """Length of the longest common subsequence.
+
+    No action stands twice, so it is the longest rising run of places.
+    """
     place = {action: i for i, action in enumerate(known)}
     ends: list[int] = []  # the smallest place in which a run of each length can end
     for at in (place[action] for action in row if action in place):
@@ -108,14 +123,18 @@ def _in_common(row: Sequence[Hashable], known: Sequence[Hashable]) -> int:
 def _candidates(schedule: Schedule, costs: Costs | None) -> Iterator[Schedule]:
     """The schedules of the catalogue with the same sizes and placement."""
     ranks, microbatches, per_rank = schedule.ranks, schedule.microbatches, schedule.stages_per_rank
-    few = min(microbatches, 2 * ranks)  # enough to see where the stages are, sooner than with all micro-batches
+    few = min(
+        microbatches, 2 * ranks
+    )  # enough to see where the stages are, sooner than with all micro-batches
     if per_rank is None:
         return
     possible = []
     for known in map(entry, names()):
         if known.searched or (known.stepwise and len(schedule.kind) > MOST):
             continue  # what auto finds for these costs has no order of its own to be known by
-        if known.problem(ranks, microbatches, per_rank, costs) or known.problem(ranks, few, per_rank, costs):
+        if known.problem(ranks, microbatches, per_rank, costs) or known.problem(
+            ranks, few, per_rank, costs
+        ):
             continue
         sample = known.build(ranks, few, per_rank, costs)
         if dict(sample.placement) == dict(schedule.placement):
@@ -127,10 +146,16 @@ def _candidates(schedule: Schedule, costs: Costs | None) -> Iterator[Schedule]:
 
 
 def _codes(schedule: Schedule) -> list[list[int]]:
-    """One number for each cell of each rank: the same for the same action, or the same pair of them."""
+    """One number for each cell of each rank: the same for the same action, or the same pair of
+    them.
+    """
     sizes = len(Kind), schedule.replicas, schedule.stages, int(schedule.microbatch.max()) + 1
-    atom = np.ravel_multi_index((schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes)
-    heads = np.flatnonzero((np.diff(schedule.cell, prepend=-1) != 0) | (np.diff(schedule.rank, prepend=-1) != 0))
+    atom = np.ravel_multi_index(
+        (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes
+    )
+    heads = np.flatnonzero(
+        (np.diff(schedule.cell, prepend=-1) != 0) | (np.diff(schedule.rank, prepend=-1) != 0)
+    )
     code = atom[heads]
     second = np.setdiff1d(np.arange(len(atom)), heads)
     code[np.searchsorted(heads, second) - 1] += math.prod(sizes) * (1 + atom[second])

@@ -21,10 +21,29 @@ from .zero_bubble import ZB_H1, ZB_H2
 _ENTRIES = {
     entry.name: entry
     for entry in (
-        NAIVE, GPIPE, ONE_F_ONE_B, EAGER_1F1B, INTERLEAVED_1F1B, LOOPED_BFS, INTERLEAVED_ZB, ZB_H1, ZB_H2, ZB_1P, ZB_2P,
-        ZB_V, V_HALF, V_MIN, DUALPIPE, DUALPIPE_V, CHIMERA, HANAYO, PIPEDREAM, PIPEDREAM_2BW, AUTO,
+        NAIVE,
+        GPIPE,
+        ONE_F_ONE_B,
+        EAGER_1F1B,
+        INTERLEAVED_1F1B,
+        LOOPED_BFS,
+        INTERLEAVED_ZB,
+        ZB_H1,
+        ZB_H2,
+        ZB_1P,
+        ZB_2P,
+        ZB_V,
+        V_HALF,
+        V_MIN,
+        DUALPIPE,
+        DUALPIPE_V,
+        CHIMERA,
+        HANAYO,
+        PIPEDREAM,
+        PIPEDREAM_2BW,
+        AUTO,
     )
-}  # fmt: skip
+}
 
 
 def names() -> list[str]:
@@ -33,26 +52,38 @@ def names() -> list[str]:
 
 
 def entry(name: str) -> Entry:
-    """The catalogue's entry for a name. Raises UnknownName, which lists the names and the nearest."""
+    """The catalogue's entry for a name.
+
+    Raises UnknownName, which lists the names and the nearest.
+    """
     if name not in _ENTRIES:
         raise UnknownName("schedule", name, _ENTRIES)
     return _ENTRIES[name]
 
 
 def build(
-    name: str, *, ranks: int, microbatches: int, stages_per_rank: int | None = None, costs: Costs | None = None,
-    memory_limit: float | None = None, placement: str | None = None,
-) -> Schedule:  # fmt: skip
-    """Builds a schedule by name. costs: what auto, zb-1p and zb-2p are built for; the others do not depend on them.
+    name: str,
+    *,
+    ranks: int,
+    microbatches: int,
+    stages_per_rank: int | None = None,
+    costs: Costs | None = None,
+    memory_limit: float | None = None,
+    placement: str | None = None,
+) -> Schedule:
+    """Builds a schedule by name. costs: what auto, zb-1p and zb-2p are built for; the others do not
+    depend on them.
 
-    For auto only: memory_limit, the activations of one micro-batch through all of a rank's layers that it may hold
-    (default: ``ranks``, as 1F1B), and placement, "loop" (one stage per rank) or "v" (two); see ``pipelab.search.best``.
+    For auto only: memory_limit, the activations of one micro-batch through all of a rank's layers
+    that it may hold (default: ``ranks``, as 1F1B), and placement, "loop" (one stage per rank) or
+    "v" (two); see ``pipelab.search.best``.
 
     >>> print(build("1f1b", ranks=2, microbatches=2).grid())
     rank 0  0F0 0F1 .   0B0 .   0B1
     rank 1  .   1F0 1B0 1F1 1B1 .
 
-    Raises UnknownName for an unknown name, UsageError for impossible counts; both say what is possible.
+    Raises UnknownName for an unknown name, UsageError for impossible counts; both say what is
+    possible.
     """
     found = entry(name)
     size = (ranks, microbatches, stages_per_rank, costs, memory_limit, placement)

@@ -1,11 +1,14 @@
-"""ZB-1p and ZB-2p: the zero-bubble authors' automatic schedules, found for given costs within a limit of memory.
+"""ZB-1p and ZB-2p: the zero-bubble authors' automatic schedules, found for given costs within a
+limit of memory.
 
-A rank that is free takes what is ready, input gradients and forwards in turn; a forward only if it fits in memory and does
-not delay the rank's first input gradient. If neither is ready, it may run a weight gradient that was put off: always, or
-only if that fits before the next action, or if waiting would make this rank the one that idles most. The better of the two
-is taken. ZB-1p may hold p micro-batches, as 1F1B's first rank; ZB-2p twice as many.
+A rank that is free takes what is ready, input gradients and forwards in turn; a forward only if it
+fits in memory and does not delay the rank's first input gradient. If neither is ready, it may run a
+weight gradient that was put off: always, or only if that fits before the next action, or if waiting
+would make this rank the one that idles most. The better of the two is taken. ZB-1p may hold p
+micro-batches, as 1F1B's first rank; ZB-2p twice as many.
 
-The authors' search tries more variants: with costs of table 5's 1.5B model at m = 24 it finds a span 0.013 % shorter.
+The authors' search tries more variants: with costs of table 5's 1.5B model at m = 24 it finds a
+span 0.013 % shorter.
 """
 
 import math
@@ -17,7 +20,9 @@ from .entry import Entry, Size, from_lists, loop
 from .zero_bubble import handcrafted
 
 WEIGHT_SHARE = 0.4324
-"""How much of a micro-batch's activations waits for W: M_W / M_B of the authors' models (arXiv 2401.10241, table 1)."""
+"""How much of a micro-batch's activations waits for W: M_W / M_B of the authors' models (arXiv
+2401.10241, table 1).
+"""
 
 
 @dataclass
@@ -37,12 +42,18 @@ class Rank:
 
 
 class Search:
-    """Builds one schedule, event by event. cap: micro-batches in memory; eager: weight gradients whenever there is time."""
+    """Builds one schedule, event by event. cap: micro-batches in memory; eager: weight gradients
+    whenever there is time.
+    """
 
     def __init__(self, size: Size, costs: Costs, cap: float, eager: bool):
         p, m = size.ranks, size.microbatches
         durations = costs.durations
-        self.time = {Kind.F: durations["forward"], Kind.I: durations["input_grad"], Kind.W: durations["weight_grad"]}
+        self.time = {
+            Kind.F: durations["forward"],
+            Kind.I: durations["input_grad"],
+            Kind.W: durations["weight_grad"],
+        }
         self.latency, self.cap, self.eager, self.m = costs.latency, cap, eager, m
         self.tolerance = 1e-9 * sum(self.time.values())
         f, i = self.time[Kind.F], self.time[Kind.I]
@@ -71,11 +82,16 @@ class Search:
         return [rank.row for rank in self.ranks]
 
     def arrivals(self, rank: Rank, now: float) -> tuple[float, float]:
-        """When the rank's next forward and its next input gradient could start; inf if not known, or not allowed."""
+        """When the rank's next forward and its next input gradient could start; inf if not known,
+        or not allowed.
+        """
         forwards, backwards = rank.done[Kind.F], rank.done[Kind.I]
         forward = rank.forward_at[forwards] if forwards < self.m else math.inf
         backward = rank.backward_at[backwards] if backwards < forwards else math.inf
-        delays = backwards == 0 and max(now, forward) + self.time[Kind.F] > rank.first_backward + self.tolerance
+        delays = (
+            backwards == 0
+            and max(now, forward) + self.time[Kind.F] > rank.first_backward + self.tolerance
+        )
         if rank.held + 1 > self.cap + 1e-9 or (delays and rank.index < len(self.ranks) - 1):
             forward = math.inf
         return forward, backward
@@ -91,7 +107,9 @@ class Search:
             return None
         following = min(forward, backward)
         fits = now + self.time[Kind.W] <= following + self.tolerance
-        idles_most = rank.idle + following - rank.free > max(r.idle for r in self.ranks) + self.tolerance
+        idles_most = (
+            rank.idle + following - rank.free > max(r.idle for r in self.ranks) + self.tolerance
+        )
         return Kind.W if self.eager or fits or idles_most else None
 
     def was_backward(self, rank: Rank) -> bool:
@@ -103,7 +121,11 @@ class Search:
         following = min(self.arrivals(rank, now))
         if following < math.inf:
             return following
-        others = [t for r in self.ranks if (t := max(r.free, r.look_again)) > now + self.tolerance and r is not rank]
+        others = [
+            t
+            for r in self.ranks
+            if (t := max(r.free, r.look_again)) > now + self.tolerance and r is not rank
+        ]
         return min(others, default=now + min(filter(None, self.time.values())))
 
     def do(self, rank: Rank, kind: Kind, now: float) -> None:
@@ -125,9 +147,13 @@ def automatic(name: str, times_p: int):
     def make(size: Size) -> Schedule:
         costs = size.costs or Costs()
         if times_p == 1 and size.microbatches > size.ranks:
-            return handcrafted(name, 1)(size)  # what the search finds within p micro-batches: ZB-H1's order
+            return handcrafted(name, 1)(
+                size
+            )  # what the search finds within p micro-batches: ZB-H1's order
         found = [
-            from_lists(name, Search(size, costs, times_p * size.ranks, eager).run(), size, loop(size))
+            from_lists(
+                name, Search(size, costs, times_p * size.ranks, eager).run(), size, loop(size)
+            )
             for eager in (True, False)
         ]
         return min(found, key=lambda schedule: max(simulate(schedule, costs).metrics["spans"]))
@@ -137,9 +163,13 @@ def automatic(name: str, times_p: int):
 
 def _one_cost(size: Size) -> str | None:
     if size.costs and any(isinstance(value, tuple) for value in size.costs.durations.values()):
-        return "zb-1p and zb-2p are built for equal stages: give one cost per kind, not one per stage."
+        return (
+            "zb-1p and zb-2p are built for equal stages: give one cost per kind, not one per stage."
+        )
     if size.costs and (isinstance(size.costs.latency, tuple) or size.costs.bandwidth is not None):
-        return "zb-1p and zb-2p are built for one latency between all ranks and no limit of bandwidth."
+        return (
+            "zb-1p and zb-2p are built for one latency between all ranks and no limit of bandwidth."
+        )
     return None
 
 

@@ -1,7 +1,8 @@
-"""ZB-V: two stages per rank in a V, so that the last stage is on the first rank and its backward can start at once.
+"""ZB-V: two stages per rank in a V, so that the last stage is on the first rank and its backward
+can start at once.
 
-rank 0  0F0 …                     3F0 3I0 3W0 …        stages 0 and 3 on rank 0, 1 and 2 on rank 1
-rank 1      1F0 … 2F0 …                                1F1B's memory on every rank, no wait inside the span
+rank 0  0F0 …                     3F0 3I0 3W0 …    stages 0 and 3 on rank 0, 1 and 2 on rank 1
+rank 1      1F0 … 2F0 …                            1F1B's memory on every rank, no wait in the span
 """
 
 from ..schedule import Kind, Schedule
@@ -9,7 +10,9 @@ from .entry import Entry, Size, from_lists, wave
 
 
 def zb_v(size: Size) -> Schedule:
-    """torch's ScheduleZBVZeroBubble: built for at least 2p − 1 micro-batches, of which those beyond m are left out."""
+    """torch's ScheduleZBVZeroBubble: built for at least 2p − 1 micro-batches, of which those beyond
+    m are left out.
+    """
     p, m = size.ranks, size.microbatches
     n = max(m, 2 * p - 1)
     rows = []
@@ -57,7 +60,8 @@ ZB_V = Entry(
     name="zb-v",
     title="ZB-V",
     summary="Two stages per rank in a V: zero bubble within 1F1B's memory when F = I = W.",
-    source="Zero bubble, Qi et al. 2024, arXiv 2401.10241, section 6; order as torch's ScheduleZBVZeroBubble",
+    source="Zero bubble, Qi et al. 2024, arXiv 2401.10241, section 6; order as torch's "
+    "ScheduleZBVZeroBubble",
     make=zb_v,
     stages_per_rank=2,
     fixed="has two stages per rank, one on each arm of the V",

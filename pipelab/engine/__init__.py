@@ -1,8 +1,9 @@
-"""Real training: the engine executes any legal Schedule in worker processes and measures a Timeline.
+"""Real training: the engine executes any legal Schedule in worker processes and measures a
+Timeline.
 
 In: a model, data, a loss and a Schedule. Out: a Run with losses, gradients and what happened when.
-Way of the data: training → plan → driver → pool (server that forks workers) → worker → rank → interpreter → stage and
-transport → update → trace.
+Way of the data: training → plan → driver → pool (server that forks workers) → worker → rank →
+interpreter → stage and transport → update → trace.
 """
 
 from importlib import import_module
@@ -15,9 +16,20 @@ if TYPE_CHECKING:
     from .plan import gpu_names
     from .training import Event, Run, run, start
 
-__all__ = ["Evaluation", "Event", "Run", "evaluate", "gpu_names", "run", "shutdown", "start", "warm"]
+__all__ = [
+    "Evaluation",
+    "Event",
+    "Run",
+    "evaluate",
+    "gpu_names",
+    "run",
+    "shutdown",
+    "start",
+    "warm",
+]
 
-# These import torch, which takes seconds; ``warm`` does not, so that the server can import it at the same time.
+# These import torch, which takes seconds; ``warm`` does not, so that the server can import it at
+# the same time.
 _LATE = {"gpu_names": "plan", "Evaluation": "evaluation", "evaluate": "evaluation"}
 _LATE |= dict.fromkeys(("Event", "Run", "run", "start"), "training")
 

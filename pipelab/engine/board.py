@@ -1,4 +1,5 @@
-"""The shared memory of one run: where every rank stands, its trace, the losses, and the data between ranks.
+"""The shared memory of one run: where every rank stands, its trace, the losses, and the data
+between ranks.
 
     status   per rank      step, action, phase, since
     trace    per step      per atom: asked … version
@@ -6,8 +7,8 @@
     slots    per message   sequence, consumed, offset, bytes, dtype, shape, planned, sent
     arenas   per rank      the tensors it sends
 
-One sparse file that only the run's processes hold: pages appear when they are touched, and all of it is gone when the
-last process ends. Nothing to clean up, and no limit of /dev/shm to meet.
+One sparse file that only the run's processes hold: pages appear when they are touched, and all of
+it is gone when the last process ends. Nothing to clean up, and no limit of /dev/shm to meet.
 """
 
 import mmap
@@ -16,7 +17,18 @@ import tempfile
 
 import numpy as np
 
-TRACE = ("asked", "sent", "arrived", "started", "ended", "worked", "bytes_held", "bytes_after", "bytes_sent", "version")
+TRACE = (
+    "asked",
+    "sent",
+    "arrived",
+    "started",
+    "ended",
+    "worked",
+    "bytes_held",
+    "bytes_after",
+    "bytes_sent",
+    "version",
+)
 STATUS = ("step", "action", "phase", "since", "done")
 COMPUTING, WAITING, BETWEEN = 1.0, 2.0, 0.0
 SLOT_BYTES = 128
@@ -26,7 +38,9 @@ _PAGE = 1 << 16
 
 
 def create_file(size: int) -> int:
-    """A file descriptor of a sparse, nameless file: memfd where there is one, else an unlinked temporary file."""
+    """A file descriptor of a sparse, nameless file: memfd where there is one, else an unlinked
+    temporary file.
+    """
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("pipelab")
     else:
@@ -42,7 +56,16 @@ class Board:
     messages: how many different tensors cross between ranks in one step.
     """
 
-    def __init__(self, descriptor: int | None, *, ranks: int, steps: int, atoms: int, microbatches: int, messages: int):
+    def __init__(
+        self,
+        descriptor: int | None,
+        *,
+        ranks: int,
+        steps: int,
+        atoms: int,
+        microbatches: int,
+        messages: int,
+    ):
         shapes = {
             "status": (ranks, len(STATUS)),
             "trace": (steps, atoms, len(TRACE)),
@@ -54,8 +77,12 @@ class Board:
             end += _round_up(8 * int(np.prod(shape)))
         self._slots = end
         self._arenas = end + _round_up(SLOT_BYTES * messages)
-        arena = min(ARENA_BYTES, max(_PAGE, (_largest_file() - self._arenas) // ranks // _PAGE * _PAGE))
-        self.descriptor = create_file(self._arenas + ranks * arena) if descriptor is None else descriptor
+        arena = min(
+            ARENA_BYTES, max(_PAGE, (_largest_file() - self._arenas) // ranks // _PAGE * _PAGE)
+        )
+        self.descriptor = (
+            create_file(self._arenas + ranks * arena) if descriptor is None else descriptor
+        )
         self.size = os.fstat(self.descriptor).st_size
         self.arena_bytes = (self.size - self._arenas) // ranks
         self.memory = mmap.mmap(self.descriptor, self.size)

@@ -1,7 +1,9 @@
 """Checkpoints: files of torch.save that the unsplit model, and its optimizer, can load too.
 
-{"model": state_dict, "optimizer": state_dict of the optimizer of all parameters, "scheduler": its state_dict,
- "parameters": the names, in the order of the optimizer's numbers, "step": steps done, "seed": of random layers}
+{"model": state_dict, "optimizer": state_dict of the optimizer of all parameters, "scheduler": its
+state_dict,
+ "parameters": the names, in the order of the optimizer's numbers, "step": steps done, "seed": of
+ random layers}
 """
 
 import copy
@@ -30,7 +32,8 @@ def from_bytes(data: bytes) -> Any:
 
 
 def merge(parts: list[dict], order: list[str]) -> dict[str, Any]:
-    """The optimizer's part of a checkpoint, from each rank's ``Update.state`` and the model's order of parameters.
+    """The optimizer's part of a checkpoint, from each rank's ``Update.state`` and the model's order
+    of parameters.
 
     Raises UsageError where the ranks' optimizers have different numbers of groups.
     """
@@ -38,18 +41,30 @@ def merge(parts: list[dict], order: list[str]) -> dict[str, Any]:
     counts = {len(part["groups"]) for part in parts}
     if len(counts) > 1:
         raise UsageError(
-            f"The optimizer factory made {sorted(counts)} groups of parameters on different ranks, so they cannot be saved "
-            "as the groups of one optimizer. Let it make the same groups for any list of parameters, empty ones included."
+            f"The optimizer factory made {sorted(counts)} groups of parameters on different "
+            "ranks, so they cannot be saved as the groups of one optimizer. Let it make the same "
+            "groups for any list of parameters, empty ones included."
         )
-    place, states = {name: i for i, name in enumerate(order)}, {n: s for part in parts for n, s in part["state"].items()}
+    place, states = (
+        {name: i for i, name in enumerate(order)},
+        {n: s for part in parts for n, s in part["state"].items()},
+    )
     names: list[str] = []
     groups = []
     for g in range(max(counts, default=0)):
-        mine = sorted({n for part in parts for n in part["groups"][g]["params"] if n in place}, key=place.__getitem__)
-        groups.append(parts[0]["groups"][g] | {"params": list(range(len(names), len(names) + len(mine)))})
+        mine = sorted(
+            {n for part in parts for n in part["groups"][g]["params"] if n in place},
+            key=place.__getitem__,
+        )
+        groups.append(
+            parts[0]["groups"][g] | {"params": list(range(len(names), len(names) + len(mine)))}
+        )
         names += mine
     return {
-        "optimizer": {"state": {i: states[n] for i, n in enumerate(names) if n in states}, "param_groups": groups},
+        "optimizer": {
+            "state": {i: states[n] for i, n in enumerate(names) if n in states},
+            "param_groups": groups,
+        },
         "scheduler": parts[0]["scheduler"] if parts else None,
         "parameters": names,
     }
@@ -67,25 +82,39 @@ def write(path: str | os.PathLike, checkpoint: dict) -> None:
 
 
 def read(path: str | os.PathLike) -> dict:
-    """A checkpoint of ``write``. Raises UsageError for any other file, OSError where there is none."""
+    """A checkpoint of ``write``.
+
+    Raises UsageError for any other file, OSError where there is none.
+    """
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UsageError(f"{os.fspath(path)} is no checkpoint: {str(error).splitlines()[0]}") from error
+        raise UsageError(
+            f"{os.fspath(path)} is no checkpoint: {str(error).splitlines()[0]}"
+        ) from error
     if not isinstance(found, dict) or not {"model", "optimizer", "step", "seed"} <= found.keys():
-        raise UsageError(f"{os.fspath(path)} is no checkpoint of a run: it lacks model, optimizer, step or seed. "
-                         "A state_dict alone goes into the model with load_state_dict.")  # fmt: skip
+        raise UsageError(
+            f"{os.fspath(path)} is no checkpoint of a run: it lacks model, optimizer, step or "
+            "seed. A state_dict alone goes into the model with load_state_dict."
+        )
     return found
 
 
-def restored(model: nn.Sequential | Sequence[nn.Module], checkpoint: dict, path: str | os.PathLike) -> nn.Sequential:
-    """A copy of the model with the checkpoint's weights. Raises UsageError where they do not fit."""
+def restored(
+    model: nn.Sequential | Sequence[nn.Module], checkpoint: dict, path: str | os.PathLike
+) -> nn.Sequential:
+    """A copy of the model with the checkpoint's weights.
+
+    Raises UsageError where they do not fit.
+    """
     whole = copy.deepcopy(model if isinstance(model, nn.Sequential) else nn.Sequential(*model))
     try:
         whole.load_state_dict(checkpoint["model"])
     except RuntimeError as error:
         first = str(error).split("\n\t")[1]
-        raise UsageError(f"The checkpoint {os.fspath(path)} is of another model: {first}") from error
+        raise UsageError(
+            f"The checkpoint {os.fspath(path)} is of another model: {first}"
+        ) from error
     return whole
 
 
@@ -99,7 +128,9 @@ def named_parameters(layers: list[tuple[int, str, nn.Module]]) -> list[tuple[str
 
 
 def optimizer_part(checkpoint: dict, model: nn.Sequential) -> dict:
-    """What ``Update.load`` takes: by the names of the parameters, and a tied one under each of its names."""
+    """What ``Update.load`` takes: by the names of the parameters, and a tied one under each of its
+    names.
+    """
     saved = checkpoint["optimizer"]
     states = {checkpoint["parameters"][i]: state for i, state in saved["state"].items()}
     first: dict[nn.Parameter, str] = {}

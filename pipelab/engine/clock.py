@@ -1,8 +1,9 @@
 """When things happen on a rank: a clock of the host, or events on the stream of its GPU.
 
-The interpreter asks for a stamp at each turn and hands the stamps of an action over to be written into the trace. The host
-knows the time at once. A GPU works behind the host, which only queues: there a stamp is an event, and an action is written
-when its last event has come to pass. All times are seconds on the host's clock.
+The interpreter asks for a stamp at each turn and hands the stamps of an action over to be written
+into the trace. The host knows the time at once. A GPU works behind the host, which only queues:
+there a stamp is an event, and an action is written when its last event has come to pass. All times
+are seconds on the host's clock.
 """
 
 import struct
@@ -17,16 +18,22 @@ import torch
 from .board import TRACE, Board
 
 BASE_LASTS = 8.0
-"""Seconds for which events count from one base: CUDA gives the time between two in 32 bits, after 8 s to half a microsecond."""
+"""Seconds for which events count from one base: CUDA gives the time between two in 32 bits, after 8
+s to half a microsecond.
+"""
 _ROW = struct.Struct(f"<{len(TRACE)}d")
 
 
 class HostClock:
-    """Stamps are the host's own time. settle: waits for work that the host has only queued; None where there is none."""
+    """Stamps are the host's own time. settle: waits for work that the host has only queued; None
+    where there is none.
+    """
 
     def __init__(self, board: Board, rank: int, settle: Any = None):
         self._memory, self._status, self._rank = board.memory, board.status, rank
-        self._trace_at = board.trace.ctypes.data - np.frombuffer(board.memory, np.uint8, 1).ctypes.data
+        self._trace_at = (
+            board.trace.ctypes.data - np.frombuffer(board.memory, np.uint8, 1).ctypes.data
+        )
         self._step_bytes, self.settle = board.trace.shape[1] * _ROW.size, settle
         self.stamp, self.later = time.perf_counter, max
         self.done = 0
@@ -35,9 +42,30 @@ class HostClock:
         """A training step begins; ``number`` says where its trace stands."""
         self._at = self._trace_at + number * self._step_bytes
 
-    def write(self, atom: int, asked: Any, sent: Any, started: Any, ended: Any, worked: float, *rest: float) -> None:
-        """One row of the trace: stamps, seconds of work, and whatever else there is to say of the action."""
-        _ROW.pack_into(self._memory, self._at + atom * _ROW.size, asked, sent, started, started, ended, worked, *rest)
+    def write(
+        self,
+        atom: int,
+        asked: Any,
+        sent: Any,
+        started: Any,
+        ended: Any,
+        worked: float,
+        *rest: float,
+    ) -> None:
+        """One row of the trace: stamps, seconds of work, and whatever else there is to say of the
+        action.
+        """
+        _ROW.pack_into(
+            self._memory,
+            self._at + atom * _ROW.size,
+            asked,
+            sent,
+            started,
+            started,
+            ended,
+            worked,
+            *rest,
+        )
         self.done += 1
         self._status[self._rank, 4] = self.done
 
@@ -64,7 +92,9 @@ def _seconds(stamp: Any) -> float:
 
 
 class EventClock(HostClock):
-    """Stamps are events on the stream of a GPU. What came from another process brings a time of the host. cuda: torch.cuda."""
+    """Stamps are events on the stream of a GPU. What came from another process brings a time of the
+    host. cuda: torch.cuda.
+    """
 
     _bases: dict[Any, tuple[Any, float]] = {}
     _lock = threading.Lock()
@@ -81,7 +111,9 @@ class EventClock(HostClock):
             base = self._bases.get(self._device)
             if base is None or time.perf_counter() - base[1] > BASE_LASTS:
                 event = self._cuda.Event(enable_timing=True)
-                self._cuda.current_stream(self._device).synchronize()  # so that it comes to pass at once
+                self._cuda.current_stream(
+                    self._device
+                ).synchronize()  # so that it comes to pass at once
                 base = self._bases[self._device] = event, time.perf_counter()
                 event.record()
                 event.synchronize()
@@ -92,7 +124,16 @@ class EventClock(HostClock):
         event.record()
         return Stamp(event, *self._base)
 
-    def write(self, atom: int, asked: Any, sent: Any, started: Any, ended: Any, worked: float, *rest: float) -> None:
+    def write(
+        self,
+        atom: int,
+        asked: Any,
+        sent: Any,
+        started: Any,
+        ended: Any,
+        worked: float,
+        *rest: float,
+    ) -> None:
         self._waiting.append((atom, (asked, sent, started, ended), worked, rest))
         while self._waiting and self._waiting[0][1][-1].event.query():
             self._write_first()

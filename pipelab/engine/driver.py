@@ -1,7 +1,7 @@
 """The driver: starts the workers of a run, feeds them, watches them, and brings their results home.
 
-Every wait of every worker is watched from here: who waits, for what, since when. A worker that raises, dies or stalls
-ends the run with one error; ending a run means ending its workers.
+Every wait of every worker is watched from here: who waits, for what, since when. A worker that
+raises, dies or stalls ends the run with one error; ending a run means ending its workers.
 """
 
 import contextlib
@@ -36,9 +36,13 @@ PREFETCH = 2
 
 
 class Driver:
-    """Runs a plan once. progress(step, losses, atoms, rows): called with the trace rows of newly finished actions."""
+    """Runs a plan once. progress(step, losses, atoms, rows): called with the trace rows of newly
+    finished actions.
+    """
 
-    def __init__(self, plan: Plan, progress: Callable[[int, list[float], np.ndarray, np.ndarray], None]):
+    def __init__(
+        self, plan: Plan, progress: Callable[[int, list[float], np.ndarray, np.ndarray], None]
+    ):
         self._plan, self._progress = plan, progress
         self._cancelled = threading.Event()
         self._board: Board | None = None
@@ -58,14 +62,21 @@ class Driver:
             return "torch.distributed, gloo"
         if self._plan.device == "cuda":
             by_threads = self._plan.workers == "threads"
-            return "device copies behind events" if by_threads else "shared memory, through the host's memory"
+            return (
+                "device copies behind events"
+                if by_threads
+                else "shared memory, through the host's memory"
+            )
         return "references in one process" if self._plan.workers == "threads" else "shared memory"
 
     def cancel(self) -> None:
         self._cancelled.set()
 
     def run(self) -> None:
-        """Runs to the end. Raises RunError and its kinds, UsageError for a pace that cannot be kept."""
+        """Runs to the end.
+
+        Raises RunError and its kinds, UsageError for a pace that cannot be kept.
+        """
         plan, schedule = self._plan, self._plan.schedule
         self._torch = TorchJob.of(schedule) if plan.executor == "torch" else None
         jobs = self._jobs()
@@ -73,9 +84,13 @@ class Driver:
         self._board = Board(None, **self._sizes())
         crew = None
         try:
-            modules = [OPTIMIZER] * (plan.optimizer is not None) + [handover.MODULE] * (self._torch is not None)
+            modules = [OPTIMIZER] * (plan.optimizer is not None) + [handover.MODULE] * (
+                self._torch is not None
+            )
             threads = plan.workers == "threads"
-            crew = host().launch(self._board.descriptor, schedule.ranks, modules, threads, self._cancelled)
+            crew = host().launch(
+                self._board.descriptor, schedule.ranks, modules, threads, self._cancelled
+            )
             self._crew, self._launched = crew, time.perf_counter()
             for control, job in zip(crew.controls, jobs, strict=True):
                 _tell(control, job)
@@ -102,7 +117,9 @@ class Driver:
                 return np.arange(count), self.traces[step] if count else np.zeros((0, len(TRACE)))
             lengths = np.diff(schedule.offsets)
             done = np.clip(np.array(self._seen) - step * lengths, 0, lengths)
-            atoms = np.concatenate([low + np.arange(n) for low, n in zip(schedule.offsets[:-1], done, strict=True)])
+            atoms = np.concatenate(
+                [low + np.arange(n) for low, n in zip(schedule.offsets[:-1], done, strict=True)]
+            )
             return atoms, self._board.trace[step, atoms]
 
     def _jobs(self) -> list[bytes]:
@@ -217,14 +234,17 @@ class Driver:
                         raise self._worker_error(other, *value)
         where = self._where(rank)
         codes = self._crew.end()
-        raise WorkerDied(f"The worker of rank {rank} is gone: {describe_exit(codes.get(rank, 0))}. {where}")
+        raise WorkerDied(
+            f"The worker of rank {rank} is gone: {describe_exit(codes.get(rank, 0))}. {where}"
+        )
 
     def _worker_error(self, rank: int, kind: str, text: str, trace: str) -> RunError:
         if kind == "TimeoutError" and self._position(rank)[1] == WAITING:
             return self._stalled(rank)
         first = text.splitlines()[0] if text else ""
         return WorkerError(
-            f"Rank {rank} raised {kind}: {first}\n{self._where(rank)}\n\nThe worker's own traceback:\n{trace.rstrip()}"
+            f"Rank {rank} raised {kind}: {first}\n{self._where(rank)}\n\nThe worker's own "
+            f"traceback:\n{trace.rstrip()}"
         )
 
     def _losses(self) -> list[float]:
@@ -267,7 +287,10 @@ class Driver:
         step = int(self._board.status[rank, 0])
         if phase == WAITING and atom < 0:
             seconds = time.perf_counter() - since
-            return f"Rank {rank} has waited {seconds:.1f} s, at the end of step {step}, for what other ranks send then."
+            return (
+                f"Rank {rank} has waited {seconds:.1f} s, at the end of step {step}, for what "
+                "other ranks send then."
+            )
         if phase == BETWEEN or atom < 0:
             return f"Rank {rank} was between step {step} and the next."
         schedule: Schedule = self._plan.schedule
@@ -278,19 +301,22 @@ class Driver:
             other = action.stage + (-1 if action.kind == Kind.F else 1)
             source = action._replace(stage=other)
             return (
-                f"Rank {rank} has waited {seconds:.1f} s, in step {step}, before {action}, for the result of {source} from "
-                f"rank {schedule.placement[action.replica, other]}."
+                f"Rank {rank} has waited {seconds:.1f} s, in step {step}, before {action}, for "
+                f"the result of {source} from rank {schedule.placement[action.replica, other]}."
             )
         return (
-            f"Rank {rank} has computed {action} ({action.kind.title} of micro-batch {action.microbatch} on stage "
-            f"{action.stage}, {span}) for {seconds:.1f} s, in step {step}."
+            f"Rank {rank} has computed {action} ({action.kind.title} of micro-batch "
+            f"{action.microbatch} on stage {action.stage}, {span}) for {seconds:.1f} s, in step "
+            f"{step}."
         )
 
     def _limit(self) -> float:
         """Seconds that a wait may last."""
         if self._plan.timeout:
             return self._plan.timeout
-        return max(30.0, 20.0 * float(self._board.trace[:, :, TRACE.index("worked")].max(initial=0.0)))
+        return max(
+            30.0, 20.0 * float(self._board.trace[:, :, TRACE.index("worked")].max(initial=0.0))
+        )
 
     def _check_stalled(self, running: list[int]) -> None:
         now = time.perf_counter()
@@ -298,7 +324,8 @@ class Driver:
         late = [
             rank
             for rank, (_, phase, since) in waits.items()
-            if now - (since or self._launched) > 0.9 * self._quick_limit and (phase != BETWEEN or not since)
+            if now - (since or self._launched) > 0.9 * self._quick_limit
+            and (phase != BETWEEN or not since)
         ]
         if late and any(now - (waits[r][2] or self._launched) > self._limit() for r in late):
             raise self._stalled(late[0])
@@ -311,8 +338,9 @@ class Driver:
     def _stalled(self, rank: int) -> WorkerStalled:
         places = "\n".join(self._where(r) for r in range(self._plan.schedule.ranks))
         return WorkerStalled(
-            f"The run stalled: nothing came for {self._limit():.3g} s. Where every rank stands:\n{places}\n"
-            "If an action really takes that long, allow more with timeout=… (seconds)."
+            f"The run stalled: nothing came for {self._limit():.3g} s. Where every rank "
+            f"stands:\n{places}\nIf an action really takes that long, allow more with timeout=… "
+            "(seconds)."
         )
 
     def _stop_if_cancelled(self) -> None:
@@ -341,9 +369,13 @@ def call_in_worker(function: Callable, *arguments: Any, timeout: float | None = 
         try:
             what, value = pickle.loads(control.recv_bytes())
         except (EOFError, ConnectionError):
-            raise WorkerDied(f"The worker is gone: {describe_exit(crew.end().get(0, 0))}.") from None
+            raise WorkerDied(
+                f"The worker is gone: {describe_exit(crew.end().get(0, 0))}."
+            ) from None
         if what == "error":
-            raise WorkerError(f"{value[0]}: {value[1]}\n\nThe worker's own traceback:\n{value[2].rstrip()}")
+            raise WorkerError(
+                f"{value[0]}: {value[1]}\n\nThe worker's own traceback:\n{value[2].rstrip()}"
+            )
         return value
     finally:
         crew.end()

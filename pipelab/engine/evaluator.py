@@ -1,4 +1,6 @@
-"""Evaluation: the forwards of a schedule through the same interpreter, with nothing kept for a backward."""
+"""Evaluation: the forwards of a schedule through the same interpreter, with nothing kept for a
+backward.
+"""
 
 import torch
 
@@ -14,11 +16,19 @@ class Evaluator(Interpreter):
         stage = self.stages[step.replica, step.stage]
         if value is not None:  # copied, because a layer may return what it was given
             received = value
-            value = received.clone() if isinstance(received, torch.Tensor) else tuple(t.clone() for t in received)
-            self._consumed(step.message_in, 1 if isinstance(received, torch.Tensor) else len(received))
+            value = (
+                received.clone()
+                if isinstance(received, torch.Tensor)
+                else tuple(t.clone() for t in received)
+            )
+            self._consumed(
+                step.message_in, 1 if isinstance(received, torch.Tensor) else len(received)
+            )
         value = self._input(step, value)
         target = self._batch.targets[step.microbatch] if stage.loss else None
-        output, last = stage.infer(step.microbatch, value, self._seeds, target, self._batch.weights[step.microbatch])
+        output, last = stage.infer(
+            step.microbatch, value, self._seeds, target, self._batch.weights[step.microbatch]
+        )
         if not stage.loss:
             return output, 0, 0
         self._note_loss(step, output, value)

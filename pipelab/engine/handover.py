@@ -1,4 +1,6 @@
-"""Handing a Schedule to torch.distributed.pipelining's own runtime: what that can take, and what it needs to know."""
+"""Handing a Schedule to torch.distributed.pipelining's own runtime: what that can take, and what it
+needs to know.
+"""
 
 import shutil
 import tempfile
@@ -19,7 +21,9 @@ _CAN = {Kind.F, Kind.B, Kind.I, Kind.W}
 
 @dataclass(frozen=True)
 class TorchJob:
-    """The schedule as a CSV file, the file by which the ranks find each other, and how many stages there are."""
+    """The schedule as a CSV file, the file by which the ranks find each other, and how many stages
+    there are.
+    """
 
     csv: str
     store: str
@@ -47,18 +51,25 @@ def refusal(schedule: Schedule, inputs: tuple) -> str | None:
         return "here it is given one tensor as input"
     sizes = [len(x) for x in inputs]
     if len(set(sizes)) > 1:
-        return f"it weighs micro-batches of {sizes} samples alike, so its gradients would be wrong: make them even"
+        return (
+            f"it weighs micro-batches of {sizes} samples alike, so its gradients would be wrong: "
+            "make them even"
+        )
     last = schedule.microbatch[(schedule.stage == schedule.stages - 1) & (schedule.kind == Kind.F)]
     if (last[1:] < last[:-1]).any():
-        return "it looks up the losses of the last stage by position, so micro-batches must come there in order"
+        return (
+            "it looks up the losses of the last stage by position, so micro-batches must come "
+            "there in order"
+        )
     return None
 
 
 def with_senders(schedule: Schedule, rows: np.ndarray) -> np.ndarray:
-    """Traces, shape (steps, atoms, columns), in which each input was sent when the rank that made it had it.
+    """Traces, shape (steps, atoms, columns), in which each input was sent when the rank that made
+    it had it.
 
-    For those who do not say when: torch's runtime, and hosts that send before their GPUs have what they send. The clocks of
-    all ranks are the same, or were set to one another.
+    For those who do not say when: torch's runtime, and hosts that send before their GPUs have what
+    they send. The clocks of all ranks are the same, or were set to one another.
     """
     producer = producers(schedule)
     remote = np.flatnonzero((producer >= 0) & (schedule.rank[producer] != schedule.rank))

@@ -1,6 +1,8 @@
-"""The interpreter: executes the actions of one rank, in order. Every schedule runs through this loop.
+"""The interpreter: executes the actions of one rank, in order. Every schedule runs through this
+loop.
 
-receive what the action needs ▸ wait for its time (paced) ▸ compute ▸ hand on the result ▸ write the trace
+receive what the action needs ▸ wait for its time (paced) ▸ compute ▸ hand on the result ▸ write the
+trace
 """
 
 import math
@@ -29,30 +31,47 @@ _STATUS = struct.Struct("<4d")
 class Interpreter:
     """Executes the steps of one rank over its stages, which are known by (replica, stage).
 
-    stride: between the numbers of a tuple's parts. step_optimizer: called for STEP with (replica, stage).
+    stride: between the numbers of a tuple's parts. step_optimizer: called for STEP with (replica,
+    stage).
     """
 
     def __init__(
-        self, rank: int, steps: list[Step], stages: dict[tuple[int, int], Stage], transport: Transport, board: Board,
-        pace: Pace, timeout: float, stride: int, clock: HostClock,
-    ):  # fmt: skip
+        self,
+        rank: int,
+        steps: list[Step],
+        stages: dict[tuple[int, int], Stage],
+        transport: Transport,
+        board: Board,
+        pace: Pace,
+        timeout: float,
+        stride: int,
+        clock: HostClock,
+    ):
         self.rank, self.steps, self.stages = rank, steps, stages
         self.transport, self._board, self._timeout, self._stride = transport, board, timeout, stride
         self.pace, self.clock, self.work_clock = pace, clock, time.perf_counter
         self.step_optimizer: Callable[[int, int], None] = lambda replica, stage: None
         self.outputs: dict[int, Value] | None = None
-        """Where evaluation puts what the last stage returns, by micro-batch; None: it is not wanted."""
+        """Where evaluation puts what the last stage returns, by micro-batch; None: it is not
+        wanted.
+        """
         self._do = {
-            Kind.F: self._forward, Kind.B: self._backward, Kind.I: self._input_gradient, Kind.W: self._weight_gradient,
-            Kind.R: self._recompute, Kind.STEP: self._step,
-        }  # fmt: skip
+            Kind.F: self._forward,
+            Kind.B: self._backward,
+            Kind.I: self._input_gradient,
+            Kind.W: self._weight_gradient,
+            Kind.R: self._recompute,
+            Kind.STEP: self._step,
+        }
         self._cells: list[list[Step]] = []
         for step in steps:
             if step.paired:
                 self._cells[-1].append(step)
             else:
                 self._cells.append([step])
-        self._local: dict[tuple[bool, int, int], Value] = {}  # (forward?, stage, micro-batch) -> its input
+        self._local: dict[
+            tuple[bool, int, int], Value
+        ] = {}  # (forward?, stage, micro-batch) -> its input
         self._borrowed: dict[
             tuple[int, int], tuple[int, int]
         ] = {}  # (stage, micro-batch) -> its input's message and tensors
@@ -63,7 +82,8 @@ class Interpreter:
     def run(self, number: int, sequence: int, batch: Batch, seeds: Seeds, record: bool) -> None:
         """One training step: gradients are added to ``.grad``.
 
-        number: which step of the run; sequence: of its messages, one more at every call; record: write trace and losses.
+        number: which step of the run; sequence: of its messages, one more at every call; record:
+        write trace and losses.
         """
         self._batch, self._seeds, self._sequence = batch, seeds, sequence
         self._losses = self._board.losses[number] if record else np.zeros(len(batch.weights))
@@ -102,9 +122,17 @@ class Interpreter:
                 sent_bytes = 0 if output is None else self._hand_over(step, output, planned_end)
                 if record:
                     clock.write(
-                        step.atom, asked, asked if sent is None else sent, started, ended,
-                        worked, held, self._held, sent_bytes, version,
-                    )  # fmt: skip
+                        step.atom,
+                        asked,
+                        asked if sent is None else sent,
+                        started,
+                        ended,
+                        worked,
+                        held,
+                        self._held,
+                        sent_bytes,
+                        version,
+                    )
                 asked = sent = started  # of a pair, the first carries the wait and the work
                 worked = 0.0
         clock.finish()
@@ -115,8 +143,12 @@ class Interpreter:
         self.status(number, -1, BETWEEN)
 
     def status(self, number: int, atom: int, phase: float) -> None:
-        """Says where this rank stands, for whoever watches. atom: -1 outside of the schedule's actions."""
-        _STATUS.pack_into(self._board.memory, self._status_at, number, atom, phase, time.perf_counter())
+        """Says where this rank stands, for whoever watches. atom: -1 outside of the schedule's
+        actions.
+        """
+        _STATUS.pack_into(
+            self._board.memory, self._status_at, number, atom, phase, time.perf_counter()
+        )
 
     def part(self, message: int, k: int) -> int:
         """The number of a tuple's part."""
@@ -128,7 +160,10 @@ class Interpreter:
             arrival = self.transport.receive(message, self._sequence, deadline)
             if not arrival.parts:
                 return arrival.tensor, arrival
-            more = [self.transport.receive(self.part(message, k), self._sequence, deadline) for k in range(1, arrival.parts)]
+            more = [
+                self.transport.receive(self.part(message, k), self._sequence, deadline)
+                for k in range(1, arrival.parts)
+            ]
             return (arrival.tensor, *(a.tensor for a in more)), (more or [arrival])[-1]
         except TimeoutError:
             action = Action(Kind(step.kind), step.stage, step.microbatch, step.replica)
@@ -145,12 +180,14 @@ class Interpreter:
             return output.nbytes
         if len(output) > MAX_PARTS:
             raise TypeError(
-                f"stage {step.stage} hands on {len(output)} tensors, but at most {MAX_PARTS} pass between stages: "
-                "stack some of them, or cut the model elsewhere (partition=[...])"
+                f"stage {step.stage} hands on {len(output)} tensors, but at most {MAX_PARTS} pass "
+                "between stages: stack some of them, or cut the model elsewhere (partition=[...])"
             )
         for k, tensor in enumerate(output):
             message = self.part(step.message_out, k)
-            self.transport.send(step.to, message, self._sequence, tensor, planned, parts=len(output))
+            self.transport.send(
+                step.to, message, self._sequence, tensor, planned, parts=len(output)
+            )
         return sum(tensor.nbytes for tensor in output)
 
     def _consumed(self, message: int, tensors: int) -> None:
@@ -162,7 +199,8 @@ class Interpreter:
             return self._batch.inputs[step.microbatch]
         return self._local.pop((True, step.stage, step.microbatch)) if value is None else value
 
-    # One method per kind; each returns what the neighbouring stage needs, the bytes it keeps, and the bytes it frees.
+    # One method per kind; each returns what the neighbouring stage needs, the bytes it keeps, and
+    # the bytes it frees.
 
     def _forward(self, step: Step, value: Value | None) -> tuple[Value | None, int, int]:
         stage = self.stages[step.replica, step.stage]
@@ -171,9 +209,14 @@ class Interpreter:
             self._borrowed[step.stage, step.microbatch] = step.message_in, _tensors(value)
         value = self._input(step, value)
         output, kept = stage.forward(
-            step.microbatch, value, self._seeds, target, self._batch.weights[step.microbatch],
-            recomputed=step.recomputed, version=step.version,
-        )  # fmt: skip
+            step.microbatch,
+            value,
+            self._seeds,
+            target,
+            self._batch.weights[step.microbatch],
+            recomputed=step.recomputed,
+            version=step.version,
+        )
         if stage.loss:
             self._note_loss(step, output, value)
             output = None
@@ -200,11 +243,18 @@ class Interpreter:
         self.stages[step.replica, step.stage].stepped(step.version)
         return None, 0, 0
 
-    def _backward_through(self, step: Step, gradient: Value | None, split: bool) -> tuple[Value | None, int, int]:
+    def _backward_through(
+        self, step: Step, gradient: Value | None, split: bool
+    ) -> tuple[Value | None, int, int]:
         stage = self.stages[step.replica, step.stage]
         if gradient is not None:
-            received = gradient  # a copy of it: autograd may keep a view of it as the gradient of a parameter
-            gradient = received.clone() if isinstance(received, torch.Tensor) else tuple(t.clone() for t in received)
+            # a copy of it: autograd may keep a view of it as the gradient of a parameter
+            received = gradient
+            gradient = (
+                received.clone()
+                if isinstance(received, torch.Tensor)
+                else tuple(t.clone() for t in received)
+            )
             self._consumed(step.message_in, _tensors(received))
         elif not stage.loss:
             gradient = self._local.pop((False, step.stage, step.microbatch))
@@ -230,12 +280,15 @@ class Interpreter:
                 parts = (value,) if isinstance(value, torch.Tensor) else value
                 finite = all(bool(t.isfinite().all()) for t in parts)
                 where = f"the input of stage {step.stage}, which computed it, " + (
-                    "was finite, so it arose there." if finite else "was not finite either, so it arose on a stage before."
+                    "was finite, so it arose there."
+                    if finite
+                    else "was not finite either, so it arose on a stage before."
                 )
             raise FloatingPointError(
-                f"the loss of micro-batch {step.microbatch} is {loss}; {where} Its gradients would spoil every weight for "
-                "good, so the run ends here. Often the learning rate is too large (a smaller one, or clip=1.0), "
-                "the loss divides by 0 or takes its logarithm, or the data holds nan."
+                f"the loss of micro-batch {step.microbatch} is {loss}; {where} Its gradients "
+                "would spoil every weight for good, so the run ends here. Often the learning "
+                "rate is too large (a smaller one, or clip=1.0), the loss divides by 0 or takes "
+                "its logarithm, or the data holds nan."
             )
 
 

@@ -16,7 +16,9 @@ Value = torch.Tensor | tuple[torch.Tensor, ...]
 
 @dataclass(frozen=True)
 class Seeds:
-    """Seeds the random numbers of every layer by (run, step, layer, micro-batch), wherever it runs."""
+    """Seeds the random numbers of every layer by (run, step, layer, micro-batch), wherever it
+    runs.
+    """
 
     seed: int
     step: int
@@ -24,8 +26,8 @@ class Seeds:
     """Of the rank's GPU, which is seeded too."""
 
     def set(self, layer: int, microbatch: int) -> None:
-        # Python's hash of integers is the same in every process. The generator is seeded directly: torch.manual_seed
-        # would also queue a seed for every GPU, with a stack trace, each time.
+        # Python's hash of integers is the same in every process. The generator is seeded directly:
+        # torch.manual_seed would also queue a seed for every GPU, with a stack trace, each time.
         seed = hash((self.seed, self.step, layer, microbatch)) & 0x7FFF_FFFF_FFFF_FFFF
         torch.default_generator.manual_seed(seed)
         if self.generator is not None:
@@ -33,7 +35,9 @@ class Seeds:
 
     def states(self) -> list[torch.Tensor]:
         """Where the generators stand."""
-        return [torch.default_generator.get_state()] + ([self.generator.get_state()] if self.generator is not None else [])
+        return [torch.default_generator.get_state()] + (
+            [self.generator.get_state()] if self.generator is not None else []
+        )
 
 
 def generator_of(device: torch.device) -> torch.Generator | None:
@@ -42,7 +46,8 @@ def generator_of(device: torch.device) -> torch.Generator | None:
 
 
 class Turns:
-    """Random generators are one per process and device: where several ranks share it, layers that draw take turns.
+    """Random generators are one per process and device: where several ranks share it, layers that
+    draw take turns.
 
     lock: None while a process has one rank. Whether a layer draws is seen when it first runs.
     """
@@ -53,7 +58,9 @@ class Turns:
 
     @contextlib.contextmanager
     def take(self, seeds: Seeds, layer: int, microbatch: int):
-        """While it lasts, the generator is the layer's, seeded for it; a layer that never draws does not wait."""
+        """While it lasts, the generator is the layer's, seeded for it; a layer that never draws
+        does not wait.
+        """
         if self._draws.get(layer) is False:
             yield
             return
@@ -68,14 +75,21 @@ class Turns:
 TURNS = Turns()
 
 
-def run_layers(layers: list[tuple[int, nn.Module]], value: Value, seeds: Seeds | None, microbatch: int) -> Value:
-    """One layer after the other, each with its own seed (without ``seeds``, as the generator stands).
+def run_layers(
+    layers: list[tuple[int, nn.Module]], value: Value, seeds: Seeds | None, microbatch: int
+) -> Value:
+    """One layer after the other, each with its own seed (without ``seeds``, as the generator
+    stands).
 
-    A layer whose forward takes several arguments gets the parts of a tuple one by one; another gets the tuple, as in an
-    nn.Sequential.
+    A layer whose forward takes several arguments gets the parts of a tuple one by one; another gets
+    the tuple, as in an nn.Sequential.
     """
     for index, module in layers:
-        arguments = (value,) if isinstance(value, torch.Tensor) or not _takes_several(type(module)) else value
+        arguments = (
+            (value,)
+            if isinstance(value, torch.Tensor) or not _takes_several(type(module))
+            else value
+        )
         if seeds and TURNS.lock:
             with TURNS.take(seeds, index, microbatch):
                 value = module(*arguments)
@@ -98,20 +112,38 @@ def _takes_several(layer: type[nn.Module]) -> bool:
 def _require_tensors(value: object, who: str) -> None:
     what = f"a {type(value).__name__}"
     if type(value) is tuple:
-        astray = next((i for i, part in enumerate(value) if not isinstance(part, torch.Tensor)), None)
+        astray = next(
+            (i for i, part in enumerate(value) if not isinstance(part, torch.Tensor)), None
+        )
         if astray is None and value:
             return
-        what = "an empty tuple" if not value else f"a tuple whose part {astray} is a {type(value[astray]).__name__}"
-    raise TypeError(f"{who} returned {what}; between the layers of a pipeline passes a tensor or a flat tuple of tensors")
+        what = (
+            "an empty tuple"
+            if not value
+            else f"a tuple whose part {astray} is a {type(value[astray]).__name__}"
+        )
+    raise TypeError(
+        f"{who} returned {what}; between the layers of a pipeline passes a tensor or a flat tuple "
+        "of tensors"
+    )
 
 
 def weighted_loss(loss: Callable, output: Value, target: Value, weight: float) -> torch.Tensor:
-    """The micro-batch's share of the batch's mean loss: scaled before the backward, so gradients never are after it."""
+    """The micro-batch's share of the batch's mean loss: scaled before the backward, so gradients
+    never are after it.
+    """
     value = loss(output, target)
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
-        raise TypeError(f"loss_fn must return one number as a tensor, not {_describe(value)}; average over the batch")
+        raise TypeError(
+            f"loss_fn must return one number as a tensor, not {_describe(value)}; average over "
+            "the batch"
+        )
     return value.reshape(()) * weight
 
 
 def _describe(value: object) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+    return (
+        f"a tensor of shape {tuple(value.shape)}"
+        if isinstance(value, torch.Tensor)
+        else f"a {type(value).__name__}"
+    )

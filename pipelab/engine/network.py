@@ -1,7 +1,8 @@
 """Tensors between processes that share nothing: torch.distributed's send and receive.
 
-Messages between two ranks and in one direction arrive in the order in which they are sent (NCCL knows no other way), so
-each receives them in that order, which follows from the schedule, and keeps what it does not need yet.
+Messages between two ranks and in one direction arrive in the order in which they are sent (NCCL
+knows no other way), so each receives them in that order, which follows from the schedule, and keeps
+what it does not need yet.
 
 Tensors travel by gloo from the processor, and by NCCL from a GPU that is the process's own:
 
@@ -10,8 +11,8 @@ Tensors travel by gloo from the processor, and by NCCL from a GPU that is the pr
     host of rank 1                                        ║  ╰▸ queue receive ▸ queue F
     its GPU                                               ╚═══▸ receive ▸ F
 
-A host asks NCCL for a tensor only when its header is there, so that the sender's GPU has it in its queue already: no receive
-waits for one that waits for it.
+A host asks NCCL for a tensor only when its header is there, so that the sender's GPU has it in its
+queue already: no receive waits for one that waits for it.
 """
 
 import struct
@@ -33,19 +34,24 @@ _HEADER_TAG, _DATA_TAG = 1, 2
 
 
 class Lanes:
-    """NCCL's ways between GPUs: two groups of all ranks, for tensors to higher ranks and to lower ones.
+    """NCCL's ways between GPUs: two groups of all ranks, for tensors to higher ranks and to lower
+    ones.
 
-    What two ranks send each other in one group waits in one line, where two sends would wait for each other; a lane has one
-    direction. They are kept from run to run.
+    What two ranks send each other in one group waits in one line, where two sends would wait for
+    each other; a lane has one direction. They are kept from run to run.
     """
 
     def __init__(self, rank: int, device: torch.device, backend: str = "nccl"):
         self.rank, self.device, self.world = rank, device, dist.group.WORLD
-        self._up, self._down = (dist.new_group(backend=backend, timeout=timedelta(seconds=SLOWEST)) for _ in range(2))
+        self._up, self._down = (
+            dist.new_group(backend=backend, timeout=timedelta(seconds=SLOWEST)) for _ in range(2)
+        )
         self._connected: set[tuple[int, int]] = set()
 
     def connect(self, links: set[tuple[int, int]]) -> None:
-        """Uses each link once, in an order that is everybody's: a first transfer sets it up, for which both hosts wait."""
+        """Uses each link once, in an order that is everybody's: a first transfer sets it up, for
+        which both hosts wait.
+        """
         hello = torch.zeros(1, dtype=torch.uint8, device=self.device)
         for source, target in sorted(links - self._connected):
             if self.rank == source:
@@ -74,35 +80,67 @@ class Lanes:
 class DistributedTransport:
     """Between processes that share nothing: torch.distributed's send and receive.
 
-    incoming: for each rank that sends to this one, the messages of a step's actions in the order of its sends. exchanged:
-    the messages between two steps and who sends them. offset: what this process's clock must add to show rank 0's. lanes:
-    between GPUs, or None.
+    incoming: for each rank that sends to this one, the messages of a step's actions in the order of
+    its sends. exchanged: the messages between two steps and who sends them. offset: what this
+    process's clock must add to show rank 0's. lanes: between GPUs, or None.
     """
 
-    def __init__(self, incoming: dict[int, list[int]], exchanged: dict[int, int], offset: float, lanes: Lanes | None = None):
+    def __init__(
+        self,
+        incoming: dict[int, list[int]],
+        exchanged: dict[int, int],
+        offset: float,
+        lanes: Lanes | None = None,
+    ):
         self._offset, self._lanes = offset, lanes
-        self._source = {message: rank for rank, order in incoming.items() for message in order} | exchanged
+        self._source = {
+            message: rank for rank, order in incoming.items() for message in order
+        } | exchanged
         self._last = {order[-1] for order in incoming.values()} | exchanged.keys()
         self._headers: dict[int, tuple[Any, torch.Tensor]] = {}
         self._kept: dict[tuple[int, int], Arrival] = {}
         self._under_way: deque[tuple[Any, torch.Tensor]] = deque()
 
-    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None:
-        """Hands a tensor to rank ``to`` and returns at once. Raises TypeError for what cannot be sent."""
+    def send(
+        self,
+        to: int,
+        message: int,
+        sequence: int,
+        tensor: torch.Tensor,
+        planned: float,
+        parts: int = 0,
+    ) -> None:
+        """Hands a tensor to rank ``to`` and returns at once.
+
+        Raises TypeError for what cannot be sent.
+        """
         tensor = tensor.detach().contiguous()
         if tensor.dtype not in DTYPES or tensor.dim() > MAX_DIMS:
-            raise TypeError(f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between ranks")
+            raise TypeError(
+                f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between "
+                "ranks"
+            )
         shape = tuple(tensor.shape) + (0,) * (MAX_DIMS - tensor.dim())
         times = planned + self._offset, time.perf_counter() + self._offset
         by_lane = self._lanes is not None and self._lanes.takes(tensor)
-        what = message, sequence, parts, by_lane, tensor.numel(), DTYPES.index(tensor.dtype), tensor.dim()
+        what = (
+            message,
+            sequence,
+            parts,
+            by_lane,
+            tensor.numel(),
+            DTYPES.index(tensor.dtype),
+            tensor.dim(),
+        )
         packed = _HEADER.pack(*what, *shape, *times)
         header = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
         try:
             self._under_way.append((dist.isend(header, to, tag=_HEADER_TAG), header))
             if tensor.numel():
                 data = tensor.view(-1).view(torch.uint8)
-                work = self._lanes.send(data, to) if by_lane else dist.isend(data, to, tag=_DATA_TAG)
+                work = (
+                    self._lanes.send(data, to) if by_lane else dist.isend(data, to, tag=_DATA_TAG)
+                )
                 self._under_way.append((work, data))
         except RuntimeError as error:
             raise ConnectionError(str(error).splitlines()[0]) from None
@@ -110,7 +148,10 @@ class DistributedTransport:
             self._under_way.popleft()
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
-        """Waits for a message, keeping those that come before it. Raises TimeoutError at ``deadline``."""
+        """Waits for a message, keeping those that come before it.
+
+        Raises TimeoutError at ``deadline``.
+        """
         while (message, sequence) not in self._kept:  # all parts of a message come with its first
             self._take(self._source[message], deadline)
         return self._kept.pop((message, sequence))
@@ -124,26 +165,40 @@ class DistributedTransport:
             wait(self._under_way.popleft()[0], deadline)
 
     def _take(self, source: int, deadline: float) -> None:
-        """Receives the next message of a link, all parts of it, and asks for the header of the one after it."""
-        message, parts = self._take_one(source, self._headers.pop(source, None) or self._ask(source), deadline)
+        """Receives the next message of a link, all parts of it, and asks for the header of the one
+        after it.
+        """
+        message, parts = self._take_one(
+            source, self._headers.pop(source, None) or self._ask(source), deadline
+        )
         for _ in range(1, parts):
             self._take_one(source, self._ask(source), deadline)
-        if message not in self._last:  # then another is sure to come: nothing is left waiting at the end
+        if (
+            message not in self._last
+        ):  # then another is sure to come: nothing is left waiting at the end
             self._headers[source] = self._ask(source)
 
-    def _take_one(self, source: int, asked: tuple[Any, torch.Tensor], deadline: float) -> tuple[int, int]:
+    def _take_one(
+        self, source: int, asked: tuple[Any, torch.Tensor], deadline: float
+    ) -> tuple[int, int]:
         """Receives one tensor. Returns its message and how many parts that has."""
         work, header = asked
         wait(work, deadline)
-        message, sequence, parts, by_lane, count, code, dims, *rest = _HEADER.unpack(header.numpy().tobytes())
+        message, sequence, parts, by_lane, count, code, dims, *rest = _HEADER.unpack(
+            header.numpy().tobytes()
+        )
         shape, (planned, sent) = rest[:dims], rest[MAX_DIMS:]
-        tensor = torch.empty(shape, dtype=DTYPES[code], device=self._lanes.device if by_lane else None)
+        tensor = torch.empty(
+            shape, dtype=DTYPES[code], device=self._lanes.device if by_lane else None
+        )
         data = tensor.view(-1).view(torch.uint8)
         if count and by_lane:
             wait(self._lanes.receive(data, source))
         elif count:
             wait(dist.irecv(data, source, tag=_DATA_TAG), deadline)
-        self._kept[message, sequence] = Arrival(tensor, sent - self._offset, planned - self._offset, parts)
+        self._kept[message, sequence] = Arrival(
+            tensor, sent - self._offset, planned - self._offset, parts
+        )
         return message, parts
 
     def _ask(self, source: int) -> tuple[Any, torch.Tensor]:
@@ -152,7 +207,10 @@ class DistributedTransport:
 
 
 def wait(work: Any, deadline: float | None = None) -> None:
-    """Waits for a transfer until ``deadline``. Without one, of a transfer by NCCL, only the stream waits."""
+    """Waits for a transfer until ``deadline``.
+
+    Without one, of a transfer by NCCL, only the stream waits.
+    """
     try:
         if deadline is None:
             work.wait()

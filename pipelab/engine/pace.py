@@ -1,8 +1,9 @@
-"""When an action may start and must end: at once, or paced so that a laptop shows the law of eight devices.
+"""When an action may start and must end: at once, or paced so that a laptop shows the law of eight
+devices.
 
-Paced, every action really computes and then sleeps to its planned end. Plans are carried from rank to rank with the
-messages, so lateness never adds up: an action that starts late is shorter. One that is late by more than ``SLACK`` of its
-duration moves the plan, honestly.
+Paced, every action really computes and then sleeps to its planned end. Plans are carried from rank
+to rank with the messages, so lateness never adds up: an action that starts late is shorter. One
+that is late by more than ``SLACK`` of its duration moves the plan, honestly.
 """
 
 import time
@@ -14,8 +15,8 @@ SLACK = 0.5
 class Pace:
     """The plan of one rank. durations: {atom: seconds}, or None to run raw; latency in seconds.
 
-    What takes no planned time, such as an optimizer step that costs nothing, moves the plan no sooner than the shortest of
-    the others.
+    What takes no planned time, such as an optimizer step that costs nothing, moves the plan no
+    sooner than the shortest of the others.
     """
 
     def __init__(self, durations: dict[int, float] | None, latency: float):
@@ -28,7 +29,9 @@ class Pace:
         self._free = 0.0
 
     def begin(self, atom: int, sent: float | None, planned: float) -> None:
-        """Waits until the action may start. sent, planned: of its input; sent is None when it came from this rank."""
+        """Waits until the action may start. sent, planned: of its input; sent is None when it came
+        from this rank.
+        """
         if self._durations is None:
             if sent is not None and self._latency:
                 _sleep_until(sent + self._latency)
@@ -43,7 +46,10 @@ class Pace:
         _sleep_until(start)
 
     def finish(self) -> float:
-        """Waits until the action has lasted its planned time. Returns the planned end (0 when raw)."""
+        """Waits until the action has lasted its planned time.
+
+        Returns the planned end (0 when raw).
+        """
         if self._durations is None:
             return 0.0
         now = time.perf_counter()
@@ -52,7 +58,9 @@ class Pace:
         return self._free
 
     def end_step(self) -> None:
-        """Lets ranks whose last action ends with this one's wake up, before what lies between steps takes the processors."""
+        """Lets ranks whose last action ends with this one's wake up, before what lies between steps
+        takes the processors.
+        """
         if self._durations is not None:
             _sleep_until(self._free + SLACK * self._shortest)
 

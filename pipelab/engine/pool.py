@@ -1,9 +1,10 @@
 """The pool: workers on request, from a server that has already imported torch.
 
-    kernel ──starts once──▶ server (torch imported) ──forks, 10 ms each──▶ workers, one per rank, for one run
+    kernel ──starts once──▶ server (torch imported) ──forks, 10 ms each──▶ workers, one per rank
 
-Workers are new for every run, so no run sees what another left behind, and ending them is the answer to any trouble.
-The server is started by the first run or by ``warm``, never by importing pipelab.
+Workers are new for every run, so no run sees what another left behind, and ending them is the
+answer to any trouble. The server is started by the first run or by ``warm``, never by importing
+pipelab.
 """
 
 import atexit
@@ -37,14 +38,19 @@ from pipelab.engine.{module} import {function}
 
 @dataclass
 class Crew:
-    """The workers of one run. controls[rank] is the line to that rank, in a process of its own or a thread of the one."""
+    """The workers of one run. controls[rank] is the line to that rank, in a process of its own or a
+    thread of the one.
+    """
 
     controls: list[Connection]
     pids: list[int]
     _end: object = field(repr=False)
 
     def end(self) -> dict[int, int]:
-        """Ends what still runs. Returns the exit code of each rank, negative for a signal. Safe to call twice."""
+        """Ends what still runs.
+
+        Returns the exit code of each rank, negative for a signal. Safe to call twice.
+        """
         for control in self.controls:
             control.close()
         pids, self.pids = self.pids, []
@@ -78,8 +84,8 @@ class ForkServer:
     ) -> Crew:
         """Forks a worker per rank, or one with a thread per rank, that share the file ``board``.
 
-        modules: what the server must have imported before. Raises RunCancelled when ``cancelled`` is set while the server is
-        still importing torch.
+        modules: what the server must have imported before. Raises RunCancelled when ``cancelled``
+        is set while the server is still importing torch.
         """
         pairs = [socket.socketpair() for _ in range(ranks)]
         theirs = [their.fileno() for _, their in pairs]
@@ -117,7 +123,11 @@ class ForkServer:
         return self._request(("end", pids), [])
 
     def _start(self) -> None:
-        if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
+        if (
+            self._process is not None
+            and self._owner == os.getpid()
+            and self._process.poll() is None
+        ):
             return
         if self._socket is not None:
             self._socket.close()
@@ -126,11 +136,15 @@ class ForkServer:
         theirs.close()
         self._socket, self._owner, self._ready = mine, os.getpid(), False
 
-    def _request(self, request: tuple, descriptors: list[int], cancelled: threading.Event | None = None):
+    def _request(
+        self, request: tuple, descriptors: list[int], cancelled: threading.Event | None = None
+    ):
         """Asks the server. A server that is gone is started again, once."""
         with self._lock:
             for attempt in (1, 2):
-                if request[0] == "end" and (self._process is None or self._process.poll() is not None):
+                if request[0] == "end" and (
+                    self._process is None or self._process.poll() is not None
+                ):
                     return {}  # its workers ended with it
                 self._start()
                 with contextlib.suppress(OSError):
@@ -145,7 +159,8 @@ class ForkServer:
                     raise RunError(
                         "The pool was shut down."
                         if self._stopping
-                        else f"The worker server ended with exit code {code}; its error is on standard error."
+                        else f"The worker server ended with exit code {code}; its error is on "
+                        "standard error."
                     )
 
     def _listen(self, cancelled: threading.Event | None) -> bytes:
@@ -164,7 +179,10 @@ class ForkServer:
 
 
 class Spawner:
-    """Starts each worker as a process of its own, where forking is not safe (macOS). Slower: each imports torch."""
+    """Starts each worker as a process of its own, where forking is not safe (macOS).
+
+    Slower: each imports torch.
+    """
 
     pid = None
 
@@ -181,18 +199,29 @@ class Spawner:
         threads: bool = False,
         cancelled: threading.Event | None = None,
     ) -> Crew:
-        """As the server's ``launch``; there is nothing to wait for, and each worker imports what it needs."""
+        """As the server's ``launch``; there is nothing to wait for, and each worker imports what it
+        needs.
+        """
         pairs = [socket.socketpair() for _ in range(ranks)]
         pipes = [] if threads or ranks == 1 else [os.pipe() for _ in range(ranks)]
         for _, write in pipes:
             os.set_blocking(write, False)
-        controls, wake, inboxes = [theirs.fileno() for _, theirs in pairs], [w for _, w in pipes], [r for r, _ in pipes]
+        controls, wake, inboxes = (
+            [theirs.fileno() for _, theirs in pairs],
+            [w for _, w in pipes],
+            [r for r, _ in pipes],
+        )
         processes = []
         for rank in range(1 if threads else ranks):
             mine = slice(None) if threads else slice(rank, rank + 1)
             arguments = [os.getpid(), controls[mine], board, wake, inboxes[mine]]
             processes.append(
-                spawn_process("worker", "main_spawned", arguments, [*controls[mine], board, *wake, *inboxes[mine]])
+                spawn_process(
+                    "worker",
+                    "main_spawned",
+                    arguments,
+                    [*controls[mine], board, *wake, *inboxes[mine]],
+                )
             )
         for _, theirs in pairs:
             theirs.close()
@@ -205,18 +234,31 @@ class Spawner:
                 process.kill()
             return {process.pid: process.wait() for process in processes}
 
-        return Crew([Connection(mine.detach()) for mine, _ in pairs], [p.pid for p in processes], end)
+        return Crew(
+            [Connection(mine.detach()) for mine, _ in pairs], [p.pid for p in processes], end
+        )
 
 
-def spawn_process(module: str, function: str, arguments: list, descriptors: list[int]) -> subprocess.Popen:
-    """Runs ``pipelab.engine.<module>.<function>(*arguments)`` in a new interpreter with one thread per process.
+def spawn_process(
+    module: str, function: str, arguments: list, descriptors: list[int]
+) -> subprocess.Popen:
+    """Runs ``pipelab.engine.<module>.<function>(*arguments)`` in a new interpreter with one thread
+    per process.
 
-    In its own session, so that Ctrl-C in a terminal reaches only the driver. Without the caller's ``__main__``.
+    In its own session, so that Ctrl-C in a terminal reaches only the driver. Without the caller's
+    ``__main__``.
     """
     code = _BOOT.format(module=module, function=function)
     threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", code, json.dumps([p or os.getcwd() for p in sys.path]), json.dumps(arguments)],
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            code,
+            json.dumps([p or os.getcwd() for p in sys.path]),
+            json.dumps(arguments),
+        ],
         pass_fds=descriptors,
         stdin=subprocess.DEVNULL,
         env=os.environ | threads,
@@ -235,7 +277,9 @@ def host() -> ForkServer | Spawner:
     default = "spawn" if sys.platform == "darwin" else "fork"
     method = os.environ.get("PIPELAB_START", default)
     if sys.platform == "win32":
-        raise UsageError("Real runs need Linux, macOS or WSL: this system cannot hand descriptors to a worker.")
+        raise UsageError(
+            "Real runs need Linux, macOS or WSL: this system cannot hand descriptors to a worker."
+        )
     if method not in ("fork", "spawn"):
         raise UsageError(f"PIPELAB_START is {method!r}; it is 'fork' or 'spawn'.")
     if method not in _hosts:

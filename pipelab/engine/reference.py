@@ -1,4 +1,6 @@
-"""The truth: the gradients of the unsplit model, computed in a worker, and how far a run's gradients are from them."""
+"""The truth: the gradients of the unsplit model, computed in a worker, and how far a run's
+gradients are from them.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,21 +28,31 @@ def unsplit_gradients(
     dtype: str,
     device: str,
 ) -> tuple[dict | None, str | None]:
-    """Packed gradients by name, and why they are not those of one pass over the full batch (None when they are).
+    """Packed gradients by name, and why they are not those of one pass over the full batch (None
+    when they are).
 
-    On the kind of device that the run was on: another has other random numbers and rounds otherwise. None where the model
-    does not fit there, with the reason.
+    On the kind of device that the run was on: another has other random numbers and rounds
+    otherwise. None where the model does not fit there, with the reason.
     """
     where = torch.device("cpu") if device == "cpu" else gpu.device_of(0)
     try:
         for module in [module for _, _, module in layers] + [loss] * isinstance(loss, nn.Module):
             module.to(where)
-        named = {f"{name}.{k}": p for _, name, module in layers for k, p in module.named_parameters()}
+        named = {
+            f"{name}.{k}": p for _, name, module in layers for k, p in module.named_parameters()
+        }
         with torch.no_grad():
             for name, value in unpack(before).items():
                 named[name].copy_(value)
         plain = [(index, module) for index, _, module in layers]
-        note = _backward(plain, named, loss, batch.to(where), replace(seeds, generator=generator_of(where)), dtype)
+        note = _backward(
+            plain,
+            named,
+            loss,
+            batch.to(where),
+            replace(seeds, generator=generator_of(where)),
+            dtype,
+        )
         return pack({name: p.grad for name, p in named.items() if p.grad is not None}), note
     except torch.OutOfMemoryError:
         return None, "nothing to compare with: the unsplit model does not fit in memory"
@@ -56,19 +68,24 @@ def _backward(
 ) -> str | None:
     """Computes the gradients.
 
-    Micro-batches one after the other, with the run's random numbers, are the reference where the full batch gives
-    another function: BatchNorm takes its statistics from what it sees, dropout draws per micro-batch, and in bfloat16
-    a sum over a larger batch is rounded otherwise; and where it does not fit in memory. Returns the reason, if so.
+    Micro-batches one after the other, with the run's random numbers, are the reference where the
+    full batch gives another function: BatchNorm takes its statistics from what it sees, dropout
+    draws per micro-batch, and in bfloat16 a sum over a larger batch is rounded otherwise; and where
+    it does not fit in memory. Returns the reason, if so.
     """
     reason = None
-    if any(isinstance(m, _BatchNorm) and m.training for _, module in layers for m in module.modules()):
+    if any(
+        isinstance(m, _BatchNorm) and m.training for _, module in layers for m in module.modules()
+    ):
         reason = "BatchNorm depends on the batch"
     elif dtype != "float32":
         reason = f"{dtype} rounds sums over the whole batch otherwise"
     else:
         states = seeds.states()
         try:
-            weighted_loss(loss, run_layers(layers, _join(batch.inputs), None, 0), _join(batch.targets), 1.0).backward()
+            weighted_loss(
+                loss, run_layers(layers, _join(batch.inputs), None, 0), _join(batch.targets), 1.0
+            ).backward()
         except torch.OutOfMemoryError:
             reason = "the whole batch does not fit in memory"
         else:
@@ -78,7 +95,9 @@ def _backward(
         return None
     for parameter in named.values():
         parameter.grad = None
-    for i, (x, target, weight) in enumerate(zip(batch.inputs, batch.targets, batch.weights, strict=True)):
+    for i, (x, target, weight) in enumerate(
+        zip(batch.inputs, batch.targets, batch.weights, strict=True)
+    ):
         kind = (x if isinstance(x, torch.Tensor) else x[0]).device.type
         with torch.autocast(kind, torch.bfloat16, enabled=dtype == "bfloat16"):
             value = weighted_loss(loss, run_layers(layers, x, seeds, i), target, weight)
@@ -94,7 +113,10 @@ def _join(pieces: tuple[Value, ...]) -> Value:
 
 
 def gradient_error(gradients: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -> float:
-    """The largest ‖Δ‖₂ / max(‖g_p‖₂, 10⁻³ ‖g‖₂) over the parameters p, g being the reference. Absent gradients are 0."""
+    """The largest ‖Δ‖₂ / max(‖g_p‖₂, 10⁻³ ‖g‖₂) over the parameters p, g being the reference.
+
+    Absent gradients are 0.
+    """
     norms = {name: float(g.double().norm()) for name, g in reference.items()}
     total = sum(n * n for n in norms.values()) ** 0.5
     worst = 0.0

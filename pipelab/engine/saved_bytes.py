@@ -5,7 +5,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 class SavedBytes:
-    """Counts the bytes that autograd saves for the backward: each storage once, parameters and buffers not at all.
+    """Counts the bytes that autograd saves for the backward: each storage once, parameters and
+    buffers not at all.
 
     log: (place, bytes) of every tensor that was saved, in order.
     """
@@ -38,7 +39,7 @@ def _unpack(saved: tuple[torch.Tensor, int]) -> torch.Tensor:
     tensor, version = saved
     if tensor._version != version:
         raise RuntimeError(
-            f"a tensor of shape {tuple(tensor.shape)} that the backward needs was changed in place after the forward had "
-            "saved it"
+            f"a tensor of shape {tuple(tensor.shape)} that the backward needs was changed in "
+            "place after the forward had saved it"
         )
     return tensor

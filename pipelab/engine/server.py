@@ -1,7 +1,8 @@
 """The server: a process that has imported torch and forks workers on request.
 
-It runs nothing else. A kernel must never be forked itself: after OpenMP or a backward the child hangs. Started with
-``python -c``, so the caller's ``__main__`` is not involved. It ends, with all its workers, when its socket closes.
+It runs nothing else. A kernel must never be forked itself: after OpenMP or a backward the child
+hangs. Started with ``python -c``, so the caller's ``__main__`` is not involved. It ends, with all
+its workers, when its socket closes.
 """
 
 import contextlib
@@ -21,11 +22,15 @@ import time
 MAX_DESCRIPTORS = 200
 BACKWARD = "torch.fx.experimental.symbolic_shapes"
 OPTIMIZER = "torch._dynamo"
-"""What torch imports at the first backward (0.6 s) and at the first optimizer (1.4 s): here once, not in each worker."""
+"""What torch imports at the first backward (0.6 s) and at the first optimizer (1.4 s): here once,
+not in each worker.
+"""
 
 
 def main(descriptor: int) -> None:
-    """Serves requests ("fork", (processes, modules)) with the board and the control sockets, and ("end", pids)."""
+    """Serves requests ("fork", (processes, modules)) with the board and the control sockets, and
+    ("end", pids).
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
     server = socket.socket(fileno=descriptor)
@@ -60,7 +65,9 @@ def main(descriptor: int) -> None:
 
 
 def _end_with(server: socket.socket) -> None:
-    """Ends this process when the socket's other side is gone, also in the middle of an import; its workers follow."""
+    """Ends this process when the socket's other side is gone, also in the middle of an import; its
+    workers follow.
+    """
 
     def look(*_):
         try:
@@ -86,7 +93,10 @@ def _preload(module: str) -> None:
 
 
 def _fork(server: socket.socket, count: int, descriptors: list[int]) -> list[int]:
-    """Forks ``count`` workers: one for each control socket, or one for all of them. Returns their process ids."""
+    """Forks ``count`` workers: one for each control socket, or one for all of them.
+
+    Returns their process ids.
+    """
     board, controls = descriptors[0], descriptors[1:]
     pipes = [os.pipe() for _ in controls] if count > 1 else []
     for _, write in pipes:
@@ -126,14 +136,17 @@ def _end(pid: int) -> int:
 
 
 def settle(parent: int) -> None:
-    """Ends this process when its parent ends, and lets it sleep precisely: the kernel does it on Linux.
+    """Ends this process when its parent ends, and lets it sleep precisely: the kernel does it on
+    Linux.
 
     Elsewhere a thread looks after the parent.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        libc.prctl(29, 1)  # PR_SET_TIMERSLACK: paced actions wake up on time, not 50 microseconds late
+        libc.prctl(
+            29, 1
+        )  # PR_SET_TIMERSLACK: paced actions wake up on time, not 50 microseconds late
         if os.getppid() != parent:
             os._exit(1)
         return

@@ -18,16 +18,18 @@ from ..errors import UsageError
 def dumps(values: list) -> list[bytes]:
     """Pickles each value together with the code that a worker could not import.
 
-    Classes and functions of notebook cells and of a student's own module files travel by value, as they are now, edits
-    included; those of installed packages travel by name. Raises UsageError for what cannot travel.
+    Classes and functions of notebook cells and of a student's own module files travel by value, as
+    they are now, edits included; those of installed packages travel by name. Raises UsageError for
+    what cannot travel.
     """
     with _LOCK, _by_value(_own_modules()):
         try:
             return [cloudpickle.dumps(value) for value in values]
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise UsageError(
-                f"The model, its data or one of the functions cannot be sent to a worker: {error}. What is used there "
-                "must not hold on to open files, locks, threads or devices."
+                "The model, its data or one of the functions cannot be sent to a worker: "
+                f"{error}. What is used there must not hold on to open files, locks, threads or "
+                "devices."
             ) from error
 
 
@@ -51,11 +53,18 @@ def _by_value(modules: list):
 
 
 def _own_modules() -> list:
-    """Modules in memory whose file lies neither in the standard library, nor in site-packages, nor in pipelab."""
+    """Modules in memory whose file lies neither in the standard library, nor in site-packages, nor
+    in pipelab.
+    """
     own = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file and name == getattr(module, "__name__", None) and name != "__main__" and not _is_installed(file):
+        if (
+            file
+            and name == getattr(module, "__name__", None)
+            and name != "__main__"
+            and not _is_installed(file)
+        ):
             own.append(module)
     return own
 
@@ -69,14 +78,22 @@ def _is_installed(file: str) -> bool:
 @functools.cache
 def _installed_folders() -> tuple[str, ...]:
     paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    paths += [*site.getsitepackages(), site.getusersitepackages(), os.path.dirname(os.path.dirname(__file__))]
+    paths += [
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+        os.path.dirname(os.path.dirname(__file__)),
+    ]
     return tuple(os.path.realpath(path) + os.sep for path in paths if path)
 
 
 def pack(tensors: dict[str, torch.Tensor]) -> dict[str, tuple]:
     """Tensors as (dtype, shape, bytes), which pickle without torch's file-descriptor passing."""
     return {
-        name: (t.dtype, tuple(t.shape), t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        name: (
+            t.dtype,
+            tuple(t.shape),
+            t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(),
+        )
         for name, t in tensors.items()
     }
 
@@ -84,6 +101,8 @@ def pack(tensors: dict[str, torch.Tensor]) -> dict[str, tuple]:
 def unpack(packed: dict[str, tuple]) -> dict[str, torch.Tensor]:
     """The inverse of ``pack``: tensors that own their memory."""
     return {
-        name: torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape) if data else torch.empty(shape, dtype=dtype)
+        name: torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+        if data
+        else torch.empty(shape, dtype=dtype)
         for name, (dtype, shape, data) in packed.items()
     }

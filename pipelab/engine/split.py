@@ -1,18 +1,21 @@
-"""The backward in two parts: I, the gradients of the inputs, now; W, the gradients of the weights, later.
+"""The backward in two parts: I, the gradients of the inputs, now; W, the gradients of the weights,
+later.
 
     in one   B   dX = dY·W  and  W.grad += dYᵀ·X, layer by layer
     in two   I   dX = dY·W  for every layer; (X, dY) is kept of each
              W   W.grad += dYᵀ·X  for all that was kept
 
-A layer inside a stage is split by what it is. ``SplitLinear`` is the lesson: the two products above, written out.
-``SplitLayer`` does it for any other layer of torch that has weights, one tensor in and one out: the layer runs on an input
-cut off from the rest of the graph, so that its own little graph can be asked twice. Weights of everything else (modules
-that own raw parameters, several inputs, sparse gradients) get their gradient in I as ever: late is a saving, never a must.
+A layer inside a stage is split by what it is. ``SplitLinear`` is the lesson: the two products
+above, written out. ``SplitLayer`` does it for any other layer of torch that has weights, one tensor
+in and one out: the layer runs on an input cut off from the rest of the graph, so that its own
+little graph can be asked twice. Weights of everything else (modules that own raw parameters,
+several inputs, sparse gradients) get their gradient in I as ever: late is a saving, never a must.
 
-Within a micro-batch gradients of one parameter are summed first and added to ``.grad`` then, as autograd does, so that the
-result is the full backward's to the bit.
+Within a micro-batch gradients of one parameter are summed first and added to ``.grad`` then, as
+autograd does, so that the result is the full backward's to the bit.
 
-Source: zero bubble, arXiv 2401.10241 §2; the store of closures as in the published code of DualPipe.
+Source: zero bubble, arXiv 2401.10241 §2; the store of closures as in the published code of
+DualPipe.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,7 +35,9 @@ Gradients = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(slots=True)
 class Deferred:
-    """Weight gradients that W will compute. saved: (place, bytes) of the activations it needs; None: not counted."""
+    """Weight gradients that W will compute. saved: (place, bytes) of the activations it needs;
+    None: not counted.
+    """
 
     compute: Callable[[], Gradients]
     gradient: torch.Tensor
@@ -42,7 +47,8 @@ class Deferred:
 class WeightGradients:
     """Where the layers of a rank put off the gradients of their weights.
 
-    queue: the list that the backward under way fills; counter: counts saved bytes while a forward is counted, else None.
+    queue: the list that the backward under way fills; counter: counts saved bytes while a forward
+    is counted, else None.
     """
 
     def __init__(self):
@@ -50,7 +56,10 @@ class WeightGradients:
         self.counter: SavedBytes | None = None
 
     def defer(self, layer: nn.Module) -> None:
-        """From now on, the layers of torch inside ``layer`` put off the gradients of their weights. Safe to call twice."""
+        """From now on, the layers of torch inside ``layer`` put off the gradients of their weights.
+
+        Safe to call twice.
+        """
         for module in layer.modules():
             if _is_splittable(module) and "forward" not in vars(module):
                 module.forward = partial(self._forward, module, module.forward)
@@ -76,7 +85,13 @@ class WeightGradients:
             return forward(*arguments, **named)
         (x,) = arguments
         half = torch.is_autocast_enabled(x.device.type)
-        if type(module) is nn.Linear and x.dim() > 1 and x.is_contiguous() and not half and module.weight.is_leaf:
+        if (
+            type(module) is nn.Linear
+            and x.dim() > 1
+            and x.is_contiguous()
+            and not half
+            and module.weight.is_leaf
+        ):
             return SplitLinear.apply(self, x, module.weight, module.bias)
         before = len(self.counter.log) if self.counter else 0
         inner = x.detach().requires_grad_(x.requires_grad)
@@ -84,11 +99,15 @@ class WeightGradients:
         if not y.requires_grad:
             return y
         saved = self.counter.log[before:] if self.counter else None
-        return SplitLayer.apply(self, _Call(inner, get_gradient_edge(y), saved), y.detach(), x, *weights)
+        return SplitLayer.apply(
+            self, _Call(inner, get_gradient_edge(y), saved), y.detach(), x, *weights
+        )
 
 
 def _is_splittable(module: nn.Module) -> bool:
-    """A layer of torch itself, made of nothing but its own weights: one tensor in, one out, and no state in between."""
+    """A layer of torch itself, made of nothing but its own weights: one tensor in, one out, and no
+    state in between.
+    """
     return (
         type(module).__module__.startswith("torch.nn.modules.")
         and not module._modules
@@ -99,14 +118,25 @@ def _is_splittable(module: nn.Module) -> bool:
 
 
 class SplitLinear(torch.autograd.Function):
-    """y = x·Wᵀ + b, whose backward returns dX and puts off dW and db. Shapes: x (…, inputs), y (…, outputs)."""
+    """y = x·Wᵀ + b, whose backward returns dX and puts off dW and db.
+
+    Shapes: x (…, inputs), y (…, outputs).
+    """
 
     @staticmethod
-    def forward(ctx, store: WeightGradients, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None):
+    def forward(
+        ctx,
+        store: WeightGradients,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+    ):
         ctx.store, ctx.parameters = store, (weight, bias)
         ctx.save_for_backward(x, weight)
         y = functional.linear(x, weight, bias)
-        return torch.ops.aten._unsafe_view(y, y.shape)  # torch makes a view of more than two dimensions: no x.relu_() then
+        return torch.ops.aten._unsafe_view(
+            y, y.shape
+        )  # torch makes a view of more than two dimensions: no x.relu_() then
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
@@ -120,13 +150,17 @@ class SplitLinear(torch.autograd.Function):
                 yield bias, rows.sum(0)
 
         place = x.untyped_storage()
-        ctx.store.queue.append(Deferred(weight_gradients, gradient, [(place.data_ptr(), place.nbytes())]))
+        ctx.store.queue.append(
+            Deferred(weight_gradients, gradient, [(place.data_ptr(), place.nbytes())])
+        )
         return None, (rows @ values).view(x.shape) if ctx.needs_input_grad[1] else None, None, None
 
 
 @dataclass(slots=True)
 class _Call:
-    """One call of a layer: its input, cut off from the graph around, where its output is made, and what it saved."""
+    """One call of a layer: its input, cut off from the graph around, where its output is made, and
+    what it saved.
+    """
 
     x: torch.Tensor
     y: GradientEdge
@@ -134,11 +168,19 @@ class _Call:
 
 
 class SplitLayer(torch.autograd.Function):
-    """Stands in the graph for a call that has run already. The weights are arguments so that the output has a gradient
-    even where the input has none: on the first stage, I runs through its layers too."""
+    """Stands in the graph for a call that has run already. The weights are arguments so that the
+    output has a gradient even where the input has none: on the first stage, I runs through its
+    layers too."""
 
     @staticmethod
-    def forward(ctx, store: WeightGradients, call: _Call, y: torch.Tensor, x: torch.Tensor, *weights: torch.Tensor):
+    def forward(
+        ctx,
+        store: WeightGradients,
+        call: _Call,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        *weights: torch.Tensor,
+    ):
         ctx.store, ctx.call, ctx.weights = store, call, weights
         return torch.ops.aten._unsafe_view(y, y.shape)
 
@@ -146,7 +188,9 @@ class SplitLayer(torch.autograd.Function):
     def backward(ctx, gradient: torch.Tensor):
         call, weights, dx = ctx.call, ctx.weights, None
         if call.x.requires_grad:
-            (dx,) = torch.autograd.grad(call.y, call.x, gradient, retain_graph=True, allow_unused=True)
+            (dx,) = torch.autograd.grad(
+                call.y, call.x, gradient, retain_graph=True, allow_unused=True
+            )
 
         def weight_gradients() -> Gradients:
             found = torch.autograd.grad(call.y, weights, gradient, allow_unused=True)
@@ -157,7 +201,9 @@ class SplitLayer(torch.autograd.Function):
 
 
 def kept_bytes(queue: list[Deferred]) -> tuple[int, int]:
-    """Bytes that W still needs: of activations, and of output gradients, each place in memory once."""
+    """Bytes that W still needs: of activations, and of output gradients, each place in memory
+    once.
+    """
     activations = {place: size for deferred in queue for place, size in deferred.saved or ()}
     storages = [deferred.gradient.untyped_storage() for deferred in queue]
     gradients = {s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in activations}

@@ -21,10 +21,12 @@ from .stash import Stash
 
 @dataclass(slots=True)
 class InFlight:
-    """What a stage keeps of a micro-batch from F to its last backward action. The outputs themselves are gone: only their
-    places in the graph are kept, one per output that can have a gradient (None: it has none).
+    """What a stage keeps of a micro-batch from F to its last backward action. The outputs
+    themselves are gone: only their places in the graph are kept, one per output that can have a
+    gradient (None: it has none).
 
-    roots is None while only the inputs are kept; task: (seeds, target, weight), to run the layers again.
+    roots is None while only the inputs are kept; task: (seeds, target, weight), to run the layers
+    again.
     """
 
     value: Value
@@ -40,22 +42,33 @@ class InFlight:
 class Stage:
     """A consecutive part of one copy of the model.
 
-    layers: (index in the whole model, module) in order. loss: on the last stage, (output, target) -> mean; else None.
-    weights: where the gradients of weights are deferred, on a rank that splits its backwards. stash: where the weights
-    have versions. half: compute in bfloat16 where autocast does. Raises TypeError when a layer returns anything but
-    tensors.
+    layers: (index in the whole model, module) in order. loss: on the last stage, (output, target)
+    -> mean; else None. weights: where the gradients of weights are deferred, on a rank that splits
+    its backwards. stash: where the weights have versions. half: compute in bfloat16 where autocast
+    does. Raises TypeError when a layer returns anything but tensors.
     """
 
     def __init__(
-        self, index: int, layers: list[tuple[int, nn.Module]], loss: Callable | None,
-        weights: WeightGradients | None = None, stash: Stash | None = None, half: bool = False,
-    ):  # fmt: skip
+        self,
+        index: int,
+        layers: list[tuple[int, nn.Module]],
+        loss: Callable | None,
+        weights: WeightGradients | None = None,
+        stash: Stash | None = None,
+        half: bool = False,
+    ):
         self.index, self.layers, self.loss = index, layers, loss
         self._weights, self._stash, self._half = weights, stash, half
         self._in_flight: dict[int, InFlight] = {}
         modules = list(dict.fromkeys(m for _, layer in layers for m in layer.modules()))
-        self._buffers = [(m, name) for m in modules for name, buffer in m._buffers.items() if buffer is not None]
-        self._own = {t.untyped_storage().data_ptr() for _, layer in layers for t in (*layer.parameters(), *layer.buffers())}
+        self._buffers = [
+            (m, name) for m in modules for name, buffer in m._buffers.items() if buffer is not None
+        ]
+        self._own = {
+            t.untyped_storage().data_ptr()
+            for _, layer in layers
+            for t in (*layer.parameters(), *layer.buffers())
+        }
         self._in_place = any(getattr(module, "inplace", False) for module in modules)
         self._known: dict[tuple, int] = {}
         self.version = 0
@@ -72,10 +85,18 @@ class Stage:
         self.version = version if self._stash is None else self._stash.stepped()
 
     def forward(
-        self, microbatch: int, value: Value, seeds: Seeds, target: Value | None, weight: float, *,
-        recomputed: bool = False, version: int = 0,
-    ) -> tuple[Value, int]:  # fmt: skip
-        """Runs the layers. Returns the output, or on the last stage the weighted loss, and the bytes it keeps.
+        self,
+        microbatch: int,
+        value: Value,
+        seeds: Seeds,
+        target: Value | None,
+        weight: float,
+        *,
+        recomputed: bool = False,
+        version: int = 0,
+    ) -> tuple[Value, int]:
+        """Runs the layers. Returns the output, or on the last stage the weighted loss, and the
+        bytes it keeps.
 
         recomputed: keep only the inputs. version: of the weights, where they are stashed.
         """
@@ -87,22 +108,33 @@ class Stage:
             self._stash.hold(version)
         if not recomputed:
             output, kept.bytes = self._remember(microbatch, kept)
-        else:  # what the layers count, such as BatchNorm's statistics, stands as it did when R runs them again
+        # what the layers count, such as BatchNorm's statistics, stands as it did when R runs them
+        # again
+        else:
             kept.buffers = [module._buffers[name].clone() for module, name in self._buffers]
             before = [t._version for t in inputs]
             with torch.no_grad():
                 output = self._compute(microbatch, kept)
             if [t._version for t in inputs] != before:
                 raise RuntimeError(
-                    f"a layer of stage {self.index} changes its input in place, so the stage cannot run again from it: let "
-                    "the layer work on a copy, or do not recompute"
+                    f"a layer of stage {self.index} changes its input in place, so the stage "
+                    "cannot run again from it: let the layer work on a copy, or do not recompute"
                 )
-            kept.bytes = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in inputs}.values())
+            kept.bytes = sum(
+                {
+                    t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in inputs
+                }.values()
+            )
         self._in_flight[microbatch] = kept
-        return output.detach() if isinstance(output, torch.Tensor) else tuple(t.detach() for t in output), kept.bytes
+        return output.detach() if isinstance(output, torch.Tensor) else tuple(
+            t.detach() for t in output
+        ), kept.bytes
 
     def recompute(self, microbatch: int) -> int:
-        """Runs a forward again, with the same random numbers and buffers. Returns the bytes kept in addition."""
+        """Runs a forward again, with the same random numbers and buffers.
+
+        Returns the bytes kept in addition.
+        """
         kept = self._in_flight[microbatch]
         now = [module._buffers[name] for module, name in self._buffers]
         self._set_buffers(kept.buffers)
@@ -113,11 +145,15 @@ class Stage:
         more, kept.bytes, kept.buffers = total - kept.bytes, total, None
         return more
 
-    def backward(self, microbatch: int, gradient: Value | None, *, split: bool = False) -> tuple[Value | None, int, int]:
-        """The gradient of the inputs, and of the weights: added to ``.grad``, or with ``split`` deferred to their W.
+    def backward(
+        self, microbatch: int, gradient: Value | None, *, split: bool = False
+    ) -> tuple[Value | None, int, int]:
+        """The gradient of the inputs, and of the weights: added to ``.grad``, or with ``split``
+        deferred to their W.
 
-        gradient: of the outputs that can have one; None on the last stage. Returns the gradients of the inputs in the same
-        form (None on the first stage), the bytes that are kept in addition, and those that are free now.
+        gradient: of the outputs that can have one; None on the last stage. Returns the gradients of
+        the inputs in the same form (None on the first stage), the bytes that are kept in addition,
+        and those that are free now.
         """
         kept, more = self._in_flight[microbatch], 0
         if kept.roots is None:
@@ -134,7 +170,11 @@ class Stage:
         self.version, freed, dx = kept.version, kept.bytes, None
         if self.index:
             # An input that the stage does not use has no gradient: zeros stand for it.
-            dx = [torch.zeros_like(t) if t.grad is None else t.grad for t in kept.inputs if t.requires_grad]
+            dx = [
+                torch.zeros_like(t) if t.grad is None else t.grad
+                for t in kept.inputs
+                if t.requires_grad
+            ]
             dx = dx[0] if isinstance(kept.value, torch.Tensor) else tuple(dx)
         if split:
             freed, added = self._keep_for_weights(microbatch, kept)
@@ -149,8 +189,13 @@ class Stage:
         self.version = kept.version
         return kept.bytes
 
-    def infer(self, microbatch: int, value: Value, seeds: Seeds, target: Value | None, weight: float) -> tuple[Value, Value]:
-        """Runs the layers and keeps nothing. Returns what ``forward`` does, and what the last layer returned."""
+    def infer(
+        self, microbatch: int, value: Value, seeds: Seeds, target: Value | None, weight: float
+    ) -> tuple[Value, Value]:
+        """Runs the layers and keeps nothing.
+
+        Returns what ``forward`` does, and what the last layer returned.
+        """
         with torch.no_grad():
             return self._through(microbatch, value, seeds, target, weight)
 
@@ -165,12 +210,15 @@ class Stage:
     def _remember(self, microbatch: int, kept: InFlight) -> tuple[Value, int]:
         """Runs the layers with the graph for the backward. Returns the output and the bytes saved.
 
-        The bytes are counted the first time that a micro-batch passes in these shapes, and known from then on.
+        The bytes are counted the first time that a micro-batch passes in these shapes, and known
+        from then on.
         """
         key = microbatch, _shape(kept.value)
         saved = self._known.get(key)
         if saved is None:
-            with SavedBytes(self._own | (self._stash.memory() if self._stash else set())) as counter:
+            with SavedBytes(
+                self._own | (self._stash.memory() if self._stash else set())
+            ) as counter:
                 if self._weights is not None:
                     self._weights.counter = counter
                 output = self._compute(microbatch, kept)
@@ -182,7 +230,11 @@ class Stage:
         if isinstance(output, torch.Tensor):
             kept.roots = [get_gradient_edge(output) if output.requires_grad else None]
         else:
-            kept.roots = [get_gradient_edge(t) if t.requires_grad else None for t in output if can_have_gradient(t)]
+            kept.roots = [
+                get_gradient_edge(t) if t.requires_grad else None
+                for t in output
+                if can_have_gradient(t)
+            ]
         return output, saved
 
     def _compute(self, microbatch: int, kept: InFlight) -> Value:
@@ -197,22 +249,43 @@ class Stage:
     ) -> tuple[Value, Value]:
         """What the stage gives (the loss, or the output), and what its last layer returned."""
         if self._in_place:  # what came from another stage, or from the batch, is not ours to change
-            value = value.clone() if isinstance(value, torch.Tensor) else tuple(t.clone() for t in value)
+            value = (
+                value.clone()
+                if isinstance(value, torch.Tensor)
+                else tuple(t.clone() for t in value)
+            )
         if self._half:
-            with torch.autocast((value if isinstance(value, torch.Tensor) else value[0]).device.type, torch.bfloat16):
+            with torch.autocast(
+                (value if isinstance(value, torch.Tensor) else value[0]).device.type, torch.bfloat16
+            ):
                 output = run_layers(self.layers, value, seeds, microbatch)
-                return (output if self.loss is None else weighted_loss(self.loss, output, target, weight)), output
+                return (
+                    output
+                    if self.loss is None
+                    else weighted_loss(self.loss, output, target, weight)
+                ), output
         output = run_layers(self.layers, value, seeds, microbatch)
-        return (output if self.loss is None else weighted_loss(self.loss, output, target, weight)), output
+        return (
+            output if self.loss is None else weighted_loss(self.loss, output, target, weight)
+        ), output
 
     def _keep_for_weights(self, microbatch: int, kept: InFlight) -> tuple[int, int]:
-        """After I: lets go of all but what W needs. Returns the bytes freed, and those of the gradients kept for W."""
+        """After I: lets go of all but what W needs.
+
+        Returns the bytes freed, and those of the gradients kept for W.
+        """
         key = microbatch, _shape(kept.value), "W"
         if key not in self._known:
             self._known[key] = kept_bytes(kept.deferred)
         activations, gradients = self._known[key]
         freed = kept.bytes - activations
-        kept.bytes, kept.roots, kept.value, kept.inputs, kept.task = activations + gradients, None, None, None, None
+        kept.bytes, kept.roots, kept.value, kept.inputs, kept.task = (
+            activations + gradients,
+            None,
+            None,
+            None,
+            None,
+        )
         return freed, gradients
 
     def _set_buffers(self, buffers: list[torch.Tensor]) -> None:

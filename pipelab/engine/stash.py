@@ -1,11 +1,12 @@
 """Weights of several versions on one stage, for pipelines without a flush.
 
     optimizer ─steps▶ live weights ─copied at every STEP▶ version 0, 1, 2, …
-                          ▲                                   │ a micro-batch runs F and its backward on one version
-                          └── gradients, in the order of the backwards ──┘
+                          ▲                        │ one for F and backward of a micro-batch
+                          └─ gradients, in order ──┘
 
-PipeDream (arXiv 1806.03377 §3.3) stashes the version that each micro-batch has seen; 2BW (arXiv 2006.09503 §2.1) keeps two.
-Which one a micro-batch uses is in the schedule (``schedule.versions``); a version goes when nobody can need it any more.
+PipeDream (arXiv 1806.03377 §3.3) stashes the version that each micro-batch has seen; 2BW (arXiv
+2006.09503 §2.1) keeps two. Which one a micro-batch uses is in the schedule (``schedule.versions``);
+a version goes when nobody can need it any more.
 """
 
 import torch
@@ -13,11 +14,15 @@ from torch import nn
 
 
 class Stash:
-    """The versions of one stage's weights. keep: how many of the newest a new micro-batch may still ask for."""
+    """The versions of one stage's weights. keep: how many of the newest a new micro-batch may still
+    ask for.
+    """
 
     def __init__(self, layers: list[nn.Module], keep: int):
         owners = dict.fromkeys(module for layer in layers for module in layer.modules())
-        self._places = [(m, name, p) for m in owners for name, p in m._parameters.items() if p is not None]
+        self._places = [
+            (m, name, p) for m in owners for name, p in m._parameters.items() if p is not None
+        ]
         self._live = list(dict.fromkeys(p for _, _, p in self._places))
         self._keep = keep
         self.begin()
@@ -33,7 +38,9 @@ class Stash:
         """The optimizer has stepped the live weights. Returns the number of the new version."""
         self._newest += 1
         self._users[self._newest] = 0
-        self._versions[self._newest] = {p: p.detach().clone().requires_grad_() if p.requires_grad else p for p in self._live}
+        self._versions[self._newest] = {
+            p: p.detach().clone().requires_grad_() if p.requires_grad else p for p in self._live
+        }
         self._drop()
         return self._newest
 
@@ -57,8 +64,14 @@ class Stash:
 
     def memory(self) -> set[int]:
         """Where the versions lie: weights are no activations."""
-        return {t.untyped_storage().data_ptr() for copies in self._versions.values() for t in copies.values()}
+        return {
+            t.untyped_storage().data_ptr()
+            for copies in self._versions.values()
+            for t in copies.values()
+        }
 
     def _drop(self) -> None:
-        for version in [v for v, users in self._users.items() if not users and v <= self._newest - self._keep]:
+        for version in [
+            v for v, users in self._users.items() if not users and v <= self._newest - self._keep
+        ]:
             del self._versions[version], self._users[version]

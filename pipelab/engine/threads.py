@@ -1,7 +1,9 @@
-"""Ranks as threads of one worker process: nothing is copied between them, and several can share a GPU.
+"""Ranks as threads of one worker process: nothing is copied between them, and several can share a
+GPU.
 
-torch lets go of Python's lock while it computes, so threads are as fast as processes where the model's work is torch's.
-The process belongs to the pool, never to the kernel: a crash in it ends the run, not the notebook.
+torch lets go of Python's lock while it computes, so threads are as fast as processes where the
+model's work is torch's. The process belongs to the pool, never to the kernel: a crash in it ends
+the run, not the notebook.
 """
 
 import threading
@@ -33,9 +35,19 @@ class ThreadTransport:
     def __init__(self, hub: Hub, rank: int):
         self._hub, self._box, self._bell = hub, hub.boxes[rank], hub.bells[rank]
 
-    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None:
+    def send(
+        self,
+        to: int,
+        message: int,
+        sequence: int,
+        tensor: torch.Tensor,
+        planned: float,
+        parts: int = 0,
+    ) -> None:
         """Hands a tensor to rank ``to`` and returns at once."""
-        self._put(to, message, sequence, Arrival(tensor.detach(), time.perf_counter(), planned, parts))
+        self._put(
+            to, message, sequence, Arrival(tensor.detach(), time.perf_counter(), planned, parts)
+        )
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
         """Waits for a message. Raises TimeoutError at ``deadline``."""

@@ -25,7 +25,9 @@ from .ship import unpack
 
 
 class Event(NamedTuple):
-    """An action that a rank has just finished. started, ended: seconds on the machine's monotonic clock."""
+    """An action that a rank has just finished. started, ended: seconds on the machine's monotonic
+    clock.
+    """
 
     step: int
     rank: int
@@ -39,8 +41,9 @@ class Event(NamedTuple):
 class Run:
     """A training run, while it goes on and afterwards.
 
-    losses: one per finished step, the mean over its batch. device, workers, transport, executor: what it runs on.
-    The rest is there once the run has finished; before, it waits for that (``wait``).
+    losses: one per finished step, the mean over its batch. device, workers, transport, executor:
+    what it runs on. The rest is there once the run has finished; before, it waits for that
+    (``wait``).
     """
 
     def __init__(self, plan: Plan, on_event: Callable[[Event], None] | None):
@@ -78,11 +81,17 @@ class Run:
         return self._finished.is_set()
 
     def cancel(self) -> None:
-        """Stops the run: its workers are ended and ``wait`` raises RunCancelled. A finished run stays as it is."""
+        """Stops the run: its workers are ended and ``wait`` raises RunCancelled.
+
+        A finished run stays as it is.
+        """
         self._driver.cancel()
 
     def wait(self, timeout: float | None = None) -> "Run":
-        """Waits for the end and returns the run. Raises what the run raised; TimeoutError after ``timeout`` seconds."""
+        """Waits for the end and returns the run.
+
+        Raises what the run raised; TimeoutError after ``timeout`` seconds.
+        """
         if not self._finished.wait(timeout):
             raise TimeoutError(f"the run is still going on after {timeout} s")
         if self.error is not None:
@@ -106,67 +115,98 @@ class Run:
 
     @cached_property
     def costs(self) -> Costs:
-        """Measured medians per stage and kind, in seconds; the latency is that of a transfer somebody waited for."""
+        """Measured medians per stage and kind, in seconds; the latency is that of a transfer
+        somebody waited for.
+        """
         return trace.measured_costs(self.schedule, self.timelines)
 
     @cached_property
     def predicted(self) -> Timeline:
-        """What the simulator expects: from the pace if the run is paced (known at once), else from the measured costs."""
-        costs = replace(self._plan.pace, latency=self._plan.latency) if self._plan.pace else self.costs
+        """What the simulator expects: from the pace if the run is paced (known at once), else from
+        the measured costs.
+        """
+        costs = (
+            replace(self._plan.pace, latency=self._plan.latency) if self._plan.pace else self.costs
+        )
         return replace(simulate(self.schedule, costs), unit="s")
 
     @cached_property
     def gap(self) -> dict[str, list[float]]:
-        """Measured minus predicted, in seconds, in parts that sum to it on every rank: see ``timeline.gap``."""
+        """Measured minus predicted, in seconds, in parts that sum to it on every rank: see
+        ``timeline.gap``.
+        """
         return gap(self.timeline, self.predicted)
 
     @cached_property
     def gradients(self) -> dict[str, torch.Tensor]:
         """Gradients of the last step by parameter name; parameters without one are left out."""
-        return unpack({name: packed for result in self._results() for name, packed in result.gradients.items()})
+        return unpack(
+            {
+                name: packed
+                for result in self._results()
+                for name, packed in result.gradients.items()
+            }
+        )
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers after the last step, under the names of the unsplit model."""
-        trained = unpack({name: packed for result in self._results() for name, packed in result.state.items()})
-        initial = {f"{name}.{k}": v for _, name, module in self._plan.layers for k, v in module.state_dict().items()}
-        return {name: trained[name] if name in trained else value.detach().clone() for name, value in initial.items()}
+        trained = unpack(
+            {name: packed for result in self._results() for name, packed in result.state.items()}
+        )
+        initial = {
+            f"{name}.{k}": v
+            for _, name, module in self._plan.layers
+            for k, v in module.state_dict().items()
+        }
+        return {
+            name: trained[name] if name in trained else value.detach().clone()
+            for name, value in initial.items()
+        }
 
     @property
     def peak_activation_bytes(self) -> list[int]:
         """The most bytes of saved activations on each rank in the last step."""
         held, offsets = self.timeline.bytes_held, self.schedule.offsets
-        return [int(held[low:high].max()) for low, high in zip(offsets[:-1], offsets[1:], strict=True)]
+        return [
+            int(held[low:high].max()) for low, high in zip(offsets[:-1], offsets[1:], strict=True)
+        ]
 
     @property
     def peak_memory_bytes(self) -> list[int] | None:
-        """The most that torch's allocator held on the GPU of each rank: weights, gradients, the optimizer's state,
-        activations and working memory; of threads that share a GPU, all of theirs together. None on processors."""
+        """The most that torch's allocator held on the GPU of each rank: weights, gradients, the
+        optimizer's state, activations and working memory; of threads that share a GPU, all of
+        theirs together. None on processors."""
         return None if self.device == "cpu" else [result.peak_memory for result in self._results()]
 
     @property
     def gradient_error(self) -> float | None:
-        """The largest relative error of a parameter's gradient against the unsplit model (see ``gradient_note``).
+        """The largest relative error of a parameter's gradient against the unsplit model (see
+        ``gradient_note``).
 
-        Computed once, when first asked for, in a worker: max over p of ‖Δ‖₂ / max(‖g_p‖₂, 10⁻³ ‖g‖₂). None where there
-        is nothing to compare with.
+        Computed once, when first asked for, in a worker: max over p of ‖Δ‖₂ / max(‖g_p‖₂, 10⁻³
+        ‖g‖₂). None where there is nothing to compare with.
         """
         return self._checked_gradients[0]
 
     @property
     def gradient_note(self) -> str | None:
-        """What the gradients were compared with when it is not one pass of the unsplit model over the full batch, or why
-        they cannot be compared."""
+        """What the gradients were compared with when it is not one pass of the unsplit model over
+        the full batch, or why they cannot be compared."""
         return self._checked_gradients[1]
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes a checkpoint for ``run(..., resume=path)``, whole or not at all.
 
-        A file of ``torch.save``: "model" is a state_dict that the unsplit model loads, "optimizer" one for an optimizer of
-        all its parameters.
+        A file of ``torch.save``: "model" is a state_dict that the unsplit model loads, "optimizer"
+        one for an optimizer of all its parameters.
         """
         state = self.state_dict
-        parts = [checkpoint.from_bytes(result.optimizer) for result in self._results() if result.optimizer]
+        parts = [
+            checkpoint.from_bytes(result.optimizer)
+            for result in self._results()
+            if result.optimizer
+        ]
         order = list(dict(checkpoint.named_parameters(self._plan.layers)))
         rest = {"step": self._plan.first_step + self._plan.steps, "seed": self.seed}
         checkpoint.write(path, {"model": state} | checkpoint.merge(parts, order) | rest)
@@ -174,29 +214,45 @@ class Run:
     def snapshot(self) -> dict:
         """Where the run stands, for drawing while it goes on.
 
-        Keys: step, steps, losses, and columns: arrays of the finished actions of that step (rank, stage, microbatch, kind,
-        started, ended, bytes_held, bytes_after; seconds from the step's first action).
+        Keys: step, steps, losses, and columns: arrays of the finished actions of that step (rank,
+        stage, microbatch, kind, started, ended, bytes_held, bytes_after; seconds from the step's
+        first action).
         """
         step = min(len(self.losses), self._plan.steps - 1)
         atoms, rows = self._driver.finished_rows(step)
-        columns = {name: getattr(self.schedule, name)[atoms] for name in ("rank", "stage", "microbatch", "kind")}
+        columns = {
+            name: getattr(self.schedule, name)[atoms]
+            for name in ("rank", "stage", "microbatch", "kind")
+        }
         values = trace.columns(rows)
         origin = values["started"].min() if len(rows) else 0.0
         columns |= {name: values[name] - origin for name in ("started", "ended")}
         columns |= {name: values[name] for name in ("bytes_held", "bytes_after")}
-        return {"step": step, "steps": self._plan.steps, "losses": list(self.losses), "columns": columns}
+        return {
+            "step": step,
+            "steps": self._plan.steps,
+            "losses": list(self.losses),
+            "columns": columns,
+        }
 
     def __repr__(self) -> str:
         state = "running" if not self.done else "failed" if self.error else "done"
         return (
-            f"<Run {self.schedule.name}: {self.schedule.ranks} ranks, {len(self.losses)}/{self._plan.steps} steps, {state}>"
+            f"<Run {self.schedule.name}: {self.schedule.ranks} ranks, "
+            f"{len(self.losses)}/{self._plan.steps} steps, {state}>"
         )
 
     def _results(self) -> list:
-        """What each rank brought home. Raises UsageError where that is not here but on rank 0 of torchrun's processes."""
+        """What each rank brought home.
+
+        Raises UsageError where that is not here but on rank 0 of torchrun's processes.
+        """
         self.wait()
         if None in self._driver.results:
-            raise UsageError("Gradients and weights are on rank 0: ask there (torch.distributed.get_rank() == 0).")
+            raise UsageError(
+                "Gradients and weights are on rank 0: ask there (torch.distributed.get_rank() == "
+                "0)."
+            )
         return self._driver.results
 
     def _timeline(self, step: int) -> Timeline:
@@ -210,13 +266,26 @@ class Run:
     def _checked_gradients(self) -> tuple[float | None, str | None]:
         plan, gradients = self._plan, self.gradients
         if Kind.STEP in plan.schedule.kinds:
-            return None, "nothing to compare with: micro-batches of one step saw weights of several versions"
+            return (
+                None,
+                "nothing to compare with: micro-batches of one step saw weights of several "
+                "versions",
+            )
         last = self._driver.last_batch
-        before = {name: packed for result in self._results() for name, packed in result.before.items()}
+        before = {
+            name: packed for result in self._results() for name, packed in result.before.items()
+        }
         reference, note = call_in_worker(
-            unsplit_gradients, plan.layers, before, plan.loss, last, Seeds(plan.seed, plan.first_step + plan.steps - 1),
-            plan.dtype, plan.device, timeout=plan.timeout,
-        )  # fmt: skip
+            unsplit_gradients,
+            plan.layers,
+            before,
+            plan.loss,
+            last,
+            Seeds(plan.seed, plan.first_step + plan.steps - 1),
+            plan.dtype,
+            plan.device,
+            timeout=plan.timeout,
+        )
         return None if reference is None else gradient_error(gradients, unpack(reference)), note
 
     def _work(self) -> None:
@@ -227,8 +296,12 @@ class Run:
         finally:
             self._finished.set()
 
-    def _progress(self, step: int, losses: list[float], atoms: np.ndarray, rows: np.ndarray) -> None:
-        """Called by the driver, about 30 times a second, with the actions that were finished since."""
+    def _progress(
+        self, step: int, losses: list[float], atoms: np.ndarray, rows: np.ndarray
+    ) -> None:
+        """Called by the driver, about 30 times a second, with the actions that were finished
+        since.
+        """
         self.losses[len(self.losses) :] = losses[len(self.losses) :]
         if self._on_event is None:
             return
@@ -238,10 +311,15 @@ class Run:
             action = schedule.atom(atom)
             self._on_event(
                 Event(
-                    step, int(schedule.rank[atom]), action.stage, action.microbatch, action.kind,
-                    float(values["started"][i]), float(values["ended"][i]),
+                    step,
+                    int(schedule.rank[atom]),
+                    action.stage,
+                    action.microbatch,
+                    action.kind,
+                    float(values["started"][i]),
+                    float(values["ended"][i]),
                 )
-            )  # fmt: skip
+            )
 
 
 def _driver_of(plan: Plan) -> type[Driver]:
@@ -264,7 +342,8 @@ def start(
     stages_per_rank: int | None = None,
     steps: int = 1,
     optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
-    scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
+    scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+    | None = None,
     clip: float | None = None,
     device: str = "auto",
     workers: str = "auto",
@@ -280,13 +359,35 @@ def start(
     resume: str | os.PathLike | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Run:
-    """``run`` in the background: returns at once with a Run that is going on (``wait``, ``cancel``, ``snapshot``)."""
+    """``run`` in the background: returns at once with a Run that is going on (``wait``, ``cancel``,
+    ``snapshot``).
+    """
     plan = make_plan(
-        model, inputs, targets, loss_fn, schedule=schedule, ranks=ranks, microbatches=microbatches,
-        stages_per_rank=stages_per_rank, steps=steps, optimizer=optimizer, scheduler=scheduler, clip=clip, device=device,
-        workers=workers, dtype=dtype, executor=executor, pace=pace, latency=latency, recompute=recompute,
-        partition=partition, seed=seed, timeout=timeout, weight=weight, resume=resume,
-    )  # fmt: skip
+        model,
+        inputs,
+        targets,
+        loss_fn,
+        schedule=schedule,
+        ranks=ranks,
+        microbatches=microbatches,
+        stages_per_rank=stages_per_rank,
+        steps=steps,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        clip=clip,
+        device=device,
+        workers=workers,
+        dtype=dtype,
+        executor=executor,
+        pace=pace,
+        latency=latency,
+        recompute=recompute,
+        partition=partition,
+        seed=seed,
+        timeout=timeout,
+        weight=weight,
+        resume=resume,
+    )
     run = Run(plan, on_event)
     run._thread.start()
     return run
@@ -295,33 +396,39 @@ def start(
 def run(*arguments, **options) -> Run:
     """Trains a model through a pipeline of real workers, and measures what happens.
 
-    model: an ``nn.Sequential`` or a list of modules, each taking what the one before returns: a tensor, or a flat tuple of
-    tensors (one by one where its forward takes several arguments, else as one); it is never changed. inputs, targets: one
-    batch (first dimension: samples; a tensor or a tuple of them) for every step, or a callable step -> (inputs, targets)
-    with ``targets=None``. loss_fn(output, target) returns a mean; micro-batch i counts as its share of the samples, or of
+    model: an ``nn.Sequential`` or a list of modules, each taking what the one before returns: a
+    tensor, or a flat tuple of tensors (one by one where its forward takes several arguments, else
+    as one); it is never changed. inputs, targets: one batch (first dimension: samples; a tensor or
+    a tuple of them) for every step, or a callable step -> (inputs, targets) with ``targets=None``.
+    loss_fn(output, target) returns a mean; micro-batch i counts as its share of the samples, or of
     ``weight(target_i)`` where that is given (tokens).
 
-    schedule: a name or a Schedule; ranks, microbatches, stages_per_rank: as for ``build``. steps: how many. optimizer: a
-    factory parameters -> Optimizer; without one only gradients are computed. scheduler: a factory optimizer ->
-    LRScheduler, stepped once a step. clip: the largest norm of the gradients of the whole model. device: "cpu", "cuda"
-    or "auto": the GPUs if there are any. workers: "processes", "threads" of one process, "torchrun" (this process is one of
-    the ranks), or "auto": torchrun where it has started this process, else threads with a stream each on GPUs, and processes
-    without. dtype: "float32" computes in the model's own precision, "bfloat16"
-    under autocast. executor: "pipelab", or "torch" for torch.distributed.pipelining's own runtime under the same schedule.
-    pace: None to run at full speed, or (forward, backward[, weight gradient]) in seconds, or Costs in seconds: every action
-    really computes, then sleeps to its duration. latency: seconds added to every transfer between ranks. recompute: None;
-    "in-backward" or "early": forwards keep only their input and run once more, inside the backward or before it. partition:
-    the number of layers of each stage. seed: of the layers that draw random numbers. timeout: seconds that any wait may
-    last (default: 30, or 20 times the longest action). resume: a checkpoint of ``Run.save`` to go on from; steps are
-    numbered on. on_event: called with each finished action, from another thread.
+    schedule: a name or a Schedule; ranks, microbatches, stages_per_rank: as for ``build``. steps:
+    how many. optimizer: a factory parameters -> Optimizer; without one only gradients are computed.
+    scheduler: a factory optimizer -> LRScheduler, stepped once a step. clip: the largest norm of
+    the gradients of the whole model. device: "cpu", "cuda" or "auto": the GPUs if there are any.
+    workers: "processes", "threads" of one process, "torchrun" (this process is one of the ranks),
+    or "auto": torchrun where it has started this process, else threads with a stream each on GPUs,
+    and processes without. dtype: "float32" computes in the model's own precision, "bfloat16" under
+    autocast. executor: "pipelab", or "torch" for torch.distributed.pipelining's own runtime under
+    the same schedule. pace: None to run at full speed, or (forward, backward[, weight gradient]) in
+    seconds, or Costs in seconds: every action really computes, then sleeps to its duration.
+    latency: seconds added to every transfer between ranks. recompute: None; "in-backward" or
+    "early": forwards keep only their input and run once more, inside the backward or before it.
+    partition: the number of layers of each stage. seed: of the layers that draw random numbers.
+    timeout: seconds that any wait may last (default: 30, or 20 times the longest action). resume: a
+    checkpoint of ``Run.save`` to go on from; steps are numbered on. on_event: called with each
+    finished action, from another thread.
 
-    Returns a finished Run. Raises UsageError and ScheduleError before anything starts; WorkerError, WorkerDied,
-    WorkerStalled or RunCancelled when it does not finish. Interrupting it ends the workers.
+    Returns a finished Run. Raises UsageError and ScheduleError before anything starts; WorkerError,
+    WorkerDied, WorkerStalled or RunCancelled when it does not finish. Interrupting it ends the
+    workers.
 
     >>> import torch
     >>> layers = [torch.nn.Linear(8, 8) for _ in range(4)]
     >>> x = torch.randn(8, 8)
-    >>> done = run(layers, x, x, torch.nn.functional.mse_loss, schedule="1f1b", ranks=2, microbatches=4)
+    >>> loss = torch.nn.functional.mse_loss
+    >>> done = run(layers, x, x, loss, schedule="1f1b", ranks=2, microbatches=4)
     >>> done.gradient_error < 1e-5
     True
     """

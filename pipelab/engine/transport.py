@@ -1,14 +1,16 @@
 """Tensors between ranks: two verbs, send and receive with a deadline.
 
-A message is one tensor under a number that both sides derive from the schedule. Its slot in shared memory says where the
-data lies, its dtype and shape; so there is no agreement on shapes beforehand, and uneven micro-batches just work. The
-sender copies once, into its arena; the receiver reads in place and says when it is done, after which the block is reused.
-A tuple of tensors goes as one message each, the first of which says how many there are.
+A message is one tensor under a number that both sides derive from the schedule. Its slot in shared
+memory says where the data lies, its dtype and shape; so there is no agreement on shapes beforehand,
+and uneven micro-batches just work. The sender copies once, into its arena; the receiver reads in
+place and says when it is done, after which the block is reused. A tuple of tensors goes as one
+message each, the first of which says how many there are.
 
-    sender    copy into a block ▸ fill the slot ▸ set its sequence ▸ one byte into the receiver's pipe
+    sender    copy into a block ▸ fill the slot ▸ set its sequence ▸ a byte into the receiver's pipe
     receiver  sequence there? ▸ view of the block ▸ … ▸ consumed
 
-Slots have one writer each, so nothing is locked, and there is no queue that could fill up and block both sides.
+Slots have one writer each, so nothing is locked, and there is no queue that could fill up and block
+both sides.
 """
 
 import os
@@ -24,19 +26,32 @@ import torch
 from .board import Board
 
 DTYPES = (
-    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.bool, torch.complex64, torch.complex128,
-)  # fmt: skip
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+    torch.complex64,
+    torch.complex128,
+)
 _CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
 MAX_DIMS = 8
-_HEADER = struct.Struct(f"<qqHhi {MAX_DIMS}q dd")  # offset, elements, dtype, parts, dims, shape, planned, sent
+_HEADER = struct.Struct(
+    f"<qqHhi {MAX_DIMS}q dd"
+)  # offset, elements, dtype, parts, dims, shape, planned, sent
 _SEQUENCE = struct.Struct("<q")
 _CONSUMED_AT, _HEADER_AT = 8, 16
 
 
 @dataclass(slots=True)
 class Arrival:
-    """A received tensor. sent: the sender's clock when it handed it over; planned: when it meant to (paced mode).
+    """A received tensor. sent: the sender's clock when it handed it over; planned: when it meant to
+    (paced mode).
 
     parts: how many tensors the tuple has whose first this is; 0 for a tensor that stands alone.
     """
@@ -48,9 +63,19 @@ class Arrival:
 
 
 class Transport(Protocol):
-    """What the interpreter needs; ``message`` counts the tensors that cross between ranks in one step."""
+    """What the interpreter needs; ``message`` counts the tensors that cross between ranks in one
+    step.
+    """
 
-    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None: ...
+    def send(
+        self,
+        to: int,
+        message: int,
+        sequence: int,
+        tensor: torch.Tensor,
+        planned: float,
+        parts: int = 0,
+    ) -> None: ...
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival: ...
 
@@ -58,7 +83,9 @@ class Transport(Protocol):
 
 
 class SharedMemoryTransport:
-    """Between processes of one host. wake: the write end of every rank's pipe; inbox: the read end of this rank's."""
+    """Between processes of one host. wake: the write end of every rank's pipe; inbox: the read end
+    of this rank's.
+    """
 
     def __init__(self, board: Board, rank: int, wake: list[int], inbox: int):
         self._board, self._memory, self._wake, self._inbox = board, board.memory, wake, inbox
@@ -68,22 +95,46 @@ class SharedMemoryTransport:
         self._poll = select.poll()
         self._poll.register(inbox, select.POLLIN)
 
-    def send(self, to: int, message: int, sequence: int, tensor: torch.Tensor, planned: float, parts: int = 0) -> None:
-        """Hands a tensor to rank ``to`` and returns at once. Raises TypeError for what cannot be sent."""
+    def send(
+        self,
+        to: int,
+        message: int,
+        sequence: int,
+        tensor: torch.Tensor,
+        planned: float,
+        parts: int = 0,
+    ) -> None:
+        """Hands a tensor to rank ``to`` and returns at once.
+
+        Raises TypeError for what cannot be sent.
+        """
         tensor = tensor.detach()
         if tensor.dtype not in _CODES or tensor.dim() > MAX_DIMS:
-            raise TypeError(f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between ranks")
+            raise TypeError(
+                f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between "
+                "ranks"
+            )
         size = -(-max(tensor.nbytes, 1) // 64) * 64
         offset = self._block(size)
         count = tensor.numel()
         if count:
-            torch.frombuffer(self._memory, dtype=tensor.dtype, count=count, offset=offset).view(tensor.shape).copy_(tensor)
+            torch.frombuffer(self._memory, dtype=tensor.dtype, count=count, offset=offset).view(
+                tensor.shape
+            ).copy_(tensor)
         slot = self._board.slot(message)
         shape = tuple(tensor.shape) + (0,) * (MAX_DIMS - tensor.dim())
         _HEADER.pack_into(
-            self._memory, slot + _HEADER_AT, offset, count, _CODES[tensor.dtype], parts, tensor.dim(), *shape, planned,
+            self._memory,
+            slot + _HEADER_AT,
+            offset,
+            count,
+            _CODES[tensor.dtype],
+            parts,
+            tensor.dim(),
+            *shape,
+            planned,
             time.perf_counter(),
-        )  # fmt: skip
+        )
         _SEQUENCE.pack_into(self._memory, slot, sequence)
         self._lent.append((slot, sequence, offset, size))
         try:
@@ -103,11 +154,15 @@ class SharedMemoryTransport:
                 raise TimeoutError
             if self._poll.poll(min(left, 60) * 1000):
                 os.read(self._inbox, 4096)
-        offset, count, code, parts, dims, *rest = _HEADER.unpack_from(self._memory, slot + _HEADER_AT)
+        offset, count, code, parts, dims, *rest = _HEADER.unpack_from(
+            self._memory, slot + _HEADER_AT
+        )
         shape, (planned, sent) = rest[:dims], rest[MAX_DIMS:]
         dtype = DTYPES[code]
         if count:
-            tensor = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset).view(shape)
+            tensor = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset).view(
+                shape
+            )
         else:
             tensor = torch.empty(shape, dtype=dtype)
         return Arrival(tensor, sent, planned, parts)
@@ -130,5 +185,8 @@ class SharedMemoryTransport:
             return self._free[size].pop()
         offset, self._top = self._top, self._top + size
         if self._top > self._limit:
-            raise MemoryError(f"more than {self._board.arena_bytes >> 20} MiB of tensors are under way from one rank")
+            raise MemoryError(
+                f"more than {self._board.arena_bytes >> 20} MiB of tensors are under way from one "
+                "rank"
+            )
         return offset

@@ -1,4 +1,7 @@
-"""A worker: one process, one rank. It receives a function with its arguments, runs it, and sends the result."""
+"""A worker: one process, one rank.
+
+It receives a function with its arguments, runs it, and sends the result.
+"""
 
 import contextlib
 import os
@@ -25,10 +28,11 @@ from .transport import SharedMemoryTransport, Transport
 
 @dataclass(frozen=True)
 class Place:
-    """Where a function runs: its line to the driver, the file of the board, and how it reaches the other ranks.
+    """Where a function runs: its line to the driver, the file of the board, and how it reaches the
+    other ranks.
 
-    wake, inbox: of the shared-memory transport, where the rank is a process; hub: of the threads of this process, where
-    ranks are threads.
+    wake, inbox: of the shared-memory transport, where the rank is a process; hub: of the threads of
+    this process, where ranks are threads.
     """
 
     control: Connection
@@ -41,11 +45,17 @@ class Place:
         """The GPU of a rank."""
         return gpu.device_of(rank)
 
-    def transport(self, board: Board, rank: int, device: torch.device, clock: HostClock) -> Transport:
+    def transport(
+        self, board: Board, rank: int, device: torch.device, clock: HostClock
+    ) -> Transport:
         """How the rank reaches the others."""
         on_gpu = device.type == "cuda"
         if self.hub:
-            return gpu.GpuTransport(self.hub, rank, device, clock) if on_gpu else ThreadTransport(self.hub, rank)
+            return (
+                gpu.GpuTransport(self.hub, rank, device, clock)
+                if on_gpu
+                else ThreadTransport(self.hub, rank)
+            )
         shared = SharedMemoryTransport(board, rank, self.wake, self.inbox)
         return gpu.StagedTransport(shared, device) if on_gpu else shared
 
@@ -56,7 +66,8 @@ class Place:
         self.control.send_bytes(pickle.dumps((what, value)))
 
     def ask(self, what: str, value: Any = None) -> Any:
-        """The driver's answer. It only ever sends what was asked for, so it never waits for a worker that does not read.
+        """The driver's answer. It only ever sends what was asked for, so it never waits for a
+        worker that does not read.
 
         Raises EOFError without a driver.
         """
@@ -67,7 +78,8 @@ class Place:
 def main(controls: list[int], board: int, wake: list[int], inboxes: list[int]) -> None:
     """Runs one job for each line to the driver, and ends: one rank, or all of them in threads.
 
-    wake, inboxes: of the shared-memory transport, for one rank. Ctrl-C reaches the driver, which decides.
+    wake, inboxes: of the shared-memory transport, for one rank. Ctrl-C reaches the driver, which
+    decides.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if inboxes:
@@ -76,7 +88,10 @@ def main(controls: list[int], board: int, wake: list[int], inboxes: list[int]) -
     hub = Hub(len(controls))
     TURNS.lock = threading.Lock()
     places = [Place(Connection(control), board, hub=hub) for control in controls]
-    threads = [threading.Thread(target=work, args=(place,), name=f"rank {i}") for i, place in enumerate(places)]
+    threads = [
+        threading.Thread(target=work, args=(place,), name=f"rank {i}")
+        for i, place in enumerate(places)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -84,7 +99,10 @@ def main(controls: list[int], board: int, wake: list[int], inboxes: list[int]) -
 
 
 def work(place: Place) -> None:
-    """One job, from the line to the driver and back to it. A rank's backward stays on its own thread."""
+    """One job, from the line to the driver and back to it.
+
+    A rank's backward stays on its own thread.
+    """
     torch.set_num_threads(1)
     try:
         with torch.autograd.set_multithreading_enabled(False):
@@ -95,7 +113,9 @@ def work(place: Place) -> None:
             place.tell("error", (type(error).__name__, str(error), traceback.format_exc()))
 
 
-def main_spawned(parent: int, controls: list[int], board: int, wake: list[int], inboxes: list[int]) -> None:
+def main_spawned(
+    parent: int, controls: list[int], board: int, wake: list[int], inboxes: list[int]
+) -> None:
     """``main`` in a process of its own rather than a fork of the server."""
     settle(parent)
     os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
@@ -109,7 +129,9 @@ def run_rank(place: Place, job: RankJob) -> RankResult:
     if job.device == "cuda":
         device = place.device(job.rank)
         with gpu.on_own_stream(device):
-            clock = gpu.clock_of(board, job.rank, device, paced=job.durations is not None or job.latency > 0)
+            clock = gpu.clock_of(
+                board, job.rank, device, paced=job.durations is not None or job.latency > 0
+            )
             transport = place.transport(board, job.rank, device, clock)
             result = _train(place, job, Rank(job, board, transport, clock, device))
             result.peak_memory = torch.cuda.max_memory_allocated(device)

@@ -1,8 +1,8 @@
 """Grading: a student's files, tests with points, and a fair result whatever the files do.
 
-In: a folder of exercises, each with a stub and its tests, or a folder of submissions. Out: points with reasons, as text, JSON,
-JUnit, Gradescope, Markdown and a grade book.
-Way of the data: exercise → supervisor (a process of its own runs pytest) → plugin → results → report.
+In: a folder of exercises, each with a stub and its tests, or a folder of submissions. Out: points
+with reasons, as text, JSON, JUnit, Gradescope, Markdown and a grade book. Way of the data: exercise
+→ supervisor (a process of its own runs pytest) → plugin → results → report.
 """
 
 from importlib import import_module
@@ -10,9 +10,13 @@ from importlib import import_module
 __all__ = ["Exercise", "Grade", "exercises", "grade", "grade_class", "handout"]
 
 _LATE = {
-    "Exercise": "exercise", "exercises": "exercise", "Grade": "results", "grade": "run", "grade_class": "classes",
+    "Exercise": "exercise",
+    "exercises": "exercise",
+    "Grade": "results",
+    "grade": "run",
+    "grade_class": "classes",
     "handout": "handout",
-}  # fmt: skip
+}
 
 
 def __getattr__(name: str):

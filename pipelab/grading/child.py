@@ -9,7 +9,8 @@ import sys
 
 def main() -> int:
     memory, size = int(sys.argv[1]), int(sys.argv[2])
-    # Of data, not of address space: shared memory of the engine, and what torch reserves, take none until they are used.
+    # Of data, not of address space: shared memory of the engine, and what torch reserves, take none
+    # until they are used.
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

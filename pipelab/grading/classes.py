@@ -1,4 +1,6 @@
-"""A whole class: every submission graded with the teacher's tests, one bad one never spoiling the rest."""
+"""A whole class: every submission graded with the teacher's tests, one bad one never spoiling the
+rest.
+"""
 
 import csv
 import io
@@ -15,14 +17,20 @@ from .supervisor import Limits, supervise
 
 
 def grade_class(
-    exercises: Sequence[Exercise], submissions: str | Path, out: str | Path, *, say: Callable[[str], None] = print,
+    exercises: Sequence[Exercise],
+    submissions: str | Path,
+    out: str | Path,
+    *,
+    say: Callable[[str], None] = print,
     limits: Limits | None = None,
-) -> Path:  # fmt: skip
-    """Grades each folder in ``submissions`` (one per student; the files in it, or in folders named as the exercises').
+) -> Path:
+    """Grades each folder in ``submissions`` (one per student; the files in it, or in folders named
+    as the exercises').
 
-    Writes into ``out`` a folder per student (results.json for Gradescope, grade.json, junit.xml, feedback.md) and the grade
-    book grades.csv, of which it returns the path. A student whose grade.json is there already is not graded again: delete it
-    to have it done. Raises UsageError where there is no submission.
+    Writes into ``out`` a folder per student (results.json for Gradescope, grade.json, junit.xml,
+    feedback.md) and the grade book grades.csv, of which it returns the path. A student whose
+    grade.json is there already is not graded again: delete it to have it done. Raises UsageError
+    where there is no submission.
     """
     students = sorted(path for path in Path(submissions).iterdir() if path.is_dir())
     if not students:
@@ -41,7 +49,9 @@ def grade_class(
             _write(place / "results.json", json.dumps(as_gradescope(grades), indent=1))
             _write(place / "junit.xml", as_junit(grades))
             _write(place / "feedback.md", as_markdown(grades))
-            _write(done, json.dumps(as_data(grades), indent=1))  # last: it says that the student is done
+            _write(
+                done, json.dumps(as_data(grades), indent=1)
+            )  # last: it says that the student is done
             score, points = totals(grades)
             say(f"{number}/{len(students)} {folder.name}: {score:g} of {points:g}")
         rows.append((folder.name, grades))
@@ -70,13 +80,21 @@ def _one(exercise: Exercise, folder: Path, limits: Limits | None) -> Grade:
     try:
         return supervise(exercise, submission=place, student=folder.name, limits=limits)
     except Exception as error:  # whatever it is, the next student's turn comes
-        return Grade(exercise.name, exercise.title, note=f"grading failed: {type(error).__name__}: {error}")
+        return Grade(
+            exercise.name, exercise.title, note=f"grading failed: {type(error).__name__}: {error}"
+        )
 
 
 def _read(path: Path) -> list[Grade]:
     data = json.loads(path.read_text(encoding="utf-8"))
     return [
-        Grade(g["exercise"], g["title"], [Result(**test) for test in g["tests"]], g["seconds"], g["note"])
+        Grade(
+            g["exercise"],
+            g["title"],
+            [Result(**test) for test in g["tests"]],
+            g["seconds"],
+            g["note"],
+        )
         for g in data["exercises"]
     ]
 

@@ -18,7 +18,9 @@ def grade_one(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
     grades = []
     for exercise in exercises(args.exercises, args.numbers):
         say(f"grading {exercise.name} …")
-        grades.append(supervise(exercise, student=args.student, limits=Limits(seconds=float(args.seconds))))
+        grades.append(
+            supervise(exercise, student=args.student, limits=Limits(seconds=float(args.seconds)))
+        )
     files = {
         args.junit: lambda: as_junit(grades),
         args.gradescope: lambda: json.dumps(as_gradescope(grades), indent=1),
@@ -31,5 +33,7 @@ def grade_one(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
 def grade_class(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
     """Every folder of --submissions, with the tests of the teacher's exercises."""
     chosen = exercises(args.exercises, args.numbers)
-    book = grade_everybody(chosen, args.submissions, args.out, say=say, limits=Limits(seconds=float(args.seconds)))
+    book = grade_everybody(
+        chosen, args.submissions, args.out, say=say, limits=Limits(seconds=float(args.seconds))
+    )
     return {"grades": str(book)}, f"the grade book is {book}", {}

@@ -1,4 +1,6 @@
-"""The students' copy of the course: notebooks and exercises, nothing that would give an answer away."""
+"""The students' copy of the course: notebooks and exercises, nothing that would give an answer
+away.
+"""
 
 import shutil
 from pathlib import Path
@@ -10,13 +12,16 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
 
 
 def handout(folder: str | Path, exercises: str | Path | None = None) -> Path:
-    """Copies the exercises, and the notebooks beside them, into a new folder. Solutions are kept elsewhere from the start.
+    """Copies the exercises, and the notebooks beside them, into a new folder. Solutions are kept
+    elsewhere from the start.
 
     Raises UsageError when the folder is there already and is not empty.
     """
     target, source = Path(folder), Path(exercises) if exercises else nearest()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} is there already: a handout goes into a new or an empty folder.")
+        raise UsageError(
+            f"{target} is there already: a handout goes into a new or an empty folder."
+        )
     shutil.copytree(source, target / "exercises", ignore=LEFT_OUT, dirs_exist_ok=True)
     notebooks = source.parent / "notebooks"
     if notebooks.is_dir():

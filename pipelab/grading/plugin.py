@@ -1,12 +1,14 @@
-"""The pytest plugin of the exercises: points, partial credit, the student's file, and a report to the supervisor.
+"""The pytest plugin of the exercises: points, partial credit, the student's file, and a report to
+the supervisor.
 
     @pytest.mark.points(2, "F and B alternate in the steady state")
     def test_steady_state(student, credit): ...
 
-``student`` is the module of the file that the student edits: beside the tests, or in the folder that PIPELAB_SUBMISSION
-names. ``credit(0.5, "right order, wrong warm-up")`` gives a part of the points when the test fails after it. A test that
-meets NotImplementedError counts as not started. With PIPELAB_REPORT, the number of an open pipe, each test is told to the
-supervisor as it starts and ends.
+``student`` is the module of the file that the student edits: beside the tests, or in the folder
+that PIPELAB_SUBMISSION names. ``credit(0.5, "right order, wrong warm-up")`` gives a part of the
+points when the test fails after it. A test that meets NotImplementedError counts as not started.
+With PIPELAB_REPORT, the number of an open pipe, each test is told to the supervisor as it starts
+and ends.
 """
 
 import importlib.util
@@ -33,21 +35,30 @@ LONGEST, LARGEST = 4000, 20_000
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "points(points, title): what the test is worth, and what it asks for")
+    config.addinivalue_line(
+        "markers", "points(points, title): what the test is worth, and what it asks for"
+    )
     config.pluginmanager.register(Reporter(), "pipelab-reporter")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("points") is None and "student" in getattr(item, "fixturenames", ()):
-            raise pytest.UsageError(f"{item.nodeid} says no points: @pytest.mark.points(2, 'what it asks for')")
+        if item.get_closest_marker("points") is None and "student" in getattr(
+            item, "fixturenames", ()
+        ):
+            raise pytest.UsageError(
+                f"{item.nodeid} says no points: @pytest.mark.points(2, 'what it asks for')"
+            )
 
 
 def file_of(test: Path) -> Path:
     """The file that the student edits for these tests."""
     stem = test.stem.removeprefix("test_")
     folder = Path(os.environ.get(ENVIRONMENT["submission"]) or test.parent)
-    return next((path for path in sorted(folder.glob(f"{stem}.*")) if path.suffix in (".py", ".csv")), folder / f"{stem}.py")
+    return next(
+        (path for path in sorted(folder.glob(f"{stem}.*")) if path.suffix in (".py", ".csv")),
+        folder / f"{stem}.py",
+    )
 
 
 def load(path: Path) -> ModuleType:
@@ -64,14 +75,18 @@ def student(request: pytest.FixtureRequest) -> ModuleType:
     """The student's file as a module."""
     path = file_of(request.path)
     if not path.exists():
-        pytest.fail(f"{path.name} is missing: put it beside the tests, under that name", pytrace=False)
+        pytest.fail(
+            f"{path.name} is missing: put it beside the tests, under that name", pytrace=False
+        )
     try:
         return load(path)
     except NotImplementedError:
         raise
     except BaseException as error:
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        pytest.fail(f"{path.name} cannot be imported{where}: {type(error).__name__}: {error}", pytrace=False)
+        pytest.fail(
+            f"{path.name} cannot be imported{where}: {type(error).__name__}: {error}", pytrace=False
+        )
 
 
 @pytest.fixture
@@ -82,13 +97,18 @@ def student_file(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def student_seed() -> int:
-    """A number of the student (``--student ID``): sizes and data may follow from it. Without one, 0."""
+    """A number of the student (``--student ID``): sizes and data may follow from it.
+
+    Without one, 0.
+    """
     return int.from_bytes(os.environ.get(ENVIRONMENT["id"], "").encode()[:6] or b"\0", "big")
 
 
 @pytest.fixture
 def credit(request: pytest.FixtureRequest):
-    """credit(share, reason): a part of the points, 0 to 1, that stays when the test fails later on."""
+    """credit(share, reason): a part of the points, 0 to 1, that stays when the test fails later
+    on.
+    """
 
     def credit(share: float, reason: str) -> None:
         request.node.pipelab_credit = max(0.0, min(1.0, float(share))), reason
@@ -97,7 +117,10 @@ def credit(request: pytest.FixtureRequest):
 
 
 class Reporter:
-    """Tells the supervisor, if there is one, what starts and how it ends. Lines that do not carry the nonce do not count."""
+    """Tells the supervisor, if there is one, what starts and how it ends.
+
+    Lines that do not carry the nonce do not count.
+    """
 
     def __init__(self):
         self._pipe = os.environ.pop(ENVIRONMENT["report"], None)
@@ -129,7 +152,10 @@ class Reporter:
         if isinstance(raised, NotImplementedError):
             report.pipelab = NOT_STARTED, "not started yet", 0.0
         elif isinstance(raised, SystemExit):
-            report.outcome, report.pipelab = "failed", ("failed", f"your code ended Python: SystemExit({raised.code})", 0.0)
+            report.outcome, report.pipelab = (
+                "failed",
+                ("failed", f"your code ended Python: SystemExit({raised.code})", 0.0),
+            )
         elif report.failed:
             share, reason = getattr(item, "pipelab_credit", (0.0, ""))
             text = "\n".join(filter(None, (reason, _message(call, report))))
@@ -149,7 +175,12 @@ class Reporter:
             seconds = time.monotonic() - self._seconds.get(report.nodeid, time.monotonic())
             schedule = checks.seen[-1] if checks.seen and status != "passed" else ""
             self._tell(
-                end=report.nodeid, status=status, message=message, share=share, seconds=seconds, schedule=schedule[:LARGEST]
+                end=report.nodeid,
+                status=status,
+                message=message,
+                share=share,
+                seconds=seconds,
+                schedule=schedule[:LARGEST],
             )
 
 
@@ -164,8 +195,12 @@ def _message(call: pytest.CallInfo, report: pytest.TestReport) -> str:
     error = call.excinfo.value
     if isinstance(error, (AssertionError, pytest.fail.Exception)) and str(error):
         return str(error).split("\nassert ")[0]
-    places = [entry for entry in call.excinfo.traceback if Path(str(entry.path)).stem in _student_files()]
-    where = f" (line {places[-1].lineno + 1} of {Path(str(places[-1].path)).name})" if places else ""
+    places = [
+        entry for entry in call.excinfo.traceback if Path(str(entry.path)).stem in _student_files()
+    ]
+    where = (
+        f" (line {places[-1].lineno + 1} of {Path(str(places[-1].path)).name})" if places else ""
+    )
     return f"{type(error).__name__}: {error}{where}"
 
 
@@ -178,6 +213,15 @@ def _guarded() -> tuple:
     from _pytest import outcomes, runner
 
     return (
-        pytest.raises, pytest.fail, pytest.skip, outcomes.fail, runner.call_and_report, runner.pytest_runtest_makereport,
-        runner.CallInfo.from_call.__func__, Reporter.pytest_runtest_makereport, Reporter._tell, json.dumps, os.write,
-    )  # fmt: skip
+        pytest.raises,
+        pytest.fail,
+        pytest.skip,
+        outcomes.fail,
+        runner.call_and_report,
+        runner.pytest_runtest_makereport,
+        runner.CallInfo.from_call.__func__,
+        Reporter.pytest_runtest_makereport,
+        Reporter._tell,
+        json.dumps,
+        os.write,
+    )

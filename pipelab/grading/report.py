@@ -30,7 +30,9 @@ def as_text(grades: Sequence[Grade]) -> str:
             lines += [f"    {line}" for line in grade.note.splitlines()[-12:]]
         for result in grade.results:
             mark = MARKS.get(result.status, "✗")
-            lines.append(f"  {mark} {result.score:g}/{result.points:g}  {result.title}{_how(result.status)}")
+            lines.append(
+                f"  {mark} {result.score:g}/{result.points:g}  {result.title}{_how(result.status)}"
+            )
             if result.message and result.status != "not started":
                 lines += [f"        {line}" for line in result.message.splitlines()]
     score, points = totals(grades)
@@ -51,7 +53,8 @@ def as_markdown(grades: Sequence[Grade]) -> str:
             lines += ["```", grade.note, "```", ""]
         for result in grade.results:
             lines.append(
-                f"- {MARKS.get(result.status, '✗')} **{result.score:g}/{result.points:g}** {result.title}{_how(result.status)}"
+                f"- {MARKS.get(result.status, '✗')} **{result.score:g}/{result.points:g}** "
+                f"{result.title}{_how(result.status)}"
             )
             if result.message and result.status != "not started":
                 lines += ["", *(f"      {line}" for line in result.message.splitlines()), ""]
@@ -73,11 +76,15 @@ def as_junit(grades: Sequence[Grade]) -> str:
             time=f"{grade.seconds:.3f}",
         )
         for r in grade.results:
-            case = ElementTree.SubElement(suite, "testcase", classname=grade.exercise, name=r.test, time=f"{r.seconds:.3f}")
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=grade.exercise, name=r.test, time=f"{r.seconds:.3f}"
+            )
             if r.status == "not started":
                 ElementTree.SubElement(case, "skipped", message="not started")
             elif r.status != "passed":
-                ElementTree.SubElement(case, "failure", message=r.status).text = _printable(r.message)
+                ElementTree.SubElement(case, "failure", message=r.status).text = _printable(
+                    r.message
+                )
     return ElementTree.tostring(top, encoding="unicode", xml_declaration=True)
 
 
@@ -86,17 +93,26 @@ def as_gradescope(grades: Sequence[Grade]) -> dict:
     score, points = totals(grades)
     tests = [
         {
-            "name": f"{grade.exercise}: {r.title}", "score": r.score, "max_score": r.points, "number": f"{i}.{j}",
-            "status": "passed" if r.status == "passed" else "failed", "output": r.message or r.status, "visibility": "visible",
+            "name": f"{grade.exercise}: {r.title}",
+            "score": r.score,
+            "max_score": r.points,
+            "number": f"{i}.{j}",
+            "status": "passed" if r.status == "passed" else "failed",
+            "output": r.message or r.status,
+            "visibility": "visible",
         }
         for i, grade in enumerate(grades, 1)
         for j, r in enumerate(grade.results, 1)
-    ]  # fmt: skip
+    ]
     seconds = round(sum(grade.seconds for grade in grades), 3)
     return {
-        "score": score, "execution_time": seconds, "output": f"{score:g} of {points:g} points", "visibility": "visible",
-        "stdout_visibility": "hidden", "tests": tests,
-    }  # fmt: skip
+        "score": score,
+        "execution_time": seconds,
+        "output": f"{score:g} of {points:g} points",
+        "visibility": "visible",
+        "stdout_visibility": "hidden",
+        "tests": tests,
+    }
 
 
 def as_classroom(grades: Sequence[Grade]) -> str:
@@ -104,12 +120,16 @@ def as_classroom(grades: Sequence[Grade]) -> str:
     _, points = totals(grades)
     tests = [
         {
-            "name": f"{grade.exercise}: {r.title}", "status": "pass" if r.status == "passed" else "fail", "score": r.score,
-            "max_score": r.points, "message": r.message or r.status, "duration": f"{r.seconds:.3f}",
+            "name": f"{grade.exercise}: {r.title}",
+            "status": "pass" if r.status == "passed" else "fail",
+            "score": r.score,
+            "max_score": r.points,
+            "message": r.message or r.status,
+            "duration": f"{r.seconds:.3f}",
         }
         for grade in grades
         for r in grade.results
-    ]  # fmt: skip
+    ]
     status = "pass" if all(test["status"] == "pass" for test in tests) else "fail"
     data = {"version": 1, "status": status, "max_score": points, "tests": tests}
     return base64.b64encode(json.dumps(data).encode()).decode()

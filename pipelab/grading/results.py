@@ -7,8 +7,8 @@ STATUSES = ("passed", "partial", "failed", "not started", "timeout", "crashed", 
 
 @dataclass
 class Result:
-    """One test. score: of its points. status: one of STATUSES. message: what a student needs to read, or nothing.
-    schedule: in CSV, the one that a failed test has looked at last."""
+    """One test. score: of its points. status: one of STATUSES. message: what a student needs to
+    read, or nothing. schedule: in CSV, the one that a failed test has looked at last."""
 
     test: str
     title: str
@@ -41,15 +41,25 @@ class Grade:
 
     @property
     def status(self) -> str:
-        """ok; not started where nothing is; else the worst that happened to a test (timeout, crashed, error)."""
+        """ok; not started where nothing is; else the worst that happened to a test (timeout,
+        crashed, error).
+        """
         statuses = {result.status for result in self.results}
         if statuses and statuses <= {"not started"}:
             return "not started"
-        return next((status for status in ("crashed", "timeout", "error") if status in statuses), "ok")
+        return next(
+            (status for status in ("crashed", "timeout", "error") if status in statuses), "ok"
+        )
 
     def to_dict(self) -> dict:
         data = asdict(self)
         return {
-            "exercise": data["exercise"], "title": data["title"], "score": self.score, "points": self.points,
-            "status": self.status, "note": self.note, "seconds": round(self.seconds, 3), "tests": data["results"],
-        }  # fmt: skip
+            "exercise": data["exercise"],
+            "title": data["title"],
+            "score": self.score,
+            "points": self.points,
+            "status": self.status,
+            "note": self.note,
+            "seconds": round(self.seconds, 3),
+            "tests": data["results"],
+        }

@@ -1,4 +1,6 @@
-"""``pipelab.grade``: grades exercises from a notebook, in processes that the notebook's kernel knows nothing of."""
+"""``pipelab.grade``: grades exercises from a notebook, in processes that the notebook's kernel
+knows nothing of.
+"""
 
 import json
 import subprocess
@@ -30,7 +32,9 @@ class Grades(list):
 
 
 def _picture(result: Result) -> str:
-    """The timeline of the schedule that a test has refused; none where it cannot run (the message shows the place)."""
+    """The timeline of the schedule that a test has refused; none where it cannot run (the message
+    shows the place).
+    """
     from ..plots import svg
 
     if not result.schedule:
@@ -45,19 +49,39 @@ def _picture(result: Result) -> str:
 def grade(*numbers: str, folder: str | Path | None = None, student: str | None = None) -> Grades:
     """Grades exercises by number, such as ``grade("06")``; without a number, all of them.
 
-    folder: of the exercises (default: the nearest folder "exercises"). student: an id that sizes and data may depend on.
-    Raises UsageError for unknown numbers. The student's code runs in processes of its own.
+    folder: of the exercises (default: the nearest folder "exercises"). student: an id that sizes
+    and data may depend on. Raises UsageError for unknown numbers. The student's code runs in
+    processes of its own.
     """
-    command = [sys.executable, "-m", "pipelab", "grade", *numbers, "--json", "--exercises", str(folder or nearest())]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelab",
+        "grade",
+        *numbers,
+        "--json",
+        "--exercises",
+        str(folder or nearest()),
+    ]
     command += ["--student", student] if student else []
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
     try:
         data = json.loads(done.stdout)
     except ValueError:
-        raise UsageError(f"Grading ended with exit code {done.returncode}: {done.stderr.strip()[-2000:]}") from None
+        raise UsageError(
+            f"Grading ended with exit code {done.returncode}: {done.stderr.strip()[-2000:]}"
+        ) from None
     if "error" in data:
         raise UsageError(data["error"])
     return Grades(
-        Grade(g["exercise"], g["title"], [Result(**test) for test in g["tests"]], g["seconds"], g["note"])
+        Grade(
+            g["exercise"],
+            g["title"],
+            [Result(**test) for test in g["tests"]],
+            g["seconds"],
+            g["note"],
+        )
         for g in data["exercises"]
     )

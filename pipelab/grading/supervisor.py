@@ -4,9 +4,10 @@
         ▲                                                                       │
         └──────── a line of JSON, with a nonce, as each test starts and ends ◀──┘
 
-The supervisor never imports the student's code and trusts no exit code. A process that dies or passes a deadline costs the
-test that ran its points, with the cause named, and the rest runs in a new one. At the end everything that was started is
-ended: the supervisor is the parent of whatever lost its own.
+The supervisor never imports the student's code and trusts no exit code. A process that dies or
+passes a deadline costs the test that ran its points, with the cause named, and the rest runs in a
+new one. At the end everything that was started is ended: the supervisor is the parent of whatever
+lost its own.
 """
 
 import ctypes
@@ -47,7 +48,9 @@ _PARAMETERS = re.compile(r"\[.*\]$", re.DOTALL)
 
 @dataclass
 class Limits:
-    """seconds: that a test may take. memory: bytes that a process may use. file: bytes that it may write to a file."""
+    """seconds: that a test may take. memory: bytes that a process may use. file: bytes that it may
+    write to a file.
+    """
 
     seconds: float = SECONDS
     memory: int = MEMORY
@@ -55,11 +58,19 @@ class Limits:
 
 
 def supervise(
-    exercise: Exercise, *, submission: Path | None = None, student: str | None = None, limits: Limits | None = None
+    exercise: Exercise,
+    *,
+    submission: Path | None = None,
+    student: str | None = None,
+    limits: Limits | None = None,
 ) -> Grade:
-    """Grades one exercise. submission: the folder that holds the student's file instead of the exercise's own."""
+    """Grades one exercise. submission: the folder that holds the student's file instead of the
+    exercise's own.
+    """
     if not hasattr(os, "fork"):
-        raise UsageError("Supervised grading needs Linux or macOS; plain `pytest exercises` works everywhere.")
+        raise UsageError(
+            "Supervised grading needs Linux or macOS; plain `pytest exercises` works everywhere."
+        )
     begin = time.monotonic()
     grading = _Grading(exercise, submission, student, limits or Limits(), _become_reaper())
     grading.run()
@@ -84,20 +95,35 @@ class _Grading:
         """Processes, one after the other, until every test has its result."""
         while self.tests is None or len(self.ended) < len(self.tests):
             known = len(self.ended)
-            running = self._process([t["id"] for t in self.tests or () if t["id"] not in self.ended])
+            running = self._process(
+                [t["id"] for t in self.tests or () if t["id"] not in self.ended]
+            )
             if running is not None:
                 self.ended[running["id"]] = running
-            if self.tests is None or len(self.ended) == known:  # nothing new: it would go on like this for ever
+            if (
+                self.tests is None or len(self.ended) == known
+            ):  # nothing new: it would go on like this for ever
                 break
 
     def grade(self, seconds: float) -> Grade:
         """A result per test function; several cases of one share its points."""
-        grade = Grade(self.exercise.name, self.exercise.title, seconds=seconds, note=self.note, output=self.output)
+        grade = Grade(
+            self.exercise.name,
+            self.exercise.title,
+            seconds=seconds,
+            note=self.note,
+            output=self.output,
+        )
         groups: dict[str, list[dict]] = {}
         for test in self.tests or ():
             groups.setdefault(_PARAMETERS.sub("", test["id"]), []).append(test)
         for name, cases in groups.items():
-            lost = {"status": "error", "message": "it never got its turn", "share": 0.0, "seconds": 0.0}
+            lost = {
+                "status": "error",
+                "message": "it never got its turn",
+                "share": 0.0,
+                "seconds": 0.0,
+            }
             ends = [self.ended.get(case["id"], lost) for case in cases]
             share = sum(end["share"] for end in ends) / len(ends)
             bad = [end for end in ends if end["status"] != "passed"]
@@ -105,15 +131,23 @@ class _Grading:
             points = cases[0]["points"]
             grade.results.append(
                 Result(
-                    name.rpartition("::")[2], cases[0]["title"], points, round(points * share, 6), status,
-                    bad[0]["message"] if bad else "", sum(end["seconds"] for end in ends),
+                    name.rpartition("::")[2],
+                    cases[0]["title"],
+                    points,
+                    round(points * share, 6),
+                    status,
+                    bad[0]["message"] if bad else "",
+                    sum(end["seconds"] for end in ends),
                     bad[0].get("schedule", "") if bad else "",
                 )
-            )  # fmt: skip
+            )
         return grade
 
     def _process(self, tests: list[str]) -> dict | None:
-        """One process. Returns the result of the test during which it ended too early; None when all went well."""
+        """One process.
+
+        Returns the result of the test during which it ended too early; None when all went well.
+        """
         read, write = os.pipe()
         nonce, tail = secrets.token_hex(16), deque(maxlen=KEPT)
         process = self._start(tests, write, nonce)
@@ -147,16 +181,25 @@ class _Grading:
         if current is None:
             if self.tests is None and not self.note:
                 self.note = (
-                    f"the tests could not be collected: {_cause(code)}" if cause is None else "collecting took too long"
+                    f"the tests could not be collected: {_cause(code)}"
+                    if cause is None
+                    else "collecting took too long"
                 )
             return None
         if cause == "timeout":
             message = (
-                f"it did not end within {self.limits.seconds:g} s: an endless loop, or a wait for something that never comes"
+                f"it did not end within {self.limits.seconds:g} s: an endless loop, or a wait for "
+                "something that never comes"
             )
         else:
             message = _cause(code)
-        return {"id": current, "status": cause or "crashed", "message": message, "share": 0.0, "seconds": 0.0}
+        return {
+            "id": current,
+            "status": cause or "crashed",
+            "message": message,
+            "share": 0.0,
+            "seconds": 0.0,
+        }
 
     def _left(self, current: str | None, since: float) -> float:
         """Seconds until the process has taken too long."""
@@ -165,26 +208,52 @@ class _Grading:
     def _start(self, tests: list[str], pipe: int, nonce: str) -> subprocess.Popen:
         root = self.exercise.tests.parents[1]
         settings = root / "pytest.ini"
-        arguments = ["-q", "-p", "pipelab.grading.plugin", "-p", "no:cacheprovider", "--rootdir", str(root)]
+        arguments = [
+            "-q",
+            "-p",
+            "pipelab.grading.plugin",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            str(root),
+        ]
         arguments += ["-c", str(settings)] if settings.exists() else []
         arguments += [str(root / test) for test in tests] or [str(self.exercise.tests)]
         environment = os.environ | {
-            ENVIRONMENT["report"]: str(pipe), ENVIRONMENT["nonce"]: nonce, "CUDA_VISIBLE_DEVICES": "",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1",
-        }  # fmt: skip
+            ENVIRONMENT["report"]: str(pipe),
+            ENVIRONMENT["nonce"]: nonce,
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         if self.submission is not None:
             environment[ENVIRONMENT["submission"]] = str(self.submission)
         if self.student is not None:
             environment[ENVIRONMENT["id"]] = self.student
         return subprocess.Popen(
-            [sys.executable, "-m", "pipelab.grading.child", str(self.limits.memory), str(self.limits.file), *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
-            pass_fds=[pipe], start_new_session=True, cwd=root,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "pipelab.grading.child",
+                str(self.limits.memory),
+                str(self.limits.file),
+                *arguments,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=[pipe],
+            start_new_session=True,
+            cwd=root,
+        )
 
 
-def _events(pipe: int, nonce: str, process: subprocess.Popen, left: Callable[[], float]) -> Iterator[dict | None]:
-    """The lines of the pipe that carry the nonce, until the process has ended; None when ``left()`` is used up.
+def _events(
+    pipe: int, nonce: str, process: subprocess.Popen, left: Callable[[], float]
+) -> Iterator[dict | None]:
+    """The lines of the pipe that carry the nonce, until the process has ended; None when ``left()``
+    is used up.
 
     The pipe's end is not enough: a child that the process leaves behind may hold it open.
     """
@@ -218,7 +287,10 @@ def _drain(stream, tail: deque) -> None:
 
 
 def _end(process: subprocess.Popen) -> int:
-    """Ends the process and its group, unless it has ended. Returns its exit code, negative for a signal."""
+    """Ends the process and its group, unless it has ended.
+
+    Returns its exit code, negative for a signal.
+    """
     try:
         process.wait(2)
     except subprocess.TimeoutExpired:
@@ -241,7 +313,10 @@ def _cause(code: int) -> str:
 
 
 def _become_reaper() -> set[int]:
-    """Makes this process the parent of orphans among its descendants (Linux). Returns the children that it has now."""
+    """Makes this process the parent of orphans among its descendants (Linux).
+
+    Returns the children that it has now.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
     return {child.pid for child in psutil.Process().children(recursive=True)}
@@ -250,7 +325,9 @@ def _become_reaper() -> set[int]:
 def _sweep(before: set[int]) -> None:
     """Ends every descendant that was not there before."""
     for _ in range(20):
-        new = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+        new = [
+            child for child in psutil.Process().children(recursive=True) if child.pid not in before
+        ]
         if not new:
             return
         for child in new:

@@ -1,4 +1,6 @@
-"""The flags of the command line, and what they mean as Costs, Memory and options of the simulator."""
+"""The flags of the command line, and what they mean as Costs, Memory and options of the
+simulator.
+"""
 
 import argparse
 import re
@@ -20,7 +22,7 @@ COST_FLAGS = {
 """One number for all stages, or one for each."""
 LINK_FLAGS = {
     "--latency": "time data takes between different ranks (0)",
-    "--bandwidth": "size that a link carries in a unit of time, one message after the other (no limit)",
+    "--bandwidth": "size that a link carries in a unit of time, message after message (no limit)",
 }
 MEMORY_FLAGS = {
     "--activation-bytes": "what F keeps of one micro-batch",
@@ -56,25 +58,41 @@ def costs_of(args: argparse.Namespace):
     from ..simulator import Costs
 
     given = {name_of(flag): getattr(args, name_of(flag)) for flag in (*COST_FLAGS, *LINK_FLAGS)}
-    given |= {"recompute": getattr(args, "recompute_time", None), "step": getattr(args, "step_time", None)}
+    given |= {
+        "recompute": getattr(args, "recompute_time", None),
+        "step": getattr(args, "step_time", None),
+    }
     return Costs(**{name: value for name, value in given.items() if value is not None})
 
 
 def memory_of(args: argparse.Namespace):
-    """The Memory that the flags describe, or None without any. Raises UsageError for impossible ones."""
+    """The Memory that the flags describe, or None without any.
+
+    Raises UsageError for impossible ones.
+    """
     from ..simulator import Memory
 
     names = ("activations", "inputs", "weights", "gradients", "optimizer_state")
-    given = {name: getattr(args, name_of(flag)) for name, flag in zip(names, MEMORY_FLAGS, strict=True)}
+    given = {
+        name: getattr(args, name_of(flag)) for name, flag in zip(names, MEMORY_FLAGS, strict=True)
+    }
     if all(value is None for value in given.values()):
         return None
-    share = {} if args.weight_grad_memory is None else {"weight_grad_share": args.weight_grad_memory}
+    share = (
+        {} if args.weight_grad_memory is None else {"weight_grad_share": args.weight_grad_memory}
+    )
     return Memory(**{name: value or 0 for name, value in given.items()}, **share)
 
 
 def number(text: str) -> float:
-    """A cost: 2, 0.5, 1e-3 or a fraction such as 27418/3. (`Fraction` alone would compute 1e999999999.)"""
-    if not re.fullmatch(r"[+-]?(\d{1,18}/\d{1,18}|(\d{1,18}\.?\d{0,18}|\.\d{1,18})(e[+-]?\d{1,2})?)", text, re.ASCII | re.I):
+    """A cost: 2, 0.5, 1e-3 or a fraction such as 27418/3. (`Fraction` alone would compute
+    1e999999999.)
+    """
+    if not re.fullmatch(
+        r"[+-]?(\d{1,18}/\d{1,18}|(\d{1,18}\.?\d{0,18}|\.\d{1,18})(e[+-]?\d{1,2})?)",
+        text,
+        re.ASCII | re.I,
+    ):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 2, 0.5 or 27418/3")
     try:
         value = Fraction(text)
@@ -93,7 +111,9 @@ def pace(text: str) -> tuple[float, ...]:
     """F,B[,W] in milliseconds, as seconds."""
     durations = tuple(number(part.strip()) / 1000 for part in text.split(","))
     if len(durations) not in (2, 3) or min(durations) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not F,B or F,B,W in milliseconds, such as 10,20")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not F,B or F,B,W in milliseconds, such as 10,20"
+        )
     return durations
 
 
@@ -109,7 +129,9 @@ def only(*values: str) -> Callable[[str], str]:
 
 
 def parser(commands: Mapping[str, Callable]) -> Parser:
-    """The parser; ``args.command`` is the function, of those given, for the command that was asked for."""
+    """The parser; ``args.command`` is the function, of those given, for the command that was asked
+    for.
+    """
     top = Parser(prog="pipelab", description="Pipeline parallelism: see it, predict it, run it.")
     top.add_argument("--version", action="version", version=f"pipelab {__version__}")
     added = top.add_subparsers(metavar="COMMAND", required=True)
@@ -118,7 +140,9 @@ def parser(commands: Mapping[str, Callable]) -> Parser:
         one = added.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         one.set_defaults(command=commands[name])
         if json:
-            one.add_argument("--json", action="store_true", help="one JSON object on standard output")
+            one.add_argument(
+                "--json", action="store_true", help="one JSON object on standard output"
+            )
         return one
 
     _lab(command("lab", "open the course in JupyterLab, after a short self-check", json=False))
@@ -126,7 +150,9 @@ def parser(commands: Mapping[str, Callable]) -> Parser:
     _schedule(command("schedule", "print a schedule, or write it as CSV in torch's notation"))
     _simulate(command("simulate", "predict makespan, bubbles and peaks of a schedule"))
     _check(command("check", "say whether a schedule can run, and if not, why"))
-    _train(command("train", "train a small model for real under a schedule; measured beside predicted"))
+    _train(
+        command("train", "train a small model for real under a schedule; measured beside predicted")
+    )
     _grade(command("grade", "grade exercises, or a whole class"))
     _handout(command("handout", "the students' copy of notebooks and exercises"))
     return top
@@ -134,7 +160,9 @@ def parser(commands: Mapping[str, Callable]) -> Parser:
 
 def _counts(added: argparse.ArgumentParser, default: str = "") -> None:
     added.add_argument("--ranks", type=int, metavar="P", help="devices" + default)
-    added.add_argument("--microbatches", type=int, metavar="M", help="micro-batches of a step" + default)
+    added.add_argument(
+        "--microbatches", type=int, metavar="M", help="micro-batches of a step" + default
+    )
     added.add_argument("--stages-per-rank", type=int, metavar="V", help="stages on each rank")
 
 
@@ -148,16 +176,30 @@ def _costs(added: argparse.ArgumentParser) -> None:
 def _search(added: argparse.ArgumentParser) -> None:
     auto = added.add_argument_group("for auto, the searched schedule")
     auto.add_argument(
-        "--memory-limit", type=number, metavar="X",
-        help="activations of one micro-batch through all layers of a rank that it may hold (P, as 1F1B)",
-    )  # fmt: skip
-    auto.add_argument("--placement", metavar="loop|v", help="one stage per rank, or two in a V (loop)")
-    auto.add_argument("--weight-grad-memory", type=number, metavar="SHARE", help="share of them that W gives back (0.5)")
-    auto.add_argument("--exact", action="store_true", help="search on for the optimum, with OR-tools; small cases")
+        "--memory-limit",
+        type=number,
+        metavar="X",
+        help="activations of one micro-batch through all layers of a rank that it may hold (P, as "
+        "1F1B)",
+    )
+    auto.add_argument(
+        "--placement", metavar="loop|v", help="one stage per rank, or two in a V (loop)"
+    )
+    auto.add_argument(
+        "--weight-grad-memory",
+        type=number,
+        metavar="SHARE",
+        help="share of them that W gives back (0.5)",
+    )
+    auto.add_argument(
+        "--exact", action="store_true", help="search on for the optimum, with OR-tools; small cases"
+    )
 
 
 def _lab(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--port", type=int, metavar="N", help="exactly this port (default: a free one from 8888)")
+    added.add_argument(
+        "--port", type=int, metavar="N", help="exactly this port (default: a free one from 8888)"
+    )
     added.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     added.add_argument("--no-check", action="store_true", help="skip the self-check")
 
@@ -177,31 +219,63 @@ def _simulate(added: argparse.ArgumentParser) -> None:
     _counts(added)
     _costs(added)
     _search(added)
-    added.add_argument("--recompute", choices=["in-backward", "early"], help="recompute each forward before its backward")
-    added.add_argument("--recompute-time", type=per_stage, metavar="X[,X…]", help="duration of recomputing a forward")
-    added.add_argument("--optimizer", choices=["local", "barrier"], help="step when the rank is done, or when all are")
-    added.add_argument("--step-time", type=per_stage, metavar="X[,X…]", help="duration of an optimizer step (0)")
-    added.add_argument("--steps", type=int, metavar="N", help="with --optimizer: so many steps in a row (1)")
-    memory = added.add_argument_group("memory of a stage, in bytes; with any of them the peaks are shown")
+    added.add_argument(
+        "--recompute",
+        choices=["in-backward", "early"],
+        help="recompute each forward before its backward",
+    )
+    added.add_argument(
+        "--recompute-time",
+        type=per_stage,
+        metavar="X[,X…]",
+        help="duration of recomputing a forward",
+    )
+    added.add_argument(
+        "--optimizer",
+        choices=["local", "barrier"],
+        help="step when the rank is done, or when all are",
+    )
+    added.add_argument(
+        "--step-time", type=per_stage, metavar="X[,X…]", help="duration of an optimizer step (0)"
+    )
+    added.add_argument(
+        "--steps", type=int, metavar="N", help="with --optimizer: so many steps in a row (1)"
+    )
+    memory = added.add_argument_group(
+        "memory of a stage, in bytes; with any of them the peaks are shown"
+    )
     for flag, summary in MEMORY_FLAGS.items():
         memory.add_argument(flag, type=per_stage, metavar="X[,X…]", help=summary)
     added.add_argument("--explain", action="store_true", help="why each rank stands idle, by cause")
-    added.add_argument("--timeline", action="store_true", help="draw when each action runs, as wide as the terminal")
+    added.add_argument(
+        "--timeline",
+        action="store_true",
+        help="draw when each action runs, as wide as the terminal",
+    )
 
 
 def _check(added: argparse.ArgumentParser) -> None:
     added.add_argument("file", metavar="FILE.csv")
     added.add_argument(
-        "--transport", choices=["tagged", "ordered", "blocking"], default="tagged",
-        help="what carries the messages: any that is asked for, in the order of sends (NCCL), or sends that block (tagged)",
-    )  # fmt: skip
+        "--transport",
+        choices=["tagged", "ordered", "blocking"],
+        default="tagged",
+        help="what carries the messages: any that is asked for, in the order of sends (NCCL), or "
+        "sends that block (tagged)",
+    )
 
 
 def _grade(added: argparse.ArgumentParser) -> None:
     added.add_argument("numbers", nargs="*", metavar="NN", help="exercises (all)")
-    added.add_argument("--exercises", metavar="DIR", help="where they are (the nearest folder of that name)")
-    added.add_argument("--student", metavar="ID", help="sizes and data of some tests follow from it")
-    added.add_argument("--seconds", type=number, default=60, metavar="S", help="that a test may take (60)")
+    added.add_argument(
+        "--exercises", metavar="DIR", help="where they are (the nearest folder of that name)"
+    )
+    added.add_argument(
+        "--student", metavar="ID", help="sizes and data of some tests follow from it"
+    )
+    added.add_argument(
+        "--seconds", type=number, default=60, metavar="S", help="that a test may take (60)"
+    )
     added.add_argument("--submissions", metavar="DIR", help="grade a class: a folder per student")
     added.add_argument("--out", metavar="DIR", help="where a class's results and its grade book go")
     for flag, what in REPORTS.items():
@@ -210,7 +284,11 @@ def _grade(added: argparse.ArgumentParser) -> None:
 
 def _handout(added: argparse.ArgumentParser) -> None:
     added.add_argument("folder", metavar="DIR")
-    added.add_argument("--exercises", metavar="DIR", help="where the exercises are (the nearest folder of that name)")
+    added.add_argument(
+        "--exercises",
+        metavar="DIR",
+        help="where the exercises are (the nearest folder of that name)",
+    )
 
 
 def _train(added: argparse.ArgumentParser) -> None:
@@ -218,21 +296,54 @@ def _train(added: argparse.ArgumentParser) -> None:
     _counts(added, " (2 and 4, or the file's)")
     added.add_argument("--steps", type=int, default=5, metavar="N", help="optimizer steps (5)")
     added.add_argument("--model", default="gpt", metavar="gpt|mlp", help="(gpt)")
-    added.add_argument("--layers", type=int, default=8, metavar="L", help="layers, first and last included (8)")
-    added.add_argument("--width", type=int, default=64, metavar="D", help="size of the hidden vectors (64)")
-    added.add_argument("--device", type=only("auto", "cpu", "cuda"), default="auto", metavar="auto|cpu|cuda")
-    hosts = "auto", "processes", "threads", "torchrun"
-    added.add_argument("--workers", type=only(*hosts), default="auto", metavar="|".join(hosts), help="what the ranks are")
-    added.add_argument("--executor", type=only("pipelab", "torch"), default="pipelab", metavar="pipelab|torch",
-                       help="whose engine; torch's own is shown beside ours (pipelab)")  # fmt: skip
-    added.add_argument("--pace", type=pace, metavar="F,B[,W]", help="paced: milliseconds each action is made to last")
     added.add_argument(
-        "--nnodes", type=int, metavar="N", help="hosts, each told its --node-rank and the --master (torchrun)"
+        "--layers", type=int, default=8, metavar="L", help="layers, first and last included (8)"
     )
-    added.add_argument("--node-rank", type=int, metavar="K", help="which of the hosts this is, from 0")
+    added.add_argument(
+        "--width", type=int, default=64, metavar="D", help="size of the hidden vectors (64)"
+    )
+    added.add_argument(
+        "--device", type=only("auto", "cpu", "cuda"), default="auto", metavar="auto|cpu|cuda"
+    )
+    hosts = "auto", "processes", "threads", "torchrun"
+    added.add_argument(
+        "--workers",
+        type=only(*hosts),
+        default="auto",
+        metavar="|".join(hosts),
+        help="what the ranks are",
+    )
+    added.add_argument(
+        "--executor",
+        type=only("pipelab", "torch"),
+        default="pipelab",
+        metavar="pipelab|torch",
+        help="whose engine; torch's own is shown beside ours (pipelab)",
+    )
+    added.add_argument(
+        "--pace",
+        type=pace,
+        metavar="F,B[,W]",
+        help="paced: milliseconds each action is made to last",
+    )
+    added.add_argument(
+        "--nnodes",
+        type=int,
+        metavar="N",
+        help="hosts, each told its --node-rank and the --master (torchrun)",
+    )
+    added.add_argument(
+        "--node-rank", type=int, metavar="K", help="which of the hosts this is, from 0"
+    )
     added.add_argument("--master", metavar="HOST:PORT", help="where the first host listens")
-    added.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches (0)")
+    added.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of weights and batches (0)"
+    )
     added.add_argument("--timeout", type=number, metavar="S", help="seconds that any wait may last")
     add_options(added)
-    added.add_argument("--trace", metavar="FILE.json", help="write the last step for chrome://tracing and Perfetto")
-    added.add_argument("--html", metavar="FILE.html", help="write the last step as one animated page")
+    added.add_argument(
+        "--trace", metavar="FILE.json", help="write the last step for chrome://tracing and Perfetto"
+    )
+    added.add_argument(
+        "--html", metavar="FILE.html", help="write the last step as one animated page"
+    )

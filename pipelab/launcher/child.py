@@ -11,11 +11,15 @@ import psutil
 GRACE = 2.0
 """Seconds a child gets to end in good order before it and its descendants are killed."""
 
-STOPPING = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+STOPPING = [
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 @contextmanager
-def child(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen]:
+def child(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen]:
     """Run `python <arguments>` for as long as the block lasts.
 
     SIGTERM and a closed terminal end the block as Ctrl-C does: with KeyboardInterrupt. However
@@ -25,13 +29,17 @@ def child(arguments: Sequence[str], environment: Mapping[str, str] | None = None
     before = {number: signal.signal(number, signal.default_int_handler) for number in STOPPING}
     process = None
     try:
-        # A session of its own: Ctrl-C in the terminal reaches us alone, and Jupyter asks no question.
-        # -P: the folder we are called from may hold a student's own random.py.
-        process = subprocess.Popen([sys.executable, "-P", *arguments], env=environment, start_new_session=True)
+        # A session of its own: Ctrl-C in the terminal reaches us alone, and Jupyter asks no
+        # question. -P: the folder we are called from may hold a student's own random.py.
+        process = subprocess.Popen(
+            [sys.executable, "-P", *arguments], env=environment, start_new_session=True
+        )
         yield process
     finally:
         for number in STOPPING:
-            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the tidying up
+            signal.signal(
+                number, signal.SIG_IGN
+            )  # a second Ctrl-C must not interrupt the tidying up
         if process:
             end(process)
         for number, handler in before.items():

@@ -20,7 +20,17 @@ import psutil
 from ..errors import UsageError
 from .serve import course
 
-PACKAGES = ["pipelab", "torch", "jupyterlab", "ipywidgets", "anywidget", "plotly", "numpy", "cloudpickle", "pytest"]
+PACKAGES = [
+    "pipelab",
+    "torch",
+    "jupyterlab",
+    "ipywidgets",
+    "anywidget",
+    "plotly",
+    "numpy",
+    "cloudpickle",
+    "pytest",
+]
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 TORCH_S = 60
 """Seconds that importing torch may take."""
@@ -53,7 +63,9 @@ def examine() -> Report:
     data = {
         "versions": {"python": platform.python_version()} | versions,
         "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": torch["gpus"] if torch else [],
         "fork": "fork" in multiprocessing.get_all_start_methods(),
@@ -77,12 +89,17 @@ def installed(package: str) -> str | None:
 def look_at_torch() -> tuple[dict | None, str | None]:
     """What torch says about itself, or else why it does not."""
     try:
-        answer = subprocess.run([sys.executable, "-P", "-c", PROBE], capture_output=True, text=True, timeout=TORCH_S)
+        answer = subprocess.run(
+            [sys.executable, "-P", "-c", PROBE], capture_output=True, text=True, timeout=TORCH_S
+        )
     except subprocess.TimeoutExpired:
         return None, f"importing torch takes longer than {TORCH_S} s"
     if answer.returncode:
         lines = answer.stderr.strip().splitlines()
-        return None, f"torch cannot be imported: {lines[-1] if lines else f'exit code {answer.returncode}'}"
+        return (
+            None,
+            f"torch cannot be imported: {lines[-1] if lines else f'exit code {answer.returncode}'}",
+        )
     return json.loads(answer.stdout), None
 
 
@@ -114,7 +131,11 @@ def problems(data: dict, torch_problem: str | None) -> list[dict]:
     if torch_problem and "torch" not in absent:
         missing(torch_problem, "install torch again: pip install --force-reinstall torch", True)
     if data["notebooks"] is None:
-        missing("the notebooks are not there", "run pipelab from a checkout, installed with pip install -e .", True)
+        missing(
+            "the notebooks are not there",
+            "run pipelab from a checkout, installed with pip install -e .",
+            True,
+        )
     if data["cores"] < 2:
         missing(
             "one CPU core: workers take turns, so raw runs show no speed-up",
@@ -122,15 +143,25 @@ def problems(data: dict, torch_problem: str | None) -> list[dict]:
             False,
         )
     if not data["fork"]:
-        missing("this system cannot fork: starting workers takes seconds instead of a tenth", "nothing; it works", False)
+        missing(
+            "this system cannot fork: starting workers takes seconds instead of a tenth",
+            "nothing; it works",
+            False,
+        )
     if data["chromium"] is None:
-        missing("no Chromium; only the browser tests need one", "install it: apt-get install chromium", False)
+        missing(
+            "no Chromium; only the browser tests need one",
+            "install it: apt-get install chromium",
+            False,
+        )
     return found
 
 
 def as_text(data: dict) -> str:
     """The report for a person."""
-    known = ", ".join(f"{package} {number}" for package, number in data["versions"].items() if number)
+    known = ", ".join(
+        f"{package} {number}" for package, number in data["versions"].items() if number
+    )
     shared = data["shared_memory"]
     lines = [
         f"versions       {known}",
@@ -138,14 +169,20 @@ def as_text(data: dict) -> str:
         f"cores          {data['cores']}",
         f"memory         {gib(data['memory_bytes'])}",
         f"GPUs           {', '.join(data['gpus']) or 'none'}",
-        f"workers        {'forked' if data['fork'] else 'spawned'}; tensors through {shared['kind']}, "
-        f"{gib(shared['free_bytes'])} free",
+        f"workers        {'forked' if data['fork'] else 'spawned'}; tensors through "
+        f"{shared['kind']}, {gib(shared['free_bytes'])} free",
         f"notebooks      {data['notebooks'] or 'missing'}",
         f"chromium       {data['chromium'] or 'missing'}",
     ]
     for problem in data["problems"]:
-        lines.append(f"{'PROBLEM' if problem['needed'] else 'note'}: {problem['what']}\n  → {problem['do']}")
-    lines.append("all that pipelab needs is here" if data["ok"] else "pipelab will not work until the problems are solved")
+        lines.append(
+            f"{'PROBLEM' if problem['needed'] else 'note'}: {problem['what']}\n  → {problem['do']}"
+        )
+    lines.append(
+        "all that pipelab needs is here"
+        if data["ok"]
+        else "pipelab will not work until the problems are solved"
+    )
     return "\n".join(lines)
 
 

@@ -1,4 +1,6 @@
-"""`pipelab train --nnodes`: the same command on several hosts, each with a process per rank, through torchrun."""
+"""`pipelab train --nnodes`: the same command on several hosts, each with a process per rank,
+through torchrun.
+"""
 
 import subprocess
 import sys
@@ -9,13 +11,20 @@ from ..errors import UsageError
 FLAGS = ("--nnodes", "--node-rank", "--master")
 
 
-def train_on_nodes(argv: Sequence[str], *, nodes: int, node_rank: int | None, master: str | None, ranks: int) -> int:
-    """Runs ``pipelab`` with ``argv`` (without the flags that led here) once per rank of this host. Returns its exit code.
+def train_on_nodes(
+    argv: Sequence[str], *, nodes: int, node_rank: int | None, master: str | None, ranks: int
+) -> int:
+    """Runs ``pipelab`` with ``argv`` (without the flags that led here) once per rank of this host.
+    Returns its exit code.
 
-    master: HOST:PORT of the first host, which all of them reach. Raises UsageError for counts that do not fit.
+    master: HOST:PORT of the first host, which all of them reach. Raises UsageError for counts that
+    do not fit.
     """
     if nodes < 1 or ranks % nodes:
-        raise UsageError(f"{ranks} ranks cannot be shared out evenly over {nodes} hosts: --ranks is a multiple of --nnodes")
+        raise UsageError(
+            f"{ranks} ranks cannot be shared out evenly over {nodes} hosts: --ranks is a multiple "
+            "of --nnodes"
+        )
     if nodes > 1 and (node_rank is None or master is None):
         raise UsageError(
             "with --nnodes, every host is told its own number and where the first one is: "
@@ -24,13 +33,26 @@ def train_on_nodes(argv: Sequence[str], *, nodes: int, node_rank: int | None, ma
     host, _, port = (master or "127.0.0.1:29400").rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"--master is HOST:PORT, such as 10.0.0.1:29400, not {master!r}")
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--node-rank={node_rank or 0}"]
-    command += [f"--nproc-per-node={ranks // nodes}", f"--master-addr={host}", f"--master-port={port}", "-m", "pipelab"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={nodes}",
+        f"--node-rank={node_rank or 0}",
+    ]
+    command += [
+        f"--nproc-per-node={ranks // nodes}",
+        f"--master-addr={host}",
+        f"--master-port={port}",
+        "-m",
+        "pipelab",
+    ]
     return subprocess.run([*command, *without(argv, FLAGS)], check=False).returncode
 
 
 def without(argv: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Arguments without these flags and their values, given as ``--flag value`` or ``--flag=value``.
+    """Arguments without these flags and their values, given as ``--flag value`` or
+    ``--flag=value``.
 
     >>> without(["train", "--nnodes", "2", "--steps", "3", "--master=a:1"], FLAGS)
     ['train', '--steps', '3']

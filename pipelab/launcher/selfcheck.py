@@ -28,7 +28,8 @@ class Report:
 
 
 def selfcheck() -> Report:
-    """Train a small model for three paced steps and compare what was measured with what must come out.
+    """Train a small model for three paced steps and compare what was measured with what must come
+    out.
 
     Raises:
         PipelabError: the training failed.
@@ -41,18 +42,32 @@ def selfcheck() -> Report:
 
     job = workload("mlp", layers=8, width=16, batch=16)
     done = run(
-        job.model, job.batches, None, job.loss_fn,
-        schedule="1f1b", ranks=RANKS, microbatches=MICROBATCHES, steps=STEPS, optimizer=job.optimizer, pace=PACE,
-    )  # fmt: skip
+        job.model,
+        job.batches,
+        None,
+        job.loss_fn,
+        schedule="1f1b",
+        ranks=RANKS,
+        microbatches=MICROBATCHES,
+        steps=STEPS,
+        optimizer=job.optimizer,
+        pace=PACE,
+    )
     equal = done.gradient_error <= EQUAL
-    measured, predicted = (timeline.metrics["bubble_fraction"] for timeline in (done.timeline, done.predicted))
+    measured, predicted = (
+        timeline.metrics["bubble_fraction"] for timeline in (done.timeline, done.predicted)
+    )
     return Report(
         ok=equal,
         lines=[
-            f"devices    {devices()}; ran on {done.device}: {RANKS} ranks, {done.workers}, {done.transport}",
-            f"training   1f1b, {MICROBATCHES} micro-batches, paced: loss {done.losses[0]:.3f} → {done.losses[-1]:.3f}",
-            f"bubble     measured {measured:.1%}, predicted {predicted:.1%} (idle / (ranks × makespan))",
-            f"gradients  {'equal to' if equal else 'NOT equal to'} the unsplit model's, error {done.gradient_error:.1e}",
+            f"devices    {devices()}; ran on {done.device}: {RANKS} ranks, {done.workers}, "
+            f"{done.transport}",
+            f"training   1f1b, {MICROBATCHES} micro-batches, paced: loss {done.losses[0]:.3f} → "
+            f"{done.losses[-1]:.3f}",
+            f"bubble     measured {measured:.1%}, predicted {predicted:.1%} (idle / (ranks × "
+            "makespan))",
+            f"gradients  {'equal to' if equal else 'NOT equal to'} the unsplit model's, error "
+            f"{done.gradient_error:.1e}",
         ],
     )
 

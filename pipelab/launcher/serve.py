@@ -41,7 +41,9 @@ def serve(*, port: int | None = None, browser: bool = True, check: bool = True) 
     token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24)
     address = f"http://{LOOPBACK}:{port}/lab/tree/{FIRST}?token={token}"
     # The token travels in the environment: arguments are for everybody to see.
-    with child(server_arguments(root, port, browser), os.environ | {"JUPYTER_TOKEN": token}) as server:
+    with child(
+        server_arguments(root, port, browser), os.environ | {"JUPYTER_TOKEN": token}
+    ) as server:
         try:
             wait_until_served(server, port)
             print(f"pipelab lab: {address}\nCtrl-C ends it.", flush=True)
@@ -50,7 +52,9 @@ def serve(*, port: int | None = None, browser: bool = True, check: bool = True) 
             print("pipelab lab: stopped", flush=True)
             return 0
     if code:
-        raise RunError(f"JupyterLab ended by itself with exit code {code}; what it said stands above")
+        raise RunError(
+            f"JupyterLab ended by itself with exit code {code}; what it said stands above"
+        )
     return 0
 
 
@@ -83,7 +87,10 @@ def free_port(port: int | None) -> int:
         raise UsageError("no port from 8888 to 8987 is free: name one with --port N")
     reason = why_not(port) if 1 <= port <= 65535 else "a port is a number from 1 to 65535"
     if reason:
-        raise UsageError(f"cannot serve on port {port}: {reason}. Name another with --port N, or leave --port away")
+        raise UsageError(
+            f"cannot serve on port {port}: {reason}. Name another with --port N, or leave --port "
+            "away"
+        )
     return port
 
 
@@ -91,7 +98,9 @@ def why_not(port: int) -> str | None:
     """Why nothing can be served on a port of the loopback address; None when it can."""
     with socket.socket() as probe:
         if os.name == "posix":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not count
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # connections that linger do not count
         try:
             probe.bind((LOOPBACK, port))
             probe.listen()
@@ -103,7 +112,9 @@ def why_not(port: int) -> str | None:
 
 
 def server_arguments(root: Path, port: int, browser: bool) -> list[str]:
-    """How JupyterLab is started: on loopback, at the first notebook, without a question or a request to anywhere."""
+    """How JupyterLab is started: on loopback, at the first notebook, without a question or a
+    request to anywhere.
+    """
     return [
         "-m",
         "jupyterlab",
@@ -146,7 +157,7 @@ def selfcheck() -> None:
             failed, why = True, f"did not end within {SELFCHECK_S} s"
     if failed:
         print(
-            f"pipelab lab: warning: the self-check {why}. The lab is served all the same, but *Run for real* may "
-            "not work; `pipelab doctor` says what is missing.",
+            f"pipelab lab: warning: the self-check {why}. The lab is served all the same, but "
+            "*Run for real* may not work; `pipelab doctor` says what is missing.",
             flush=True,
         )

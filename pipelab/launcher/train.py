@@ -34,10 +34,23 @@ OPTIONS = ("optimizer", "dtype", "recompute", "clip", "checkpoint")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The flags that say how to train, rather than what or where."""
     parser.add_argument("--optimizer", default="adam", metavar="sgd|adam|adamw", help="(adam)")
-    parser.add_argument("--dtype", default="float32", metavar="float32|bfloat16", help="bfloat16: under autocast (float32)")
-    parser.add_argument("--recompute", metavar="in-backward|early", help="run each forward again instead of keeping it")
-    parser.add_argument("--clip", type=float, metavar="X", help="largest norm of the gradients of the whole model")
-    parser.add_argument("--checkpoint", metavar="FILE", help="go on from it where it exists; written at the end")
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        metavar="float32|bfloat16",
+        help="bfloat16: under autocast (float32)",
+    )
+    parser.add_argument(
+        "--recompute",
+        metavar="in-backward|early",
+        help="run each forward again instead of keeping it",
+    )
+    parser.add_argument(
+        "--clip", type=float, metavar="X", help="largest norm of the gradients of the whole model"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="go on from it where it exists; written at the end"
+    )
 
 
 def train(
@@ -83,11 +96,26 @@ def train(
     job = workload(model, layers=layers, width=width, batch=batch, seed=seed, optimizer=optimizer)
     resume = checkpoint if checkpoint and os.path.exists(checkpoint) else None
     run = start(
-        job.model, job.batches, None, job.loss_fn,
-        schedule=plan, ranks=plan.ranks, microbatches=plan.microbatches, steps=steps, optimizer=job.optimizer,
-        device=device, workers=workers, pace=pace, seed=seed, timeout=timeout, dtype=dtype, recompute=recompute, clip=clip,
-        resume=resume, executor=executor,
-    )  # fmt: skip
+        job.model,
+        job.batches,
+        None,
+        job.loss_fn,
+        schedule=plan,
+        ranks=plan.ranks,
+        microbatches=plan.microbatches,
+        steps=steps,
+        optimizer=job.optimizer,
+        device=device,
+        workers=workers,
+        pace=pace,
+        seed=seed,
+        timeout=timeout,
+        dtype=dtype,
+        recompute=recompute,
+        clip=clip,
+        resume=resume,
+        executor=executor,
+    )
     try:
         _follow(run, steps, say)
     except KeyboardInterrupt:
@@ -101,7 +129,9 @@ def train(
 
 
 def speaks() -> bool:
-    """Whether this process tells what came out: the only one, or rank 0 of those that torchrun has started."""
+    """Whether this process tells what came out: the only one, or rank 0 of those that torchrun has
+    started.
+    """
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -126,7 +156,9 @@ def pictures(run: "Run", ours: "Run | None") -> tuple[Timeline, Timeline]:
 
 
 def as_data(plan: Schedule, run: "Run", ours: "Run | None" = None) -> dict:
-    """A finished run as `pipelab train --json` prints it; ours: the same with our engine, beside torch's."""
+    """A finished run as `pipelab train --json` prints it; ours: the same with our engine, beside
+    torch's.
+    """
     return {
         "schedule": plan.name,
         "ranks": plan.ranks,
@@ -143,12 +175,16 @@ def as_data(plan: Schedule, run: "Run", ours: "Run | None" = None) -> dict:
         "peak_in_flight": run.metrics["peak_in_flight"],
         "peak_activation_bytes": run.peak_activation_bytes,
         "peak_memory_bytes": run.peak_memory_bytes,
-        "gap_ms": {part: [1000 * seconds for seconds in values] for part, values in run.gap.items()},
+        "gap_ms": {
+            part: [1000 * seconds for seconds in values] for part, values in run.gap.items()
+        },
     } | ({} if ours is None else {"beside": _beside(run, ours)})
 
 
 def _beside(run: "Run", ours: "Run") -> dict:
-    """Our engine's run of the same: its losses, its last step, and how far the gradients of both are apart."""
+    """Our engine's run of the same: its losses, its last step, and how far the gradients of both
+    are apart.
+    """
     from ..engine.reference import gradient_error
 
     return {
@@ -161,7 +197,10 @@ def _beside(run: "Run", ours: "Run") -> dict:
 
 
 def in_ms(timeline: Timeline) -> dict:
-    """One step: where each rank's time went. Compute, transfer and wait of a rank add up to the makespan."""
+    """One step: where each rank's time went.
+
+    Compute, transfer and wait of a rank add up to the makespan.
+    """
     return {
         "makespan_ms": 1000 * timeline.makespan,
         "bubble_fraction": timeline.metrics["bubble_fraction"],
@@ -179,20 +218,28 @@ def as_text(data: dict, note: str | None) -> str:
         note: what the gradients were compared with, where it is not the unsplit model.
     """
     last, predicted = data["measured"][-1], data["predicted"]
-    columns = {name: [f"{duration:.1f} ms" for duration in last[f"{name}_ms"]] for name in ("compute", "transfer", "wait")}
+    columns = {
+        name: [f"{duration:.1f} ms" for duration in last[f"{name}_ms"]]
+        for name in ("compute", "transfer", "wait")
+    }
     columns["in flight"] = list(map(str, data["peak_in_flight"]))
     columns["activations"] = [f"{size / 2**20:.2f} MiB" for size in data["peak_activation_bytes"]]
     if data["peak_memory_bytes"]:
         columns["GPU memory"] = [f"{size / 2**20:.0f} MiB" for size in data["peak_memory_bytes"]]
-    rows = [("rank", *columns)] + [(str(rank), *cells) for rank, cells in enumerate(zip(*columns.values()))]
+    rows = [("rank", *columns)] + [
+        (str(rank), *cells) for rank, cells in enumerate(zip(*columns.values()))
+    ]
     return "\n".join(
         [
-            f"{data['schedule']}: {data['ranks']} ranks, {data['stages']} stages, {data['microbatches']} micro-batches; "
-            f"{data['device']}, {data['workers']}, {data['transport']}",
-            f"loss             {data['losses'][0]:.4f} → {data['losses'][-1]:.4f} in {len(data['losses'])} steps",
-            f"makespan         measured {last['makespan_ms']:.1f} ms, predicted {predicted['makespan_ms']:.1f} ms (last step)",
-            f"bubble_fraction  measured {last['bubble_fraction']:.1%}, predicted {predicted['bubble_fraction']:.1%} "
-            "(idle / (ranks × makespan))",
+            f"{data['schedule']}: {data['ranks']} ranks, {data['stages']} stages, "
+            f"{data['microbatches']} micro-batches; {data['device']}, {data['workers']}, "
+            f"{data['transport']}",
+            f"loss             {data['losses'][0]:.4f} → {data['losses'][-1]:.4f} in "
+            f"{len(data['losses'])} steps",
+            f"makespan         measured {last['makespan_ms']:.1f} ms, predicted "
+            f"{predicted['makespan_ms']:.1f} ms (last step)",
+            f"bubble_fraction  measured {last['bubble_fraction']:.1%}, predicted "
+            f"{predicted['bubble_fraction']:.1%} (idle / (ranks × makespan))",
             "gradient error   "
             + (
                 note
@@ -210,13 +257,16 @@ def _gap(parts: dict) -> str:
     """The gap of rank 0, part by part; the other ranks' are in the JSON."""
     values = {part: per_rank[0] for part, per_rank in parts.items()}
     total = values.pop("total")
-    return f"{total:+.1f} ms = " + ", ".join(f"{part} {value:+.1f}" for part, value in values.items())
+    return f"{total:+.1f} ms = " + ", ".join(
+        f"{part} {value:+.1f}" for part, value in values.items()
+    )
 
 
 def _beside_text(data: dict) -> str:
     ours, theirs = data["beside"], data["measured"][-1]
     ratio = theirs["makespan_ms"] / ours["measured"]["makespan_ms"]
     return (
-        f"beside it        pipelab's engine takes {ours['measured']['makespan_ms']:.1f} ms for the last step, torch's "
-        f"{ratio:.2f} times as long; gradients differ by {ours['gradient_difference']:.1e}"
+        f"beside it        pipelab's engine takes {ours['measured']['makespan_ms']:.1f} ms for "
+        f"the last step, torch's {ratio:.2f} times as long; gradients differ by "
+        f"{ours['gradient_difference']:.1e}"
     )

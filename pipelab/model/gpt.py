@@ -61,7 +61,9 @@ class Block(nn.Module):
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         """Causal attention: a character sees itself and what stands before it."""
         query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, heads, sequence, hidden/heads)
+            part.unflatten(-1, (self.heads, -1)).transpose(
+                1, 2
+            )  # (batch, heads, sequence, hidden/heads)
             for part in self.query_key_value(x).chunk(3, dim=-1)  # (batch, sequence, hidden) each
         )
         seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)

@@ -29,10 +29,13 @@ def mlp(*, layers: int, width: int) -> nn.Sequential:
     sizes = [2, *[width] * (layers - 1), ARMS]
     linears = [nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:])]
     for linear in linears:
-        # torch's own initialisation shrinks the signal layer by layer: sixteen layers would not learn at all.
+        # torch's own initialisation shrinks the signal layer by layer: sixteen layers would not
+        # learn at all.
         nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
         nn.init.zeros_(linear.bias)
-    return nn.Sequential(*(nn.Sequential(linear, nn.ReLU()) for linear in linears[:-1]), linears[-1])
+    return nn.Sequential(
+        *(nn.Sequential(linear, nn.ReLU()) for linear in linears[:-1]), linears[-1]
+    )
 
 
 def spirals(points: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,7 +45,11 @@ def spirals(points: int, generator: torch.Generator) -> tuple[torch.Tensor, torc
         Inputs (points, 2) of float32 within about ±1, and targets (points,) of int64.
     """
     arm = torch.randint(ARMS, (points,), generator=generator)
-    radius = torch.rand(points, generator=generator).sqrt()  # as many points near the rim as area there
+    radius = torch.rand(
+        points, generator=generator
+    ).sqrt()  # as many points near the rim as area there
     noise = 0.1 * torch.randn(points, generator=generator)
-    angle = 2 * math.pi * arm / ARMS + math.pi * radius + noise  # half a turn from the centre to the rim
+    angle = (
+        2 * math.pi * arm / ARMS + math.pi * radius + noise
+    )  # half a turn from the centre to the rim
     return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1), arm

@@ -40,12 +40,16 @@ def split(
     ['4.weight', '4.bias']
     """
     layers = _layers(model)
-    counts = _equal(len(layers), stages) if partition is None else [int(count) for count in partition]
+    counts = (
+        _equal(len(layers), stages) if partition is None else [int(count) for count in partition]
+    )
     _check_counts(counts, stages, len(layers), given=partition is not None)
     ends = list(accumulate(counts))
     stage_of_layer = [stage for stage, count in enumerate(counts) for _ in range(count)]
     _check_shared(layers, stage_of_layer)
-    return [nn.Sequential(OrderedDict(layers[end - count : end])) for count, end in zip(counts, ends)]
+    return [
+        nn.Sequential(OrderedDict(layers[end - count : end])) for count, end in zip(counts, ends)
+    ]
 
 
 def _layers(model: nn.Sequential | Sequence[nn.Module]) -> list[tuple[str, nn.Module]]:
@@ -54,27 +58,32 @@ def _layers(model: nn.Sequential | Sequence[nn.Module]) -> list[tuple[str, nn.Mo
         # A subclass with a forward of its own may do anything between its layers.
         if type(model).forward is not nn.Sequential.forward:
             raise UsageError(
-                f"a model of type {type(model).__name__} cannot be cut into stages: pass an nn.Sequential, "
-                "or a list of modules in which each takes what the one before returns"
+                f"a model of type {type(model).__name__} cannot be cut into stages: pass an "
+                "nn.Sequential, or a list of modules in which each takes what the one before "
+                "returns"
             )
         return [(name, layer) for name, layer in model._modules.items()]
     layers = list(model)
     for index, layer in enumerate(layers):
         if not isinstance(layer, nn.Module):
-            raise UsageError(f"layer {index} of the model is a {type(layer).__name__}, not an nn.Module")
+            raise UsageError(
+                f"layer {index} of the model is a {type(layer).__name__}, not an nn.Module"
+            )
     return [(str(index), layer) for index, layer in enumerate(layers)]
 
 
 def _equal(layers: int, stages: int) -> list[int]:
-    """`layers` over `stages`, the first ones one larger where it does not divide: 5 over 2 is [3, 2]."""
+    """`layers` over `stages`, the first ones one larger where it does not divide: 5 over 2 is [3,
+    2].
+    """
     return [layers // stages + (stage < layers % stages) for stage in range(stages)]
 
 
 def _check_counts(counts: list[int], stages: int, layers: int, given: bool) -> None:
     if stages > layers:
         raise UsageError(
-            f"{stages} stages are more than the {layers} {_plural(layers, 'layer')} of the model, and every stage "
-            f"needs at least one: use at most {layers} {_plural(layers, 'stage')} "
+            f"{stages} stages are more than the {layers} {_plural(layers, 'layer')} of the model, "
+            f"and every stage needs at least one: use at most {layers} {_plural(layers, 'stage')} "
             "(stages = ranks × stages per rank), or a model with more layers"
         )
     if not given:
@@ -86,8 +95,8 @@ def _check_counts(counts: list[int], stages: int, layers: int, given: bool) -> N
         )
     if min(counts) < 1:
         raise UsageError(
-            f"the partition {counts} leaves stage {counts.index(min(counts))} with {min(counts)} layers, "
-            "and every stage needs at least one"
+            f"the partition {counts} leaves stage {counts.index(min(counts))} with {min(counts)} "
+            "layers, and every stage needs at least one"
         )
     if sum(counts) != layers:
         raise UsageError(
@@ -101,8 +110,12 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _check_shared(layers: list[tuple[str, nn.Module]], stage_of_layer: list[int]) -> None:
-    """Refuse memory that two stages would each train a copy of, without anybody knowing that it is tied."""
-    first: dict[int, tuple[int, str, nn.Parameter]] = {}  # where the memory is -> what was met first
+    """Refuse memory that two stages would each train a copy of, without anybody knowing that it is
+    tied.
+    """
+    first: dict[
+        int, tuple[int, str, nn.Parameter]
+    ] = {}  # where the memory is -> what was met first
     for index, (layer_name, layer) in enumerate(layers):
         for name, parameter in layer.named_parameters(prefix=layer_name, remove_duplicate=False):
             # Two Parameter objects over one memory are tied as well; "meta" tensors have none.
@@ -110,8 +123,10 @@ def _check_shared(layers: list[tuple[str, nn.Module]], stage_of_layer: list[int]
             earlier, earlier_name, same = first.setdefault(key, (index, name, parameter))
             if parameter is not same and stage_of_layer[earlier] != stage_of_layer[index]:
                 raise UsageError(
-                    f"layer {earlier} and layer {index} share the memory of a parameter ({earlier_name} and {name}), but "
-                    f"they are on stages {stage_of_layer[earlier]} and {stage_of_layer[index]}: each stage would train a "
-                    "copy of its own. Tie weights by giving both layers the same nn.Parameter, put both layers on one "
-                    f"stage (partition=[...]), or give layer {index} memory of its own"
+                    f"layer {earlier} and layer {index} share the memory of a parameter "
+                    f"({earlier_name} and {name}), but they are on stages "
+                    f"{stage_of_layer[earlier]} and {stage_of_layer[index]}: each stage would "
+                    "train a copy of its own. Tie weights by giving both layers the same "
+                    "nn.Parameter, put both layers on one stage (partition=[...]), or give layer "
+                    f"{index} memory of its own"
                 )

@@ -47,15 +47,17 @@ def standard_library_text(home: str = STANDARD_LIBRARY) -> torch.Tensor:
             return torch.cat(pieces)[:CHARACTERS]
     if total == 0:
         raise UsageError(
-            f"found no Python sources in {home}, and the gpt is trained on those of the standard library: "
-            "this Python was installed without them (only compiled files). "
-            "Use a Python that has them, or --model mlp, whose data is generated"
+            f"found no Python sources in {home}, and the gpt is trained on those of the standard "
+            "library: this Python was installed without them (only compiled files). Use a Python "
+            "that has them, or --model mlp, whose data is generated"
         )
     return torch.cat(pieces)
 
 
 def _source(name: str, home: str) -> str:
-    """The source of one top-level module, "" where there is none (extension modules, frozen, absent)."""
+    """The source of one top-level module, "" where there is none (extension modules, frozen,
+    absent).
+    """
     # Looked up in `home` alone: a student's own random.py must not become training data.
     spec = PathFinder.find_spec(name, [home])
     read = getattr(spec and spec.loader, "get_source", None)

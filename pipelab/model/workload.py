@@ -19,7 +19,8 @@ from .text import VOCABULARY, standard_library_text
 
 NAMES = ["gpt", "mlp"]
 OPTIMIZERS = {
-    # Adam makes the loss of both models fall visibly within ten steps; plain SGD needs a large step and momentum for it.
+    # Adam makes the loss of both models fall visibly within ten steps; plain SGD needs a large step
+    # and momentum for it.
     "adam": partial(torch.optim.Adam, lr=0.003),
     "adamw": partial(torch.optim.AdamW, lr=0.003),
     "sgd": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
@@ -50,7 +51,13 @@ class Workload:
 
 
 def workload(
-    name: str = "gpt", *, layers: int = 8, width: int = 64, batch: int = 32, seed: int = 0, optimizer: str = "adam"
+    name: str = "gpt",
+    *,
+    layers: int = 8,
+    width: int = 64,
+    batch: int = 32,
+    seed: int = 0,
+    optimizer: str = "adam",
 ) -> Workload:
     """Build one of the models that come with the course.
 
@@ -81,7 +88,9 @@ def workload(
             model = mlp(layers=layers, width=width)
         else:
             model = gpt(layers=layers, width=width, vocabulary=len(VOCABULARY), sequence=SEQUENCE)
-    draw, loss_fn = (spirals, functional.cross_entropy) if name == "mlp" else (excerpts, next_character_loss)
+    draw, loss_fn = (
+        (spirals, functional.cross_entropy) if name == "mlp" else (excerpts, next_character_loss)
+    )
     if name == "gpt":
         standard_library_text()  # a Python without sources is told here, not in the first step
     return Workload(
@@ -93,7 +102,9 @@ def workload(
     )
 
 
-def batch_of_step(draw: Callable, batch: int, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of_step(
+    draw: Callable, batch: int, seed: int, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The batch of one step: another one for every step, the same one for the same step."""
     return draw(batch, torch.Generator().manual_seed(1_000_003 * seed + step))
 

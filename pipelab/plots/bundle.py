@@ -1,7 +1,9 @@
-"""Joins the front end's JavaScript files into one script, as a widget and a self-contained page need it.
+"""Joins the front end's JavaScript files into one script, as a widget and a self-contained page
+need it.
 
-The files are plain ES modules, which Node and a browser also load one by one. An import names a file beside it and stands
-on one line; joining puts that file first and drops the import, and ``export`` except a widget's ``export default``.
+The files are plain ES modules, which Node and a browser also load one by one. An import names a
+file beside it and stands on one line; joining puts that file first and drops the import, and
+``export`` except a widget's ``export default``.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""A Timeline as a plain plotly Figure: zoom, hover, export. Never a FigureWidget, which ships all of plotly each time."""
+"""A Timeline as a plain plotly Figure: zoom, hover, export.
+
+Never a FigureWidget, which ships all of plotly each time.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -15,21 +18,25 @@ LANE, STRIP = 0.5, 0.3
 
 
 def plot(timeline: Timeline) -> "Figure":
-    """Timeline and memory in one figure: a trace per kind, and one for the memory strips of all ranks.
+    """Timeline and memory in one figure: a trace per kind, and one for the memory strips of all
+    ranks.
 
-    Hovering a bar names the action, its rank, and its times; hovering a strip tells the memory held.
+    Hovering a bar names the action, its rank, and its times; hovering a strip tells the memory
+    held.
     """
     import plotly.graph_objects as go  # a third of a second: only for those who ask for a figure
 
     schedule, unit = timeline.schedule, timeline.unit
     origin = timeline.started.min()
     figure = go.Figure(
-        [_bars(go, timeline, kind, origin) for kind in sorted(schedule.kinds)] + [_memory(go, timeline, origin)]
+        [_bars(go, timeline, kind, origin) for kind in sorted(schedule.kinds)]
+        + [_memory(go, timeline, origin)]
     )
     numbers = timeline.metrics
     figure.update_layout(
-        title=f"{schedule.name}, {timeline.source}: makespan {timeline.makespan:.4g}{' ' + unit if unit else ''}, "
-        f"bubble fraction {numbers['bubble_fraction']:.1%} <i>(idle / (ranks × makespan))</i>",
+        title=f"{schedule.name}, {timeline.source}: makespan "
+        f"{timeline.makespan:.4g}{' ' + unit if unit else ''}, bubble fraction "
+        f"{numbers['bubble_fraction']:.1%} <i>(idle / (ranks × makespan))</i>",
         barmode="overlay",
         bargap=0,
         height=150 + 62 * schedule.ranks,
@@ -40,7 +47,9 @@ def plot(timeline: Timeline) -> "Figure":
         font={"color": "#767676"},
     )
     label = f"time ({unit})" if unit else "time"
-    figure.update_xaxes(title=label, range=[0, timeline.makespan], gridcolor="rgba(128,128,128,0.25)")
+    figure.update_xaxes(
+        title=label, range=[0, timeline.makespan], gridcolor="rgba(128,128,128,0.25)"
+    )
     figure.update_yaxes(
         range=[schedule.ranks - 0.4, -0.4],
         tickvals=list(range(schedule.ranks)),
@@ -67,7 +76,9 @@ def _bars(go, timeline: Timeline, kind: int, origin: float):
             "line": {"color": "rgba(0,0,0,0.4)", "width": 0.7},
             "pattern": {"shape": look.pattern, "size": 6, "fgcolor": "rgba(0,0,0,0.45)"},
         },
-        customdata=np.stack([timeline.stage[mine], microbatch, timeline.ended[mine] - origin], axis=1),
+        customdata=np.stack(
+            [timeline.stage[mine], microbatch, timeline.ended[mine] - origin], axis=1
+        ),
         text=microbatch,
         textposition="inside",
         insidetextanchor="middle",

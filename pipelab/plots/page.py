@@ -1,4 +1,6 @@
-"""Timelines as one HTML file that plays by itself: our own canvas, no plotly, no request to anywhere."""
+"""Timelines as one HTML file that plays by itself: our own canvas, no plotly, no request to
+anywhere.
+"""
 
 import base64
 import json
@@ -17,11 +19,13 @@ from .view import caption, view
 def page_text(*timelines: Timeline) -> str:
     """The page as text.
 
-    timelines: one, or several to lie under each other on one time axis, such as ``run.predicted, run.timeline``; all
-    with the same unit. Raises UsageError for none, or for units that differ.
+    timelines: one, or several to lie under each other on one time axis, such as ``run.predicted,
+    run.timeline``; all with the same unit. Raises UsageError for none, or for units that differ.
     """
     if not timelines or len({timeline.unit for timeline in timelines}) > 1:
-        raise UsageError("A page needs at least one timeline, and all of them in the same unit of time.")
+        raise UsageError(
+            "A page needs at least one timeline, and all of them in the same unit of time."
+        )
     messages = [_as_text(view(timeline)) for timeline in timelines]
     return Template((FRONTEND / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(caption(timelines[0])),
@@ -33,7 +37,10 @@ def page_text(*timelines: Timeline) -> str:
 
 
 def write_page(path: str | os.PathLike, *timelines: Timeline) -> Path:
-    """Writes ``page_text`` of the timelines and returns its path. The file appears whole or not at all."""
+    """Writes ``page_text`` of the timelines and returns its path.
+
+    The file appears whole or not at all.
+    """
     text = page_text(*timelines)
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -50,4 +57,6 @@ def write_page(path: str | os.PathLike, *timelines: Timeline) -> Path:
 
 def _as_text(message: dict) -> dict:
     """The message with its arrays in base64."""
-    return {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in message.items()}
+    return {
+        k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in message.items()
+    }

@@ -1,7 +1,8 @@
 """Colour means one thing everywhere: the kind by hue and pattern, the micro-batch by shade.
 
-The hues are Paul Tol's. Under normal vision and the three colour blindnesses the closest two are 14 apart (CIEDE2000), and
-because some are equally light (amber and mint, in grey print) every split or added kind also carries a pattern.
+The hues are Paul Tol's. Under normal vision and the three colour blindnesses the closest two are 14
+apart (CIEDE2000), and because some are equally light (amber and mint, in grey print) every split or
+added kind also carries a pattern.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,10 @@ from ..schedule import Kind
 
 
 class Look(NamedTuple):
-    """How one kind is drawn. ``dark`` is the hue on a dark background; ``pattern`` is plotly's letter for it."""
+    """How one kind is drawn.
+
+    ``dark`` is the hue on a dark background; ``pattern`` is plotly's letter for it.
+    """
 
     letter: str
     title: str
@@ -35,7 +39,8 @@ LOOKS = {
 
 
 def shade(colour: str, fraction: float) -> str:
-    """The colour of one micro-batch: ``fraction`` 0 (the first) is lightened, 1 (the last) darkened.
+    """The colour of one micro-batch: ``fraction`` 0 (the first) is lightened, 1 (the last)
+    darkened.
 
     The same formula stands in ``frontend/colour.js``.
 

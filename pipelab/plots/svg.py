@@ -1,6 +1,7 @@
 """A Timeline as a static SVG, for viewers without a kernel.
 
-Only presentation attributes, no <style>: GitHub and nbviewer drop style sheets, which would leave black boxes.
+Only presentation attributes, no <style>: GitHub and nbviewer drop style sheets, which would leave
+black boxes.
 """
 
 from collections import defaultdict
@@ -26,10 +27,15 @@ def svg(timeline: Timeline, width: int = 900) -> str:
     height = TOP + ROW * schedule.ranks + LEGEND
     start = LEFT + (timeline.started - timeline.started.min()) * scale
     end = LEFT + (timeline.ended - timeline.started.min()) * scale
-    rows = (*_names(schedule.ranks, width), *_bars(timeline, start, end), *_memory(timeline, start, end))
+    rows = (
+        *_names(schedule.ranks, width),
+        *_bars(timeline, start, end),
+        *_memory(timeline, start, end),
+    )
     title = escape(f"{caption(timeline)}, {timeline.source}")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="12" role="img"><title>{title}</title>'
         + "".join(rows)
         + "".join(_legend(timeline, height))
@@ -41,7 +47,8 @@ def _names(ranks: int, width: int):
     for rank in range(ranks):
         y = TOP + rank * ROW
         yield f'<text x="0" y="{y + 15}" fill="{GREY}">rank {rank}</text>'
-        yield f'<rect x="{LEFT}" y="{y}" width="{width - LEFT - RIGHT}" height="{BAR}" fill="{GREY}" fill-opacity="0.12"/>'
+        size = f'width="{width - LEFT - RIGHT}" height="{BAR}"'
+        yield f'<rect x="{LEFT}" y="{y}" {size} fill="{GREY}" fill-opacity="0.12"/>'
 
 
 def _bars(timeline: Timeline, start: np.ndarray, end: np.ndarray):
@@ -56,10 +63,13 @@ def _bars(timeline: Timeline, start: np.ndarray, end: np.ndarray):
         paths[int(kind), level].append(f"M{x:.1f} {y}H{x2:.1f}v{BAR}H{x:.1f}z")
         if x2 - x > 8 * len(str(microbatch)) + 2:
             colour = ink(shade(LOOKS[kind].colour, level))
-            labels.append(f'<text x="{(x + x2) / 2:.1f}" y="{y + 14}" fill="{colour}">{microbatch}</text>')
+            labels.append(
+                f'<text x="{(x + x2) / 2:.1f}" y="{y + 14}" fill="{colour}">{microbatch}</text>'
+            )
     for (kind, level), path in sorted(paths.items()):
         colour = shade(LOOKS[kind].colour, level)
-        yield f'<path fill="{colour}" stroke="#000000" stroke-opacity="0.35" stroke-width="0.7" d="{"".join(path)}"/>'
+        edge = 'stroke="#000000" stroke-opacity="0.35" stroke-width="0.7"'
+        yield f'<path fill="{colour}" {edge} d="{"".join(path)}"/>'
     yield f'<g text-anchor="middle" font-size="11">{"".join(labels)}</g>'
 
 
@@ -70,7 +80,9 @@ def _memory(timeline: Timeline, start: np.ndarray, end: np.ndarray):
         base = TOP + rank * ROW + BAR + 2 + STRIP
         levels = np.stack([timeline.bytes_held[mine], timeline.bytes_after[mine]], axis=1).ravel()
         times = np.stack([start[mine], end[mine]], axis=1).ravel()
-        steps = "".join(f"H{x:.1f}V{base - STRIP * y / peak:.1f}" for x, y in zip(times, levels, strict=True))
+        steps = "".join(
+            f"H{x:.1f}V{base - STRIP * y / peak:.1f}" for x, y in zip(times, levels, strict=True)
+        )
         yield f'<path fill="{GREY}" fill-opacity="0.45" d="M{LEFT} {base}{steps}V{base}z"/>'
 
 

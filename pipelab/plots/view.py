@@ -1,10 +1,11 @@
 """A Timeline as a compact message for the canvas: two Float32 arrays and a few words.
 
-bars, shape (atoms, 7): rank, stage, micro-batch, kind, start, end, part. Part is 0 for a bar that fills its lane; the two
-atoms of an overlap share one interval, the first is drawn in the upper half (1), the second in the lower (2).
-memory, shape (atoms, 2, parts): what the rank holds of each part while the bar of that row runs, and after it. Parts are
-named in ``parts``: activations alone, or all that Timeline.memory counts.
-Rows are sorted by rank and time. Seconds become milliseconds, and the first start becomes 0.
+bars, shape (atoms, 7): rank, stage, micro-batch, kind, start, end, part. Part is 0 for a bar that
+fills its lane; the two atoms of an overlap share one interval, the first is drawn in the upper half
+(1), the second in the lower (2). memory, shape (atoms, 2, parts): what the rank holds of each part
+while the bar of that row runs, and after it. Parts are named in ``parts``: activations alone, or
+all that Timeline.memory counts. Rows are sorted by rank and time. Seconds become milliseconds, and
+the first start becomes 0.
 """
 
 from collections.abc import Mapping
@@ -23,20 +24,31 @@ DEFINITIONS = {
     "bubble_fraction": ("bubble fraction", "percent", "idle / (ranks × makespan)"),
     "bubble_overhead": ("bubble overhead", "percent", "idle / busy"),
     "bubble_rate": ("bubble rate", "percent", "1 − busy / span, on the rank with the longest span"),
-    "peak_in_flight": ("peak in flight", "count", "most micro-batches on one rank, start of forward to end of backward"),
+    "peak_in_flight": (
+        "peak in flight",
+        "count",
+        "most micro-batches on one rank, start of forward to end of backward",
+    ),
     "throughput": ("throughput", "rate", "micro-batches / makespan"),
     "peak_memory": ("peak memory", "memory", "most that one rank holds at once"),
 }
-"""The numbers shown beside a picture: key of ``Timeline.metrics``, or one that follows -> label, form, definition."""
+"""The numbers shown beside a picture: key of ``Timeline.metrics``, or one that follows -> label,
+form, definition.
+"""
 PARTS = ("activations", "weights", "weight_versions", "gradients", "optimizer_state")
 
 
 def view(timeline: Timeline, *, milliseconds: float | None = None) -> dict:
     """The message for a finished timeline.
 
-    milliseconds: draw abstract units as this many milliseconds each, to lie on one axis with a paced run.
+    milliseconds: draw abstract units as this many milliseconds each, to lie on one axis with a
+    paced run.
     """
-    scale, unit = (1000.0, "ms") if timeline.unit == "s" else (milliseconds or 1.0, "ms" if milliseconds else "")
+    scale, unit = (
+        (1000.0, "ms")
+        if timeline.unit == "s"
+        else (milliseconds or 1.0, "ms" if milliseconds else "")
+    )
     columns = {name: getattr(timeline, name) for name in COLUMNS}
     return _message(columns, timeline.schedule, scale, timeline.memory) | {
         "source": timeline.source,
@@ -47,39 +59,73 @@ def view(timeline: Timeline, *, milliseconds: float | None = None) -> dict:
 
 
 def live_view(columns: Mapping[str, np.ndarray], schedule: Schedule) -> dict:
-    """The same message for the events so far of a run in progress; seconds, bytes, and no numbers yet."""
-    return _message(columns, schedule, 1000.0) | {"source": "measured", "unit": "ms", "memory_unit": "bytes", "numbers": []}
+    """The same message for the events so far of a run in progress; seconds, bytes, and no numbers
+    yet.
+    """
+    return _message(columns, schedule, 1000.0) | {
+        "source": "measured",
+        "unit": "ms",
+        "memory_unit": "bytes",
+        "numbers": [],
+    }
 
 
 def caption(timeline: Timeline) -> str:
     """What a picture shows: "gpipe: 4 ranks, 8 micro-batches"."""
     schedule = timeline.schedule
     ranks = "1 rank" if schedule.ranks == 1 else f"{schedule.ranks} ranks"
-    return f"{schedule.name}: {ranks}, {schedule.microbatches} micro-batch{'es' * (schedule.microbatches != 1)}"
+    return (
+        f"{schedule.name}: {ranks}, {schedule.microbatches} "
+        f"micro-batch{'es' * (schedule.microbatches != 1)}"
+    )
 
 
 def numbers(metrics: Mapping, scale: float = 1.0, peak_memory: float | None = None) -> list[dict]:
-    """Each number with its label, form and definition; times multiplied by ``scale``, of a list the largest."""
+    """Each number with its label, form and definition; times multiplied by ``scale``, of a list the
+    largest.
+    """
     table = []
-    throughput = metrics["microbatches"] / metrics["makespan"] / scale if metrics["makespan"] else None
+    throughput = (
+        metrics["microbatches"] / metrics["makespan"] / scale if metrics["makespan"] else None
+    )
     values = {"throughput": throughput, "peak_memory": peak_memory, **metrics}
     for key, (label, form, definition) in DEFINITIONS.items():
         value = values[key]
-        value = max(value) if isinstance(value, list) else value * scale if form == "time" else value
-        table.append({"key": key, "label": label, "form": form, "definition": definition, "value": value})
+        value = (
+            max(value) if isinstance(value, list) else value * scale if form == "time" else value
+        )
+        table.append(
+            {"key": key, "label": label, "form": form, "definition": definition, "value": value}
+        )
     return table
 
 
-def _message(columns: Mapping[str, np.ndarray], schedule: Schedule, scale: float, memory: Mapping | None = None) -> dict:
+def _message(
+    columns: Mapping[str, np.ndarray],
+    schedule: Schedule,
+    scale: float,
+    memory: Mapping | None = None,
+) -> dict:
     rank, stage, microbatch, kind = (np.asarray(columns[name]) for name in COLUMNS[:4])
-    started, ended, held, after = (np.asarray(columns[name], dtype=np.float64) for name in COLUMNS[4:])
+    started, ended, held, after = (
+        np.asarray(columns[name], dtype=np.float64) for name in COLUMNS[4:]
+    )
     order = np.lexsort((started, rank))  # stable: an overlap's two atoms keep their order
     origin = started.min() if len(started) else 0.0
     started, ended = ((times[order] - origin) * scale for times in (started, ended))
     rank, kind = rank[order], kind[order]
-    bars = np.stack([rank, stage[order], microbatch[order], kind, started, ended, _parts(rank, started, ended)], axis=1)
-    parts = {name: memory[name] for name in PARTS if name in memory} if memory else {"activations": (held, after)}
-    levels = np.stack([np.stack([part[i][order] for part in parts.values()], axis=-1) for i in (0, 1)], axis=1)
+    bars = np.stack(
+        [rank, stage[order], microbatch[order], kind, started, ended, _parts(rank, started, ended)],
+        axis=1,
+    )
+    parts = (
+        {name: memory[name] for name in PARTS if name in memory}
+        if memory
+        else {"activations": (held, after)}
+    )
+    levels = np.stack(
+        [np.stack([part[i][order] for part in parts.values()], axis=-1) for i in (0, 1)], axis=1
+    )
     forwards = (ended - started)[kind == Kind.F]
     return {
         "ranks": schedule.ranks,
@@ -100,6 +146,11 @@ def _message(columns: Mapping[str, np.ndarray], schedule: Schedule, scale: float
 def _parts(rank: np.ndarray, started: np.ndarray, ended: np.ndarray) -> np.ndarray:
     """0, or 1 and 2 for two neighbouring atoms of one rank that share one interval."""
     parts = np.zeros(len(rank))
-    twins = np.flatnonzero((np.diff(rank) == 0) & (np.diff(started) == 0) & (np.diff(ended) == 0) & (ended > started)[1:])
+    twins = np.flatnonzero(
+        (np.diff(rank) == 0)
+        & (np.diff(started) == 0)
+        & (np.diff(ended) == 0)
+        & (ended > started)[1:]
+    )
     parts[twins], parts[twins + 1] = UPPER, LOWER
     return parts

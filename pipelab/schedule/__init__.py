@@ -1,7 +1,8 @@
 """Schedules as plain data: what each rank does, in what order.
 
-In: action texts, CSV files, or integer columns from the catalogue. Out: a Schedule, or a Refusal that says why not.
-A Schedule holds no times, no idle cells and no communication: sends and receives follow from the placement.
+In: action texts, CSV files, or integer columns from the catalogue. Out: a Schedule, or a Refusal
+that says why not. A Schedule holds no times, no idle cells and no communication: sends and receives
+follow from the placement.
 """
 
 from .action import Action, Kind, Overlap, parse_cell
@@ -11,6 +12,16 @@ from .messages import Link, check_transport, links
 from .schedule import Schedule
 
 __all__ = [
-    "Action", "Kind", "Link", "Overlap", "Schedule", "check", "check_transport", "links", "parse_cell", "read_csv",
-    "refusal_of_text", "require_legal",
-]  # fmt: skip
+    "Action",
+    "Kind",
+    "Link",
+    "Overlap",
+    "Schedule",
+    "check",
+    "check_transport",
+    "links",
+    "parse_cell",
+    "read_csv",
+    "refusal_of_text",
+    "require_legal",
+]

@@ -1,8 +1,9 @@
 """One thing that a rank does, and its text form.
 
-The notation is torch.distributed.pipelining's: ``[stage][kind][microbatch]``, so ``2F0`` is stage 2's forward of
-micro-batch 0, and ``(0F7;7B3)OVERLAP_F_B`` runs a forward and a backward at the same time. Three things torch lacks are
-written in the same style: ``2R3`` recomputes, ``2STEP0`` is an optimizer step, ``2F3@1`` belongs to the second replica.
+The notation is torch.distributed.pipelining's: ``[stage][kind][microbatch]``, so ``2F0`` is stage
+2's forward of micro-batch 0, and ``(0F7;7B3)OVERLAP_F_B`` runs a forward and a backward at the same
+time. Three things torch lacks are written in the same style: ``2R3`` recomputes, ``2STEP0`` is an
+optimizer step, ``2F3@1`` belongs to the second replica.
 """
 
 import re
@@ -15,8 +16,9 @@ from ..errors import ScheduleFormatError
 class Kind(IntEnum):
     """What an action computes.
 
-    F forward; B full backward; I input gradient; W weight gradient (B = I + W); R recomputation of a forward;
-    STEP optimizer step. The zero-bubble papers write B for what torch and pipelab call I.
+    F forward; B full backward; I input gradient; W weight gradient (B = I + W); R recomputation of
+    a forward; STEP optimizer step. The zero-bubble papers write B for what torch and pipelab call
+    I.
     """
 
     F = 0
@@ -45,7 +47,8 @@ _LARGEST = 2**31 - 1
 
 
 class Action(NamedTuple):
-    """``kind`` of ``stage`` for ``microbatch`` (the number of the step, for STEP) in model copy ``replica``.
+    """``kind`` of ``stage`` for ``microbatch`` (the number of the step, for STEP) in model copy
+    ``replica``.
 
     >>> str(Action(Kind.F, stage=2, microbatch=0))
     '2F0'
@@ -68,8 +71,8 @@ class Action(NamedTuple):
         match = _ACTION.fullmatch(text.strip())
         if not match:
             raise ScheduleFormatError(
-                f"{text.strip()!r} is not an action. An action is [stage][kind][microbatch], such as 2F0; "
-                "kinds are F, B, I, W, R, STEP, or (0F1;1B0)OVERLAP_F_B for two at once."
+                f"{text.strip()!r} is not an action. An action is [stage][kind][microbatch], such "
+                "as 2F0; kinds are F, B, I, W, R, STEP, or (0F1;1B0)OVERLAP_F_B for two at once."
             )
         stage, kind, microbatch, replica = match.groups()
         numbers = [int(stage), int(microbatch), int(replica or 0)]
@@ -100,5 +103,7 @@ def parse_cell(text: str) -> Action | Overlap:
     pair = Overlap(Action.parse(match[1]), Action.parse(match[2]))
     kinds = {pair.first.kind, pair.second.kind}
     if kinds not in ({Kind.F, Kind.B}, {Kind.F, Kind.I}):
-        raise ScheduleFormatError(f"{text.strip()!r}: an overlap joins one forward F with one backward B or I.")
+        raise ScheduleFormatError(
+            f"{text.strip()!r}: an overlap joins one forward F with one backward B or I."
+        )
     return pair

@@ -1,7 +1,8 @@
 """Can this schedule run? If not: which action, what it lacks, and why, in words for a person.
 
-torch's own validator counts sets, so it accepts duplicates, indices out of range, B beside I and W, and orders in which
-ranks wait for one another for ever. Here each of those is refused before a worker starts.
+torch's own validator counts sets, so it accepts duplicates, indices out of range, B beside I and W,
+and orders in which ranks wait for one another for ever. Here each of those is refused before a
+worker starts.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,11 @@ _ORDER = (  # (earlier, later, why)
     (Kind.F, Kind.R, "there is nothing to recompute before the forward has run once"),
     (Kind.R, Kind.B, "recomputation restores the activations that the backward uses"),
     (Kind.R, Kind.I, "recomputation restores the activations that the backward uses"),
-    (Kind.I, Kind.W, "the weight gradient uses the output gradient that the input gradient brought"),
+    (
+        Kind.I,
+        Kind.W,
+        "the weight gradient uses the output gradient that the input gradient brought",
+    ),
 )
 
 
@@ -36,23 +41,35 @@ def check(schedule: Schedule) -> Refusal | None:
 
 
 def require_legal(schedule: Schedule, test: Callable[[Schedule], Refusal | None] = check) -> None:
-    """Raises ScheduleError, with the reason, unless the schedule can run (or passes another ``test``)."""
+    """Raises ScheduleError, with the reason, unless the schedule can run (or passes another
+    ``test``).
+    """
     refusal = test(schedule)
     if refusal:
         raise ScheduleError(refusal)
 
 
 def check_each_rank(schedule: Schedule) -> Refusal | None:
-    """The same but for deadlocks: what can be said without following how ranks wait for one another."""
+    """The same but for deadlocks: what can be said without following how ranks wait for one
+    another.
+    """
     if "_each_rank" not in vars(schedule):  # a schedule never changes, so neither does the answer
         tests = (_numbers, _ranks, _counts, _local_order)
         vars(schedule)["_each_rank"] = next(filter(None, (test(schedule) for test in tests)), None)
     return vars(schedule)["_each_rank"]
 
 
-def _at(schedule: Schedule, atom: int, code: str, needs: str | None, why: str, draw: bool = True) -> Refusal:
-    """A refusal at one atom, with the schedule's grid and an arrow when it is small enough to read."""
-    rank, step, action = int(schedule.rank[atom]), int(schedule.cell[atom]), str(schedule.atom(atom))
+def _at(
+    schedule: Schedule, atom: int, code: str, needs: str | None, why: str, draw: bool = True
+) -> Refusal:
+    """A refusal at one atom, with the schedule's grid and an arrow when it is small enough to
+    read.
+    """
+    rank, step, action = (
+        int(schedule.rank[atom]),
+        int(schedule.cell[atom]),
+        str(schedule.atom(atom)),
+    )
     message = f"Rank {rank}, step {step}: {action} {why}"
     if draw and len(schedule.kind) <= 128:
         message += "\n" + schedule.grid(mark=(rank, step))
@@ -64,21 +81,37 @@ def _numbers(schedule: Schedule) -> Refusal | None:
     empty = np.flatnonzero(np.diff(schedule.offsets) == 0)
     if len(empty):
         return Refusal(
-            "missing", int(empty[0]), None, None, "an action",
+            "missing",
+            int(empty[0]),
+            None,
+            None,
+            "an action",
             f"Rank {empty[0]} has no actions at all. Leave its row out, or give it a stage.",
-        )  # fmt: skip
+        )
     for what, column, count in (
         ("stage", schedule.stage, schedule.stages),
-        ("micro-batch", np.where(schedule.kind == Kind.STEP, 0, schedule.microbatch), schedule.microbatches),
+        (
+            "micro-batch",
+            np.where(schedule.kind == Kind.STEP, 0, schedule.microbatch),
+            schedule.microbatches,
+        ),
         ("replica", schedule.replica, schedule.replicas),
     ):
         beyond = np.flatnonzero(column >= count)
         if len(beyond):
-            gap = "counting starts at 0" if not (column == 0).any() else f"{what} {count} appears nowhere"
+            gap = (
+                "counting starts at 0"
+                if not (column == 0).any()
+                else f"{what} {count} appears nowhere"
+            )
             return _at(
-                schedule, beyond[0], "out-of-range", f"{what} {count}",
-                f"names {what} {column[beyond[0]]}, but {gap}: the others are numbered 0 to {count - 1}.",
-            )  # fmt: skip
+                schedule,
+                beyond[0],
+                "out-of-range",
+                f"{what} {count}",
+                f"names {what} {column[beyond[0]]}, but {gap}: the others are numbered 0 to "
+                f"{count - 1}.",
+            )
     return None
 
 
@@ -90,26 +123,40 @@ def _ranks(schedule: Schedule) -> Refusal | None:
         return None
     atom = astray[0]
     return _at(
-        schedule, atom, "wrong-rank", f"rank {home[atom]}",
-        f"belongs on rank {home[atom]}, where the other actions of stage {schedule.stage[atom]} are: "
-        "the weights of a stage live on one rank.",
-    )  # fmt: skip
+        schedule,
+        atom,
+        "wrong-rank",
+        f"rank {home[atom]}",
+        f"belongs on rank {home[atom]}, where the other actions of stage {schedule.stage[atom]} "
+        "are: the weights of a stage live on one rank.",
+    )
 
 
 def _positions(schedule: Schedule) -> np.ndarray:
-    """Atom index of each (kind, replica, stage, microbatch), shape (kinds without STEP, …); -1 where there is none."""
+    """Atom index of each (kind, replica, stage, microbatch), shape (kinds without STEP, …); -1
+    where there is none.
+    """
     shape = (5, schedule.replicas, schedule.stages, schedule.microbatches)
     position = np.full(shape, -1)
     work = schedule.kind != Kind.STEP
-    index = tuple(c[work] for c in (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch))
+    index = tuple(
+        c[work] for c in (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch)
+    )
     position[index] = np.flatnonzero(work)
     return position
 
 
 def _duplicate(schedule: Schedule) -> int | None:
     """The second occurrence of an action that appears twice, or None."""
-    sizes = (6, schedule.replicas, schedule.stages, max(schedule.microbatches, int(schedule.microbatch.max()) + 1))
-    code = np.ravel_multi_index((schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes)
+    sizes = (
+        6,
+        schedule.replicas,
+        schedule.stages,
+        max(schedule.microbatches, int(schedule.microbatch.max()) + 1),
+    )
+    code = np.ravel_multi_index(
+        (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes
+    )
     if np.bincount(code).max() == 1:
         return None
     order = np.argsort(code, kind="stable")
@@ -122,9 +169,12 @@ def _counts(schedule: Schedule) -> Refusal | None:
     twice = _duplicate(schedule)
     if twice is not None:
         return _at(
-            schedule, twice, "duplicate", None,
+            schedule,
+            twice,
+            "duplicate",
+            None,
             "stands here a second time. Each action runs once: twice would add its gradient twice.",
-        )  # fmt: skip
+        )
     steps = _steps(schedule)
     if steps:
         return steps
@@ -134,12 +184,19 @@ def _counts(schedule: Schedule) -> Refusal | None:
     if mixed.any():
         atom = position[Kind.B][mixed].min()
         action = schedule.atom(atom)
-        other = next(k for k in (Kind.I, Kind.W) if present[k][action.replica, action.stage, action.microbatch])
+        other = next(
+            k
+            for k in (Kind.I, Kind.W)
+            if present[k][action.replica, action.stage, action.microbatch]
+        )
         return _at(
-            schedule, atom, "mixed-backward", None,
+            schedule,
+            atom,
+            "mixed-backward",
+            None,
             f"is a full backward, but {action._replace(kind=other)} is there too. "
             "A backward is either one B, or I and W, never both.",
-        )  # fmt: skip
+        )
     # A micro-batch goes through one model copy: the one whose forwards name it.
     used = present.any(axis=(0, 2), keepdims=True)[0]  # (replicas, 1, microbatches)
     split = present[Kind.I] | present[Kind.W]
@@ -147,7 +204,11 @@ def _counts(schedule: Schedule) -> Refusal | None:
         (Kind.F, used & ~present[Kind.F], "every stage runs every micro-batch forward"),
         (Kind.I, split & ~present[Kind.I], "W needs the output gradient that I brings"),
         (Kind.W, split & ~present[Kind.W], "I alone leaves the weights without a gradient"),
-        (Kind.B, used & ~present[Kind.B] & ~split, "every forward needs its backward (B, or I and W)"),
+        (
+            Kind.B,
+            used & ~present[Kind.B] & ~split,
+            "every forward needs its backward (B, or I and W)",
+        ),
     ):
         if absent.any():
             replica, stage, microbatch = (int(i) for i in np.argwhere(absent)[0])
@@ -155,14 +216,20 @@ def _counts(schedule: Schedule) -> Refusal | None:
             rank = int(schedule.placement_table[replica, stage])
             where = f"Rank {rank}: " if rank >= 0 else ""
             return Refusal(
-                "missing", rank if rank >= 0 else None, None, str(action), str(action),
+                "missing",
+                rank if rank >= 0 else None,
+                None,
+                str(action),
+                str(action),
                 f"{where}{action} is missing: {because}.",
-            )  # fmt: skip
+            )
     return None
 
 
 def _steps(schedule: Schedule) -> Refusal | None:
-    """Optimizer steps of a stage are numbered 0, 1, … in the order in which they stand; all stages take as many."""
+    """Optimizer steps of a stage are numbered 0, 1, … in the order in which they stand; all stages
+    take as many.
+    """
     atoms = np.flatnonzero(schedule.kind == Kind.STEP)
     taken: dict[tuple[int, int], int] = {}
     for atom in atoms.tolist():
@@ -170,7 +237,13 @@ def _steps(schedule: Schedule) -> Refusal | None:
         key = action.replica, action.stage
         if action.microbatch != taken.get(key, 0):
             needed = action._replace(microbatch=taken.get(key, 0))
-            return _at(schedule, atom, "order", str(needed), f"comes before {needed}: steps are numbered as they stand.")
+            return _at(
+                schedule,
+                atom,
+                "order",
+                str(needed),
+                f"comes before {needed}: steps are numbered as they stand.",
+            )
         taken[key] = action.microbatch + 1
     if taken:
         most = max(taken.values())
@@ -178,9 +251,14 @@ def _steps(schedule: Schedule) -> Refusal | None:
             if taken.get(key, 0) < most:
                 action = Action(Kind.STEP, key[1], taken.get(key, 0), key[0])
                 return Refusal(
-                    "missing", schedule.placement[key], None, str(action), str(action),
-                    f"Rank {schedule.placement[key]}: {action} is missing: other stages take {most} optimizer steps.",
-                )  # fmt: skip
+                    "missing",
+                    schedule.placement[key],
+                    None,
+                    str(action),
+                    str(action),
+                    f"Rank {schedule.placement[key]}: {action} is missing: other stages take "
+                    f"{most} optimizer steps.",
+                )
     return None
 
 
@@ -198,7 +276,13 @@ def _local_order(schedule: Schedule) -> Refusal | None:
     if worst is None:
         return None
     atom, needed, why = worst
-    return _at(schedule, atom, "order", str(schedule.atom(needed)), f"comes before {schedule.atom(needed)}: {why}.")
+    return _at(
+        schedule,
+        atom,
+        "order",
+        str(schedule.atom(needed)),
+        f"comes before {schedule.atom(needed)}: {why}.",
+    )
 
 
 def _same_cell(schedule: Schedule, a: np.ndarray, b: np.ndarray) -> np.ndarray | bool:
@@ -213,26 +297,35 @@ def _deadlock(schedule: Schedule) -> Refusal:
     atom, needed = cycle[0]
     if schedule.rank[atom] == schedule.rank[needed] and len(cycle) == 1:
         return _at(
-            schedule, atom, "order", str(schedule.atom(needed)),
+            schedule,
+            atom,
+            "order",
+            str(schedule.atom(needed)),
             f"comes before {schedule.atom(needed)} on the same rank, and needs its result.",
-        )  # fmt: skip
+        )
     sentences = []
     for i, (waiting, wanted) in enumerate(cycle):
         blocked_by = cycle[(i + 1) % len(cycle)][0]
         sentences.append(
-            f"rank {schedule.rank[waiting]} stands at {schedule.atom(waiting)} and needs {schedule.atom(wanted)} from "
-            f"rank {schedule.rank[wanted]}, which must first run {schedule.atom(blocked_by)}"
+            f"rank {schedule.rank[waiting]} stands at {schedule.atom(waiting)} and needs "
+            f"{schedule.atom(wanted)} from rank {schedule.rank[wanted]}, which must first run "
+            f"{schedule.atom(blocked_by)}"
         )
     loop = " → ".join(str(schedule.atom(waiting)) for waiting, _ in [*cycle, cycle[0]])
     return _at(
-        schedule, atom, "deadlock", str(schedule.atom(needed)),
-        f"can never start, because ranks wait for one another: {'; '.join(sentences)}. The cycle: {loop}. "
-        "Move one of these actions so that what it needs comes first.",
-    )  # fmt: skip
+        schedule,
+        atom,
+        "deadlock",
+        str(schedule.atom(needed)),
+        f"can never start, because ranks wait for one another: {'; '.join(sentences)}. The cycle: "
+        f"{loop}. Move one of these actions so that what it needs comes first.",
+    )
 
 
 def _cycle(schedule: Schedule, path: LongestPath) -> list[tuple[int, int]]:
-    """The ring of blocked heads as (atom that waits, atom it waits for), starting on the lowest rank."""
+    """The ring of blocked heads as (atom that waits, atom it waits for), starting on the lowest
+    rank.
+    """
     stuck = np.isnan(path.ended)
     heads: dict[int, tuple[int, int]] = {}
     for rank, (low, high) in enumerate(path.cell_slices):

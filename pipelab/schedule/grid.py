@@ -5,9 +5,11 @@ from .schedule import Schedule
 
 
 def grid(schedule: Schedule, mark: tuple[int, int] | None = None) -> str:
-    """One row per rank, one column per unit of time when every action takes one unit; ``.`` is idle.
+    """One row per rank, one column per unit of time when every action takes one unit; ``.`` is
+    idle.
 
-    A schedule that cannot run is drawn by step instead, without idle columns. ``mark`` = (rank, step) is pointed at.
+    A schedule that cannot run is drawn by step instead, without idle columns. ``mark`` = (rank,
+    step) is pointed at.
 
     >>> print(Schedule.from_rows([["0F0", "0B0"], ["1F0", "1B0"]], name="naive").grid())
     rank 0  0F0 .   .   0B0
@@ -29,5 +31,7 @@ def grid(schedule: Schedule, mark: tuple[int, int] | None = None) -> str:
         label = f"rank {rank:<{len(str(len(rows) - 1))}}  "
         lines.append((label + " ".join(f"{cell:<{width}}" for cell in cells)).rstrip())
         if mark is not None and mark[0] == rank:
-            lines.append(" " * (len(label) + mark[1] * (width + 1)) + "^" * len(row[mark[1]]) + " here")
+            lines.append(
+                " " * (len(label) + mark[1] * (width + 1)) + "^" * len(row[mark[1]]) + " here"
+            )
     return "\n".join(lines)

@@ -4,8 +4,9 @@
               │      │      ▲      ▲          │  what a stage needs from its neighbour,
     rank 1   1F0 ─▶ 1B0 ─▶ 1F1 ─▶ 1B1           ``latency`` later when that is another rank
 
-``check`` asks it whether a schedule can finish; the simulator asks it for the times. Where ranks share more than data
-(links that carry one message at a time, barriers), ``shared_path`` does the same.
+``check`` asks it whether a schedule can finish; the simulator asks it for the times. Where ranks
+share more than data (links that carry one message at a time, barriers), ``shared_path`` does the
+same.
 """
 
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ from .schedule import Schedule
 
 @dataclass(frozen=True)
 class LongestPath:
-    """Times per cell, rank after rank (``cell_slices[r]`` is rank r's). Cells never reached have ``started`` = nan.
+    """Times per cell, rank after rank (``cell_slices[r]`` is rank r's). Cells never reached have
+    ``started`` = nan.
 
-    producer: for each atom the atom whose result it needs from another stage, or -1. cell_of: the cell of each atom.
-    arrival: when that result was on the atom's rank, of no meaning where there is none; None where it is ``latency`` after
-    the producer's end for all.
+    producer: for each atom the atom whose result it needs from another stage, or -1. cell_of: the
+    cell of each atom. arrival: when that result was on the atom's rank, of no meaning where there
+    is none; None where it is ``latency`` after the producer's end for all.
     """
 
     started: np.ndarray
@@ -38,9 +40,11 @@ class LongestPath:
 
 
 def producers(schedule: Schedule) -> np.ndarray:
-    """For each atom, the atom of the neighbouring stage whose result it needs, or -1 (int array over atoms).
+    """For each atom, the atom of the neighbouring stage whose result it needs, or -1 (int array
+    over atoms).
 
-    A forward needs the forward of the stage before; a backward (B or I) needs the backward of the stage after.
+    A forward needs the forward of the stage before; a backward (B or I) needs the backward of the
+    stage after.
     """
     return _graph(schedule).producer
 
@@ -73,10 +77,11 @@ def longest_path(
 ) -> LongestPath:
     """Times of every cell when each starts as early as its rank and its inputs allow.
 
-    duration: per atom; of an overlapped pair the first atom's counts. Default: 1 each. latency: how long the input of an
-    atom takes from another rank, one number or one per atom. occupancy: per atom, how long the message with its result
-    keeps the link to the other rank busy; links carry one message at a time, each direction of a pair of ranks its own.
-    barriers: whether each optimizer step waits until all ranks have come to it.
+    duration: per atom; of an overlapped pair the first atom's counts. Default: 1 each. latency: how
+    long the input of an atom takes from another rank, one number or one per atom. occupancy: per
+    atom, how long the message with its result keeps the link to the other rank busy; links carry
+    one message at a time, each direction of a pair of ranks its own. barriers: whether each
+    optimizer step waits until all ranks have come to it.
     """
     graph = _graph(schedule)
     durations = np.ones(len(schedule.kind)) if duration is None else duration
@@ -97,8 +102,12 @@ def longest_path(
 
 
 def _delays(graph: "_Graph", schedule: Schedule, latency: float | np.ndarray) -> list[np.ndarray]:
-    """For each input of the cells (one, or two with overlapped pairs): how long it is under way, an array over cells."""
-    per_input = [np.full(len(graph.rank), latency)] if np.ndim(latency) == 0 else [latency[graph.heads]]
+    """For each input of the cells (one, or two with overlapped pairs): how long it is under way, an
+    array over cells.
+    """
+    per_input = (
+        [np.full(len(graph.rank), latency)] if np.ndim(latency) == 0 else [latency[graph.heads]]
+    )
     if len(graph.inputs) == 2:
         second = np.full(len(graph.rank), 0.0 if np.ndim(latency) else latency)
         if np.ndim(latency):
@@ -114,7 +123,11 @@ def _delays(graph: "_Graph", schedule: Schedule, latency: float | np.ndarray) ->
 def finishes(schedule: Schedule) -> bool:
     """Whether every action gets its turn, or some ranks wait for one another for ever."""
     graph = _graph(schedule)
-    return len(graph.waves.cells) == len(graph.rank) if graph.waves else longest_path(schedule).complete
+    return (
+        len(graph.waves.cells) == len(graph.rank)
+        if graph.waves
+        else longest_path(schedule).complete
+    )
 
 
 WIDE = 128
@@ -123,10 +136,11 @@ WIDE = 128
 
 @dataclass(frozen=True)
 class _Waves:
-    """The cells in an order in which each comes after its inputs: one wave over all ranks after the other.
+    """The cells in an order in which each comes after its inputs: one wave over all ranks after the
+    other.
 
-    cells: in that order. bounds: where waves begin and end. ranks: of the cells. inputs: places in that order, one array
-    per input; the place after the last stands for "no input".
+    cells: in that order. bounds: where waves begin and end. ranks: of the cells. inputs: places in
+    that order, one array per input; the place after the last stands for "no input".
     """
 
     cells: np.ndarray
@@ -137,7 +151,9 @@ class _Waves:
 
 @dataclass(frozen=True)
 class _Graph:
-    """What does not depend on durations. inputs: arrays over cells, of cells or -1; heads: the first atom of each cell."""
+    """What does not depend on durations. inputs: arrays over cells, of cells or -1; heads: the
+    first atom of each cell.
+    """
 
     producer: np.ndarray
     cell_of: np.ndarray
@@ -176,7 +192,9 @@ def _make_graph(schedule: Schedule) -> _Graph:
 def _find_waves(slices: list[tuple[int, int]], inputs: list[np.ndarray]) -> _Waves:
     position, stop = (np.array(column) for column in zip(*slices, strict=True))
     total = int(stop[-1])
-    place = np.full(total + 1, -1)  # of each cell in the order; the last one is where "no input", -1, points to
+    place = np.full(
+        total + 1, -1
+    )  # of each cell in the order; the last one is where "no input", -1, points to
     place[-1] = total
     cells, ranks, needs, bounds = [], [], [[] for _ in inputs], [0]
     active = np.flatnonzero(position < stop)
@@ -200,12 +218,18 @@ def _find_waves(slices: list[tuple[int, int]], inputs: list[np.ndarray]) -> _Wav
     return _Waves(joined[0], bounds, joined[1], joined[2:])
 
 
-def _relax(graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Advances each rank until it waits; a finished cell wakes the ranks that wait for it. O(cells), plain Python.
+def _relax(
+    graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Advances each rank until it waits; a finished cell wakes the ranks that wait for it.
+    O(cells), plain Python.
 
-    Times are in lists, and None marks "not yet": about half a microsecond per cell, several times faster than numpy scalars.
+    Times are in lists, and None marks "not yet": about half a microsecond per cell, several times
+    faster than numpy scalars.
     """
-    (needs, delay), *more = [(cells.tolist(), d.tolist()) for cells, d in zip(graph.inputs, delays, strict=True)]
+    (needs, delay), *more = [
+        (cells.tolist(), d.tolist()) for cells, d in zip(graph.inputs, delays, strict=True)
+    ]
     duration, slices = duration.tolist(), graph.slices
     started, ended = [None] * len(duration), [None] * len(duration)
     waiting: dict[int, list[int]] = {}  # cell -> the ranks that wait for it
@@ -243,11 +267,18 @@ def _relax(graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]) -> tup
                 ready.extend(waiting.pop(cell))
             cell += 1
         position[rank], free[rank] = cell, now
-    return tuple(np.array([np.nan if t is None else t for t in times]) for times in (started, ended))
+    return tuple(
+        np.array([np.nan if t is None else t for t in times]) for times in (started, ended)
+    )
 
 
-def _relax_wide(graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The same, one wave after the other: numpy over the ranks. Cells in no wave are never reached."""
+def _relax_wide(
+    graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same, one wave after the other: numpy over the ranks.
+
+    Cells in no wave are never reached.
+    """
     waves, count = graph.waves, len(graph.waves.cells)
     duration = duration[waves.cells]
     inputs = [np.where(places == len(graph.rank), count, places) for places in waves.inputs]

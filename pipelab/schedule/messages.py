@@ -3,13 +3,16 @@
     rank 0   0F0 ─┐ 0F1 ─┐      0B0 ◀┐          link 0 → 1: sends 0F0 0F1, uses 1F0 1F1
     rank 1        └▶1F0  └▶1F1  1B0 ─┘          link 1 → 0: sends 1B0, uses 0B0
 
-Each direction of a pair of ranks is a link. ``check`` assumes links that take any number of messages and hand out the one
-that is asked for (shared memory, or tags as MPI and gloo have them). Two kinds of transport can do less:
+Each direction of a pair of ranks is a link. ``check`` assumes links that take any number of
+messages and hand out the one that is asked for (shared memory, or tags as MPI and gloo have them).
+Two kinds of transport can do less:
 
-"ordered"   no tags (NCCL): what is received next is what was sent first. A rank that uses messages in another order needs
-            receives posted in the order of the sends and a place to keep what it does not need yet.
-"blocking"  a send returns only when the other side receives (MPI_Ssend, or torch's send on a full buffer). Two ranks that
-            send to one another at the same moment wait for ever; torch and Megatron-LM pair such sends and receives.
+"ordered"   No tags (NCCL): what is received next is what was sent first. A rank that uses messages
+            in another order needs receives posted in the order of the sends, and a place to keep
+            what it does not need yet.
+"blocking"  A send returns only when the other side receives (MPI_Ssend, or torch's send on a full
+            buffer). Two ranks that send to one another at the same moment wait for ever; torch and
+            Megatron-LM pair such sends and receives.
 """
 
 from typing import NamedTuple
@@ -25,8 +28,9 @@ TRANSPORTS = ("tagged", "ordered", "blocking")
 
 
 class Link(NamedTuple):
-    """One direction of a pair of ranks. sends: the atoms whose results it carries, in the order in which they are sent;
-    uses: the atoms that need them, in the order in which they run (int arrays of one length, not paired)."""
+    """One direction of a pair of ranks. sends: the atoms whose results it carries, in the order in
+    which they are sent; uses: the atoms that need them, in the order in which they run (int arrays
+    of one length, not paired)."""
 
     sends: np.ndarray
     uses: np.ndarray
@@ -43,25 +47,30 @@ def links(schedule: Schedule) -> dict[tuple[int, int], Link]:
     keys, starts = np.unique(np.sort(pair), return_index=True)
     groups = np.split(uses, starts[1:])
     return {
-        divmod(int(key), schedule.ranks): Link(np.sort(producer[mine]), mine) for key, mine in zip(keys, groups, strict=True)
+        divmod(int(key), schedule.ranks): Link(np.sort(producer[mine]), mine)
+        for key, mine in zip(keys, groups, strict=True)
     }
 
 
 def kept_back(schedule: Schedule) -> dict[tuple[int, int], int]:
-    """How many messages the receiver of each link must keep at once because an ordered link brings them before their turn.
+    """How many messages the receiver of each link must keep at once because an ordered link brings
+    them before their turn.
 
     0 where messages are used in the order in which they are sent.
     """
     producer, most = producers(schedule), {}
     for pair, link in links(schedule).items():
-        place = np.searchsorted(link.sends, producer[link.uses])  # of each message in the order of the sends, as it is used
+        place = np.searchsorted(
+            link.sends, producer[link.uses]
+        )  # of each message in the order of the sends, as it is used
         received = np.maximum.accumulate(place) + 1
         most[pair] = int((received - np.arange(1, len(place) + 1)).max())
     return most
 
 
 def check_transport(schedule: Schedule, transport: str) -> Refusal | None:
-    """Why a transport cannot carry the schedule's messages as they come, or None. See TRANSPORTS above.
+    """Why a transport cannot carry the schedule's messages as they come, or None. See TRANSPORTS
+    above.
 
     Raises UnknownName for an unknown transport.
 
@@ -84,15 +93,21 @@ def _out_of_order(schedule: Schedule) -> Refusal | None:
         if len(wrong):
             atom, first = int(link.uses[wrong[0]]), int(link.sends[wrong[0]])
             return _at(
-                schedule, atom, "order", str(schedule.atom(producer[atom])),
-                f"needs {schedule.atom(producer[atom])} from rank {source}, which sends {schedule.atom(first)} before it. A "
-                "link without tags delivers in the order of the sends: receive in that order and keep what is not needed yet.",
-            )  # fmt: skip
+                schedule,
+                atom,
+                "order",
+                str(schedule.atom(producer[atom])),
+                f"needs {schedule.atom(producer[atom])} from rank {source}, which sends "
+                f"{schedule.atom(first)} before it. A link without tags delivers in the order of "
+                "the sends: receive in that order and keep what is not needed yet.",
+            )
     return None
 
 
 def _rendezvous(schedule: Schedule) -> Refusal | None:
-    """Each rank receives the inputs of a cell, computes, and sends its results; a send and its receive meet, or wait."""
+    """Each rank receives the inputs of a cell, computes, and sends its results; a send and its
+    receive meet, or wait.
+    """
     events = _events(schedule)
     at = [0] * schedule.ranks
     moving = list(range(schedule.ranks))
@@ -105,7 +120,11 @@ def _rendezvous(schedule: Schedule) -> Refusal | None:
             at[rank] += 1
             at[other] += 1
             moving.append(other)
-    stuck = {rank: events[rank][at[rank]] for rank in range(schedule.ranks) if at[rank] < len(events[rank])}
+    stuck = {
+        rank: events[rank][at[rank]]
+        for rank in range(schedule.ranks)
+        if at[rank] < len(events[rank])
+    }
     if not stuck:
         return None
     rank, ring = min(stuck), []
@@ -118,28 +137,48 @@ def _rendezvous(schedule: Schedule) -> Refusal | None:
     sentences = []
     for rank in ring:
         verb, other, message, _ = stuck[rank]
-        side = f"to send {schedule.atom(message)} to" if verb == "send" else f"for {schedule.atom(message)} from"
+        side = (
+            f"to send {schedule.atom(message)} to"
+            if verb == "send"
+            else f"for {schedule.atom(message)} from"
+        )
         sentences.append(f"rank {rank} waits {side} rank {other}")
     return _at(
-        schedule, stuck[ring[0]][3], "deadlock", str(schedule.atom(stuck[ring[0]][2])),
+        schedule,
+        stuck[ring[0]][3],
+        "deadlock",
+        str(schedule.atom(stuck[ring[0]][2])),
         f"never gets on with sends that block until they are received: {', '.join(sentences)}. "
         "Send without waiting, or start such a send and receive together.",
-    )  # fmt: skip
+    )
 
 
 def _events(schedule: Schedule) -> list[list[tuple[str, int, int, int]]]:
-    """Of each rank: ("receive" or "send", other rank, atom that made the message, atom at which this rank stands)."""
+    """Of each rank: ("receive" or "send", other rank, atom that made the message, atom at which
+    this rank stands).
+    """
     producer, rank = producers(schedule).tolist(), schedule.rank.tolist()
     consumer = [-1] * len(rank)
     for atom, source in enumerate(producer):
         if source >= 0 and rank[source] != rank[atom]:
             consumer[source] = atom
     events = []
-    for row, (low, high) in enumerate(zip(schedule.offsets[:-1].tolist(), schedule.offsets[1:].tolist(), strict=True)):
-        mine, cells = [], np.split(np.arange(low, high), np.flatnonzero(np.diff(schedule.cell[low:high])) + 1)
+    for row, (low, high) in enumerate(
+        zip(schedule.offsets[:-1].tolist(), schedule.offsets[1:].tolist(), strict=True)
+    ):
+        mine, cells = (
+            [],
+            np.split(np.arange(low, high), np.flatnonzero(np.diff(schedule.cell[low:high])) + 1),
+        )
         for atoms in (cell.tolist() for cell in cells):
-            inputs = [(atom, producer[atom]) for atom in atoms if producer[atom] >= 0 and rank[producer[atom]] != row]
+            inputs = [
+                (atom, producer[atom])
+                for atom in atoms
+                if producer[atom] >= 0 and rank[producer[atom]] != row
+            ]
             mine += [("receive", rank[source], source, atom) for atom, source in inputs]
-            mine += [("send", rank[consumer[atom]], atom, atom) for atom in atoms if consumer[atom] >= 0]
+            mine += [
+                ("send", rank[consumer[atom]], atom, atom) for atom in atoms if consumer[atom] >= 0
+            ]
         events.append(mine)
     return events

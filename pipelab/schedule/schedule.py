@@ -16,12 +16,13 @@ WEIGHTS = ("one", "stashed", "double")
 class Schedule:
     """What each rank does, in what order.
 
-    One entry per atom in each column, rank after rank: ``kind``, ``stage``, ``microbatch``, ``replica`` (int arrays) and
-    ``cell``, the 0-based step within the rank. An action is one atom; an overlapped pair is two atoms in one cell.
-    Rank r owns the atoms ``offsets[r]:offsets[r + 1]``.
+    One entry per atom in each column, rank after rank: ``kind``, ``stage``, ``microbatch``,
+    ``replica`` (int arrays) and ``cell``, the 0-based step within the rank. An action is one atom;
+    an overlapped pair is two atoms in one cell. Rank r owns the atoms ``offsets[r]:offsets[r +
+    1]``.
 
-    placement: (replica, stage) -> rank. weights: "one" version, "stashed" (PipeDream) or "double" (2BW).
-    Build one with ``Schedule.from_rows``, ``Schedule.from_csv`` or the catalogue.
+    placement: (replica, stage) -> rank. weights: "one" version, "stashed" (PipeDream) or "double"
+    (2BW). Build one with ``Schedule.from_rows``, ``Schedule.from_csv`` or the catalogue.
     """
 
     name: str
@@ -39,14 +40,20 @@ class Schedule:
 
     @classmethod
     def from_rows(
-        cls, rows: Sequence[Iterable[str | Action | Overlap]], *, name: str = "custom", weights: str = "one"
+        cls,
+        rows: Sequence[Iterable[str | Action | Overlap]],
+        *,
+        name: str = "custom",
+        weights: str = "one",
     ) -> "Schedule":
-        """Builds a schedule from one list of actions per rank; stages are placed where their actions stand.
+        """Builds a schedule from one list of actions per rank; stages are placed where their
+        actions stand.
 
         >>> Schedule.from_rows([["0F0", "0B0"], ["1F0", "1B0"]]).placement
         {(0, 0): 0, (0, 1): 1}
 
-        Raises ScheduleFormatError for text that is no action. The result may still be illegal: see ``check``.
+        Raises ScheduleFormatError for text that is no action. The result may still be illegal: see
+        ``check``.
         """
         if weights not in WEIGHTS:
             raise UsageError(f"weights is {weights!r}; it is one of {', '.join(WEIGHTS)}.")
@@ -75,7 +82,9 @@ class Schedule:
             stages=_contiguous(stage),
             microbatches=_contiguous(microbatch[~steps]),
             replicas=replicas,
-            placement=_infer_placement(stage, replica, np.repeat(np.arange(len(rows)), np.diff(offsets))),
+            placement=_infer_placement(
+                stage, replica, np.repeat(np.arange(len(rows)), np.diff(offsets))
+            ),
             weights=weights,
         )
 
@@ -89,9 +98,12 @@ class Schedule:
         microbatches: int,
         weights: str = "one",
     ) -> "Schedule":
-        """Builds a schedule from arrays (kind, stage, microbatch) per rank, one model copy, no overlaps: the fast way."""
+        """Builds a schedule from arrays (kind, stage, microbatch) per rank, one model copy, no
+        overlaps: the fast way.
+        """
         kind, stage, microbatch = (
-            np.concatenate([row[i] for row in rows]).astype(t) for i, t in enumerate((np.int8, np.int32, np.int32))
+            np.concatenate([row[i] for row in rows]).astype(t)
+            for i, t in enumerate((np.int8, np.int32, np.int32))
         )
         lengths = [len(row[0]) for row in rows]
         return cls(
@@ -111,7 +123,10 @@ class Schedule:
 
     @classmethod
     def from_csv(cls, text: str, *, name: str = "custom") -> "Schedule":
-        """Reads torch.distributed.pipelining's CSV text. Raises ScheduleFormatError, naming line and cell."""
+        """Reads torch.distributed.pipelining's CSV text.
+
+        Raises ScheduleFormatError, naming line and cell.
+        """
         from .csv import parse_csv
 
         return parse_csv(text, name=name)
@@ -169,21 +184,28 @@ class Schedule:
 
     def atom(self, index: int) -> Action:
         """The atom at a flat index of the columns."""
-        return Action(Kind(self.kind[index]), int(self.stage[index]), int(self.microbatch[index]), int(self.replica[index]))
+        return Action(
+            Kind(self.kind[index]),
+            int(self.stage[index]),
+            int(self.microbatch[index]),
+            int(self.replica[index]),
+        )
 
     def __eq__(self, other: object) -> bool:
         """Equal actions on equal ranks with equal weights; names do not count."""
         if not isinstance(other, Schedule):
             return NotImplemented
         columns = ("kind", "stage", "microbatch", "replica", "cell", "offsets")
-        return self.weights == other.weights and all(np.array_equal(getattr(self, c), getattr(other, c)) for c in columns)
+        return self.weights == other.weights and all(
+            np.array_equal(getattr(self, c), getattr(other, c)) for c in columns
+        )
 
     __hash__ = None
 
     def __repr__(self) -> str:
         return (
-            f"<Schedule {self.name}: {self.ranks} ranks, {self.stages} stages, {self.microbatches} micro-batches, "
-            f"{len(self.kind)} actions>"
+            f"<Schedule {self.name}: {self.ranks} ranks, {self.stages} stages, "
+            f"{self.microbatches} micro-batches, {len(self.kind)} actions>"
         )
 
 
@@ -229,13 +251,19 @@ class _Row(Sequence):
 
 
 def _contiguous(ids: np.ndarray) -> int:
-    """How many of 0, 1, 2, … appear without a gap (at least 1): a lone id 7 does not make eight micro-batches."""
+    """How many of 0, 1, 2, … appear without a gap (at least 1): a lone id 7 does not make eight
+    micro-batches.
+    """
     present = np.unique(ids)
     return max(1, int((present == np.arange(len(present))).sum()))
 
 
-def _infer_placement(stage: np.ndarray, replica: np.ndarray, rank: np.ndarray) -> dict[tuple[int, int], int]:
-    """Each (replica, stage) belongs to the rank that holds most of its actions; ties go to the lower rank."""
+def _infer_placement(
+    stage: np.ndarray, replica: np.ndarray, rank: np.ndarray
+) -> dict[tuple[int, int], int]:
+    """Each (replica, stage) belongs to the rank that holds most of its actions; ties go to the
+    lower rank.
+    """
     keys, counts = np.unique(np.stack([replica, stage, rank]), axis=1, return_counts=True)
     placement: dict[tuple[int, int], tuple[int, int]] = {}
     for (r, s, where), count in zip(keys.T.tolist(), counts.tolist(), strict=True):

@@ -3,8 +3,8 @@
     rank 0 of 2, PipeDream   0F0  0F1  0B0  0STEP0  0F2  0B1  0STEP1  …
     version                   0    0    0     1      1    0     2
 
-Versions count the optimizer steps of a stage within one training step: 0 is what it begins with, and an optimizer step
-stands with the version it makes. A backward uses the version of its forward.
+Versions count the optimizer steps of a stage within one training step: 0 is what it begins with,
+and an optimizer step stands with the version it makes. A backward uses the version of its forward.
 """
 
 import numpy as np
@@ -14,16 +14,19 @@ from .schedule import Schedule
 
 
 def versions(schedule: Schedule) -> np.ndarray:
-    """The version that each atom uses, int array over atoms; all 0 without optimizer steps in the schedule.
+    """The version that each atom uses, int array over atoms; all 0 without optimizer steps in the
+    schedule.
 
-    "one" and "stashed": a forward uses the newest. "double" (2BW): the version before the one that its own batch begins
-    with, so micro-batch k of batches of b uses max(⌊k/b⌋ − 1, 0).
-    Source: PipeDream-2BW, arXiv 2006.09503, section 2.1.
+    "one" and "stashed": a forward uses the newest. "double" (2BW): the version before the one that
+    its own batch begins with, so micro-batch k of batches of b uses max(⌊k/b⌋ − 1, 0). Source:
+    PipeDream-2BW, arXiv 2006.09503, section 2.1.
     """
     if Kind.STEP not in schedule.kinds:
         return np.zeros(len(schedule.kind), int)
     kind, home = schedule.kind, schedule.replica.astype(np.int64) * schedule.stages + schedule.stage
-    order = np.argsort(home, kind="stable")  # a stage's atoms stand on one rank, so this keeps their order
+    order = np.argsort(
+        home, kind="stable"
+    )  # a stage's atoms stand on one rank, so this keeps their order
     steps = np.cumsum(kind[order] == Kind.STEP)
     first = np.concatenate([[True], np.diff(home[order]) != 0])
     before_stage = np.where(first, steps - (kind[order] == Kind.STEP), 0)
@@ -31,7 +34,9 @@ def versions(schedule: Schedule) -> np.ndarray:
     taken[order] = steps - np.maximum.accumulate(before_stage)
     work = kind != Kind.STEP
     seen = np.zeros((schedule.replicas * schedule.stages, schedule.microbatches), int)
-    source = (kind == Kind.F) if schedule.weights != "double" else (kind == Kind.B) | (kind == Kind.I)
+    source = (
+        (kind == Kind.F) if schedule.weights != "double" else (kind == Kind.B) | (kind == Kind.I)
+    )
     seen[home[source], schedule.microbatch[source]] = taken[source]
     if schedule.weights == "double":
         seen = np.maximum(seen - 1, 0)

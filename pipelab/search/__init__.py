@@ -1,6 +1,8 @@
-"""The best Schedule for given costs, latency and a limit of memory, and how far from the optimum it can be.
+"""The best Schedule for given costs, latency and a limit of memory, and how far from the optimum it
+can be.
 
-In: ranks, micro-batches, a placement, Costs and the limit. Out: a schedule, its makespan, a lower bound and the gap.
+In: ranks, micro-batches, a placement, Costs and the limit. Out: a schedule, its makespan, a lower
+bound and the gap.
 """
 
 from .best import Found, best

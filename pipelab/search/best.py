@@ -1,4 +1,5 @@
-"""The best schedule for given costs under a limit of memory, and how far from the optimum it can be.
+"""The best schedule for given costs under a limit of memory, and how far from the optimum it can
+be.
 
 policies ─▶ greedy, a few micro-batches ─▶ greedy, all of them ─▶ improve ─▶ the shortest
 known schedules that fit ───────────────────────────────────────┘            (exact: then CP-SAT)
@@ -29,9 +30,10 @@ FINALISTS = 8
 class Found:
     """What was found.
 
-    makespan and lower_bound in the unit of the costs: no schedule of F, B, I and W with this placement and memory is
-    shorter than lower_bound. gap: makespan / lower_bound − 1. proven: whether the makespan is known to be the optimum.
-    memory: the most that each rank holds, in the unit of the limit.
+    makespan and lower_bound in the unit of the costs: no schedule of F, B, I and W with this
+    placement and memory is shorter than lower_bound. gap: makespan / lower_bound − 1. proven:
+    whether the makespan is known to be the optimum. memory: the most that each rank holds, in the
+    unit of the limit.
     """
 
     schedule: Schedule
@@ -65,15 +67,18 @@ def best(
     exact: bool = False,
     time_limit: float = 60,
 ) -> Found:
-    """Searches for the schedule with the shortest makespan; of equals that it meets, it takes the shortest longest span.
+    """Searches for the schedule with the shortest makespan; of equals that it meets, it takes the
+    shortest longest span.
 
-    Searched are orders of F with I and W, and of F with B where a full backward is faster; exact also mixes them.
+    Searched are orders of F with I and W, and of F with B where a full backward is faster; exact
+    also mixes them.
 
-    placement: "loop" (one stage per rank) or "v" (two). costs: per action of one stage, one number or one per stage.
-    memory_limit: activations of one micro-batch through all of a rank's layers that a rank may hold (default: ``ranks``,
-    as 1F1B); weight_grad_memory: the share of them that W gives back. candidates: known schedules, which are used if they
-    fit, so that the result is never longer. effort: how much the heuristic may try; 1 takes about a second for 8 × 24 and
-    some for 16 × 128, 0.005 a tenth of that. exact: go on with OR-tools for at most ``time_limit`` seconds.
+    placement: "loop" (one stage per rank) or "v" (two). costs: per action of one stage, one number
+    or one per stage. memory_limit: activations of one micro-batch through all of a rank's layers
+    that a rank may hold (default: ``ranks``, as 1F1B); weight_grad_memory: the share of them that W
+    gives back. candidates: known schedules, which are used if they fit, so that the result is never
+    longer. effort: how much the heuristic may try; 1 takes about a second for 8 × 24 and some for
+    16 × 128, 0.005 a tenth of that. exact: go on with OR-tools for at most ``time_limit`` seconds.
 
     >>> found = best(ranks=4, microbatches=8, costs=Costs(1, input_grad=1, weight_grad=1))
     >>> found.makespan, found.lower_bound, found.proven
@@ -97,7 +102,9 @@ def best(
 
 
 class Search:
-    """The shortest schedule so far. forms: the problem, and once more with full backwards where these are faster."""
+    """The shortest schedule so far. forms: the problem, and once more with full backwards where
+    these are faster.
+    """
 
     def __init__(self, problem: Problem, costs: Costs, bound: float, effort: float = 1):
         self.problem, self.costs, self.bound, self.effort = problem, costs, bound, effort
@@ -119,10 +126,14 @@ class Search:
         problem = self.problem
         placement = {(0, stage): problem.home(stage) for stage in range(problem.stages)}
         if (
-            dict(schedule.placement) == placement and schedule.microbatches == problem.microbatches
-            and schedule.kinds <= {Kind.F, Kind.B, Kind.I, Kind.W} and not schedule.overlaps and schedule.weights == "one"
-            and max(peak_memory(schedule, problem.weight_grad_memory)) <= problem.limit * (1 + EXACT)
-        ):  # fmt: skip
+            dict(schedule.placement) == placement
+            and schedule.microbatches == problem.microbatches
+            and schedule.kinds <= {Kind.F, Kind.B, Kind.I, Kind.W}
+            and not schedule.overlaps
+            and schedule.weights == "one"
+            and max(peak_memory(schedule, problem.weight_grad_memory))
+            <= problem.limit * (1 + EXACT)
+        ):
             self._keep(schedule)
 
     def heuristic(self) -> None:
@@ -131,7 +142,9 @@ class Search:
                 return
             for rows in _greedy(form, self.effort):
                 self._keep(form.schedule(rows))
-        affordable = int(self.effort * IMPROVED_ACTIONS) // (3 * self.problem.stages * self.problem.microbatches)
+        affordable = int(self.effort * IMPROVED_ACTIONS) // (
+            3 * self.problem.stages * self.problem.microbatches
+        )
         for form in self.forms if affordable else ():
             for schedule, _ in self.found[:2]:
                 rows = _rows(form, schedule)
@@ -155,22 +168,31 @@ class Search:
 
 
 def _length(found: tuple[Schedule, Timeline]) -> tuple[float, float]:
-    """The makespan, then the longest span; without the last digits, in which sums of floats differ by their order."""
+    """The makespan, then the longest span; without the last digits, in which sums of floats differ
+    by their order.
+    """
     _, timeline = found
     return float(f"{timeline.makespan:.9g}"), max(timeline.metrics["spans"])
 
 
 def _greedy(problem: Problem, effort: float) -> list[list[Row]]:
-    """The finalists among the policies: compared on as many micro-batches as fill the pipeline twice, then run on all."""
+    """The finalists among the policies: compared on as many micro-batches as fill the pipeline
+    twice, then run on all.
+    """
     few = replace(problem, microbatches=min(problem.microbatches, 2 * problem.ranks + 1))
     first = first_backwards(problem)
     budget = int(effort * GREEDY_ACTIONS) // (3 * problem.stages)
     affordable = max(FINALISTS, budget // few.microbatches)
-    by_makespan: dict[float, Policy] = {}  # one policy each: those that take equally long mostly do the same
+    by_makespan: dict[
+        float, Policy
+    ] = {}  # one policy each: those that take equally long mostly do the same
     for policy in policies(problem)[:affordable]:
         by_makespan.setdefault(float(f"{Greedy(few, policy, first).run().makespan:.9g}"), policy)
     finalists = max(2, min(FINALISTS, budget // problem.microbatches))
-    ran = [Greedy(problem, by_makespan[makespan], first).run() for makespan in sorted(by_makespan)[:finalists]]
+    ran = [
+        Greedy(problem, by_makespan[makespan], first).run()
+        for makespan in sorted(by_makespan)[:finalists]
+    ]
     return [run.rows for run in ran if run.makespan < float("inf")]
 
 
@@ -182,7 +204,13 @@ def _rows(problem: Problem, schedule: Schedule) -> list[Row] | None:
     rows = []
     for low, high in zip(schedule.offsets[:-1], schedule.offsets[1:]):
         row = []
-        for kind, stage, i in zip(*(c[low:high].tolist() for c in (schedule.kind, schedule.stage, schedule.microbatch))):
-            row += [(Kind.I, stage, i), (Kind.W, stage, i)] if kind == Kind.B else [(Kind(kind), stage, i)]
+        for kind, stage, i in zip(
+            *(c[low:high].tolist() for c in (schedule.kind, schedule.stage, schedule.microbatch))
+        ):
+            row += (
+                [(Kind.I, stage, i), (Kind.W, stage, i)]
+                if kind == Kind.B
+                else [(Kind(kind), stage, i)]
+            )
         rows.append(row)
     return rows

@@ -1,10 +1,11 @@
 """Lower bounds: what no order of F, B, I and W can beat, for the given costs, latency and memory.
 
-    a rank   │ before │ F's that fit │ idle │ first I … all the rest of its work … last F │ what is left │ idle │
-    time ─▶  0        └ way in from stage 0  └ round trip of the first micro-batch        └ round trip of the last
+    a rank   │ before │ F's that fit │ idle │ first I … the rest of its work … last F │ left │
+    time ─▶  0        └ way in              └ round trip of the first micro-batch     └ of the last
 
-Costs are relaxed first, so that no choice between B and I with W undercuts them: I' = min(I, B), W' = min(I + W, B) − I'.
-Source: derived here; tested against exact optima and against every schedule of the catalogue.
+Costs are relaxed first, so that no choice between B and I with W undercuts them: I' = min(I, B), W'
+= min(I + W, B) − I'. Source: derived here; tested against exact optima and against every schedule
+of the catalogue.
 """
 
 from dataclasses import replace
@@ -20,21 +21,27 @@ def lower_bound(problem: Problem, costs: Costs) -> float:
 
 
 def lower_bounds(problem: Problem, costs: Costs) -> dict[str, float]:
-    """Each bound by name: "path" of one micro-batch, "work" of a rank with what surrounds it, "memory" of a rank."""
+    """Each bound by name: "path" of one micro-batch, "work" of a rank with what surrounds it,
+    "memory" of a rank.
+    """
     problem = _relaxed(problem, costs)
     first = first_backwards(problem)
     ranks, stages = range(problem.ranks), range(problem.stages)
     return {
         "path": _trip(problem, 0) + _after(problem, 0),
         "work": max(_work(problem, rank, first[rank]) for rank in ranks),
-        "memory": max(max(_turns(problem, stage) for stage in stages), max(_area(problem, rank) for rank in ranks)),
+        "memory": max(
+            max(_turns(problem, stage) for stage in stages),
+            max(_area(problem, rank) for rank in ranks),
+        ),
     }
 
 
 def _relaxed(problem: Problem, costs: Costs) -> Problem:
     """Costs that no choice between B and I + W undercuts."""
     forward, inputs, weights = (
-        per_stage(costs.durations[kind], problem.stages) for kind in ("forward", "input_grad", "weight_grad")
+        per_stage(costs.durations[kind], problem.stages)
+        for kind in ("forward", "input_grad", "weight_grad")
     )
     full = per_stage(costs.durations["backward"], problem.stages)
     least = tuple(map(min, inputs, full))
@@ -54,41 +61,54 @@ def _before(problem: Problem, stage: int) -> float:
 
 
 def _after(problem: Problem, stage: int) -> float:
-    """The way out, from the end of a stage's I: the I's of the stages before, and a W of stage 0."""
+    """The way out, from the end of a stage's I: the I's of the stages before, and a W of
+    stage 0.
+    """
     return sum(problem.times[1][:stage]) + sum(problem.hops[:stage]) + problem.times[2][0]
 
 
 def _work(problem: Problem, rank: int, first: float) -> float:
     """All work of a rank, and the time it must stand idle before its first I and after its last F.
 
-    Before its first I a rank runs only forwards, as many as fit. After its last F it runs what it has not given back.
+    Before its first I a rank runs only forwards, as many as fit. After its last F it runs what it
+    has not given back.
     """
     mine, m = problem.stages_of(rank), problem.microbatches
     work = sum(times[stage] for times in problem.times for stage in mine) * m
     fit = min(int(problem.room), m * len(mine))
-    forwards = sorted((problem.times[0][stage] for stage in mine for _ in range(m)), reverse=True)[:fit]
+    forwards = sorted((problem.times[0][stage] for stage in mine for _ in range(m)), reverse=True)[
+        :fit
+    ]
     before = _before(problem, rank)
     opening, closing = max(before, first - sum(forwards)), _closing(problem, rank)
-    if fit < m * len(mine):  # the last F comes after the first I, so that the two idle times are not the same one
+    if fit < m * len(
+        mine
+    ):  # the last F comes after the first I, so that the two idle times are not the same one
         return work + opening + closing
     return work + max(opening, before + closing)
 
 
 def _closing(problem: Problem, rank: int) -> float:
-    """Idle time after the last F of a rank with one stage, whose I comes no sooner than the round trip allows."""
+    """Idle time after the last F of a rank with one stage, whose I comes no sooner than the round
+    trip allows.
+    """
     if problem.arms == 2:
         return 0.0
     m, share = problem.microbatches, problem.weight_grad_memory
     forward, backward, weight = (times[rank] for times in problem.times)
     most = 0.0
-    for waiting in range(1, min(int(problem.room), m) + 1):  # for their I; of the others, only W can be left
+    for waiting in range(
+        1, min(int(problem.room), m) + 1
+    ):  # for their I; of the others, only W can be left
         put_off = min(m - waiting, int((problem.room - waiting) / share) if share else m)
         most = max(most, waiting * (backward + weight) + put_off * weight)
     return max(0.0, _trip(problem, rank) - forward + _after(problem, rank) - most)
 
 
 def _turns(problem: Problem, stage: int) -> float:
-    """Only k micro-batches of a stage fit: each further F waits for the round trip of the k-th before it."""
+    """Only k micro-batches of a stage fit: each further F waits for the round trip of the k-th
+    before it.
+    """
     turns, more = divmod(problem.microbatches - 1, int(problem.room))
     trip = _trip(problem, stage)
     last = _before(problem, stage) + turns * trip + more * problem.times[0][stage]
@@ -96,9 +116,13 @@ def _turns(problem: Problem, stage: int) -> float:
 
 
 def _area(problem: Problem, rank: int) -> float:
-    """Memory × time that a rank's micro-batches take, against the limit × time; it fills by one F after the other."""
+    """Memory × time that a rank's micro-batches take, against the limit × time; it fills by one F
+    after the other.
+    """
     mine, (forward, _, weight) = problem.stages_of(rank), problem.times
-    trips = sum(_trip(problem, stage) + problem.weight_grad_memory * weight[stage] for stage in mine)
+    trips = sum(
+        _trip(problem, stage) + problem.weight_grad_memory * weight[stage] for stage in mine
+    )
     shortest = min(forward[stage] for stage in mine)
     fit = min(int(problem.room), problem.microbatches * len(mine))
     empty = shortest * sum(problem.room - n for n in range(1, fit + 1))

@@ -1,11 +1,14 @@
-"""The best order of all, and a proof that it is, for small cases: a constraint program for OR-tools' CP-SAT solver.
+"""The best order of all, and a proof that it is, for small cases: a constraint program for
+OR-tools' CP-SAT solver.
 
-Every F, I and W is an interval. Intervals of one rank do not overlap; each starts after what it needs, latency included;
-what a rank holds is a cumulative constraint in whole units of memory. The makespan is minimised, from the best known order.
+Every F, I and W is an interval. Intervals of one rank do not overlap; each starts after what it
+needs, latency included; what a rank holds is a cumulative constraint in whole units of memory. The
+makespan is minimised, from the best known order.
 
-Times are whole numbers of ticks. Costs that are fractions with denominators up to 10,000 are exact; others are rounded down
-to ticks of a hundred-thousandth of the work of the longest rank, so that the bound stays a bound. Micro-batches are
-alike, so they pass every stage in order of their numbers: no makespan is lost by that.
+Times are whole numbers of ticks. Costs that are fractions with denominators up to 10,000 are exact;
+others are rounded down to ticks of a hundred-thousandth of the work of the longest rank, so that
+the bound stays a bound. Micro-batches are alike, so they pass every stage in order of their
+numbers: no makespan is lost by that.
 """
 
 import math
@@ -34,7 +37,9 @@ INSTALL = (
 
 @dataclass(frozen=True)
 class Solution:
-    """rows: the best order found, None if there was no time to find any. bound: no makespan is below it."""
+    """rows: the best order found, None if there was no time to find any. bound: no makespan is
+    below it.
+    """
 
     rows: list[Row] | None
     bound: float
@@ -59,7 +64,9 @@ def solve(problem: Problem, costs: Costs, timeline: Timeline, time_limit: float)
     solver.parameters.random_seed = 0
     status = solver.solve(program.model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return Solution(None, solver.best_objective_bound * tick if status == cp_model.UNKNOWN else 0.0)
+        return Solution(
+            None, solver.best_objective_bound * tick if status == cp_model.UNKNOWN else 0.0
+        )
     return Solution(program.rows(solver), solver.best_objective_bound * tick)
 
 
@@ -67,7 +74,8 @@ def _tick(durations: list[float], problem: Problem) -> float:
     """The largest time of which all durations are multiples, or a small one."""
     whole = [Fraction(d).limit_denominator(LARGEST_DENOMINATOR) for d in durations]
     work = problem.microbatches * max(
-        sum(times[s] for times in problem.times for s in problem.stages_of(rank)) for rank in range(problem.ranks)
+        sum(times[s] for times in problem.times for s in problem.stages_of(rank))
+        for rank in range(problem.ranks)
     )
     if all(math.isclose(float(w), d, rel_tol=1e-12) for w, d in zip(whole, durations)):
         common = math.lcm(*(w.denominator for w in whole))
@@ -80,7 +88,9 @@ def _tick(durations: list[float], problem: Problem) -> float:
 class _Program:
     """The variables and constraints, by (stage, micro-batch)."""
 
-    def __init__(self, model: "cp_model.CpModel", problem: Problem, full: tuple[float, ...], tick: float):
+    def __init__(
+        self, model: "cp_model.CpModel", problem: Problem, full: tuple[float, ...], tick: float
+    ):
         self.model, self.problem, self.tick = model, problem, tick
         self.times = [[self.ticks(t) for t in times] for times in problem.times]
         self.full_time = [self.ticks(t) for t in full]
@@ -91,32 +101,46 @@ class _Program:
         cells = [(s, i) for s in range(problem.stages) for i in range(problem.microbatches)]
         self.starts = [{c: model.new_int_var(0, horizon, "") for c in cells} for _ in (F, I, W)]
         # Whether a backward is a full one: only where that is faster than I and W.
-        may_be_full = self.may_be_full = [b < i + w for b, i, w in zip(self.full_time, *self.times[1:])]
+        may_be_full = self.may_be_full = [
+            b < i + w for b, i, w in zip(self.full_time, *self.times[1:])
+        ]
         self.full = {c: model.new_bool_var("") if may_be_full[c[0]] else 0 for c in cells}
         self.sizes = [
             {c: self.times[F][c[0]] for c in cells},
-            {c: self.times[I][c[0]] + (self.full_time[c[0]] - self.times[I][c[0]]) * self.full[c] for c in cells},
+            {
+                c: self.times[I][c[0]] + (self.full_time[c[0]] - self.times[I][c[0]]) * self.full[c]
+                for c in cells
+            },
             {c: self.times[W][c[0]] * (1 - self.full[c]) for c in cells},
         ]
         self.ends = [
-            {c: self._end(self.starts[k][c], self.sizes[k][c], may_be_full[c[0]]) for c in cells} for k in (F, I, W)
+            {c: self._end(self.starts[k][c], self.sizes[k][c], may_be_full[c[0]]) for c in cells}
+            for k in (F, I, W)
         ]
         self.makespan = model.new_int_var(0, horizon, "makespan")
         for cell in cells:
             self._needs(*cell)
             self.model.add(self.makespan >= self.ends[W][cell])
         for rank in range(problem.ranks):
-            model.add_no_overlap([
-                model.new_interval_var(self.starts[k][s, i], self.sizes[k][s, i], self.ends[k][s, i], "")
-                for k in (F, I, W) for s in problem.stages_of(rank) for i in range(problem.microbatches)
-            ])  # fmt: skip
+            model.add_no_overlap(
+                [
+                    model.new_interval_var(
+                        self.starts[k][s, i], self.sizes[k][s, i], self.ends[k][s, i], ""
+                    )
+                    for k in (F, I, W)
+                    for s in problem.stages_of(rank)
+                    for i in range(problem.microbatches)
+                ]
+            )
         for kind in (F, I) if any(may_be_full) else (F, I, W):
             for s, i in cells:
                 if i:
                     model.add(self.starts[kind][s, i] >= self.ends[kind][s, i - 1])
         model.minimize(self.makespan)
 
-    def _end(self, start: "cp_model.IntVar", size: "cp_model.LinearExprT", varies: bool) -> "cp_model.LinearExprT":
+    def _end(
+        self, start: "cp_model.IntVar", size: "cp_model.LinearExprT", varies: bool
+    ) -> "cp_model.LinearExprT":
         """The end of an action; a variable of its own where its duration is one."""
         if not varies:
             return start + size
@@ -138,7 +162,9 @@ class _Program:
         add(starts[W][stage, i] >= ends[I][stage, i])
 
     def limit_memory(self) -> None:
-        """From the start of F to the end of I a micro-batch holds one share, to the end of W the other."""
+        """From the start of F to the end of I a micro-batch holds one share, to the end of W the
+        other.
+        """
         problem = self.problem
         weight = Fraction(problem.weight_grad_memory).limit_denominator(LARGEST_DENOMINATOR)
         unit = weight.denominator
@@ -146,7 +172,9 @@ class _Program:
         for rank in range(problem.ranks):
             held, demands = [], []
             for kind, share in shares.items():
-                for cell in ((s, i) for s in problem.stages_of(rank) for i in range(problem.microbatches)):
+                for cell in (
+                    (s, i) for s in problem.stages_of(rank) for i in range(problem.microbatches)
+                ):
                     if share:
                         start, end = self.starts[F][cell], self.ends[kind][cell]
                         length = self.model.new_int_var(0, self.horizon, "")
@@ -156,7 +184,13 @@ class _Program:
 
     def add_hint(self, timeline: Timeline) -> None:
         """Starts from a known schedule: what it is, and that nothing longer is wanted."""
-        columns = (timeline.kind, timeline.stage, timeline.microbatch, timeline.started, timeline.ended)
+        columns = (
+            timeline.kind,
+            timeline.stage,
+            timeline.microbatch,
+            timeline.started,
+            timeline.ended,
+        )
         for kind, stage, i, started, ended in zip(*(column.tolist() for column in columns)):
             cell, start = (stage, i), self.ticks(started)
             if kind == Kind.B:
@@ -173,8 +207,11 @@ class _Program:
             is_full = bool(solver.value(full))
             for k, kind in ((F, Kind.F), (I, Kind.B if is_full else Kind.I), (W, Kind.W)):
                 if not (is_full and k == W):
-                    start, end = (solver.value(times[k][stage, i]) for times in (self.starts, self.ends))
-                    # What takes no time stands before what starts at the same tick, and after what it needs.
+                    start, end = (
+                        solver.value(times[k][stage, i]) for times in (self.starts, self.ends)
+                    )
+                    # What takes no time stands before what starts at the same tick, and after what
+                    # it needs.
                     way = -stage if k == I else stage
                     timed[self.problem.home(stage)].append((start, end, k, way, stage, i, kind))
         return [[(kind, stage, i) for *_, stage, i, kind in sorted(row)] for row in timed]

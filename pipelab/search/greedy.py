@@ -1,13 +1,15 @@
-"""One schedule, event by event: a rank that is free takes what its policy prefers among the actions that are ready.
+"""One schedule, event by event: a rank that is free takes what its policy prefers among the actions
+that are ready.
 
-A policy orders F and I by slots of a repeating pattern: micro-batch i of a kind and stage has slot offset + i · period.
+A policy orders F and I by slots of a repeating pattern: micro-batch i of a kind and stage has slot
+offset + i · period.
 
     rank 0  F0 F1 F2 F3    I0    I1      period 3: every third slot is free, and a W goes there
-    rank 1     F0 F1 F2 I0 F3 I1 …       offsets 0, 1, 2, … on the way in, and one more per stage on the way back
+    rank 1     F0 F1 F2 I0 F3 I1 …       offsets: 0, 1, 2, … on the way in, then back up
 
-The slots say only who goes first; when an action starts follows from the costs. Source: the repeating building blocks of
-pipeline parallelism with controllable memory, Qi et al. 2024, arXiv 2405.15362, section 3, here with weight gradients
-and times left open.
+The slots say only who goes first; when an action starts follows from the costs. Source: the
+repeating building blocks of pipeline parallelism with controllable memory, Qi et al. 2024, arXiv
+2405.15362, section 3, here with weight gradients and times left open.
 """
 
 import math
@@ -24,10 +26,11 @@ KINDS = (Kind.F, Kind.I, Kind.W)
 class Policy(NamedTuple):
     """What a rank prefers.
 
-    slots: offsets of F and of I, one per stage each. period: slots from one micro-batch to the next; 0 for a fixed order of
-    preference. strict: wait for the F or I of the lowest slot, rather than take a later one that is ready. in_turn: F and I
-    in turn where both are ready. delay: how many weight gradients each rank puts off before it runs one after every I
-    (late: only while it has forwards to run); None: they run only where nothing else is ready. whole: only in gaps that
+    slots: offsets of F and of I, one per stage each. period: slots from one micro-batch to the
+    next; 0 for a fixed order of preference. strict: wait for the F or I of the lowest slot, rather
+    than take a later one that is ready. in_turn: F and I in turn where both are ready. delay: how
+    many weight gradients each rank puts off before it runs one after every I (late: only while it
+    has forwards to run); None: they run only where nothing else is ready. whole: only in gaps that
     hold them whole. punctual: no F that would delay the first I of a rank.
     """
 
@@ -44,8 +47,8 @@ class Policy(NamedTuple):
 class Greedy:
     """Builds the rows of one schedule; ``makespan`` is inf when the policy came to a standstill.
 
-    A forward starts only if it fits into the memory; one on the way in of a V only if the way back still fits as well,
-    so that no rank fills up with micro-batches that cannot return.
+    A forward starts only if it fits into the memory; one on the way in of a V only if the way back
+    still fits as well, so that no rank fills up with micro-batches that cannot return.
     """
 
     def __init__(self, problem: Problem, policy: Policy, first_backward: list[float]):
@@ -59,9 +62,14 @@ class Greedy:
         self.put_off: list[list[tuple[int, int]]] = [[] for _ in range(p)]
         self.last = [W] * p
         self.was_backward, self.none_back = [True] * p, [True] * p
-        # Of each rank, what it runs next of each kind and stage: (slot, kind, stage, micro-batch), lowest slot first.
+        # Of each rank, what it runs next of each kind and stage: (slot, kind, stage, micro-batch),
+        # lowest slot first.
         self.next = [
-            sorted((policy.slots[kind][stage], kind, stage, 0) for kind in (F, I) for stage in problem.stages_of(rank))
+            sorted(
+                (policy.slots[kind][stage], kind, stage, 0)
+                for kind in (F, I)
+                for stage in problem.stages_of(rank)
+            )
             for rank in range(p)
         ]
         self.left = 3 * stages * m
@@ -95,7 +103,12 @@ class Greedy:
             if not policy.late or any(kind == F for _, kind, _, _ in self.next[rank]):
                 return W, *put_off[0]
         problem, soon = self.problem, now + self.soon
-        turn, following, found, blocked = I if not self.was_backward[rank] else F, math.inf, None, False
+        turn, following, found, blocked = (
+            I if not self.was_backward[rank] else F,
+            math.inf,
+            None,
+            False,
+        )
         for _, kind, stage, i in self.next[rank]:
             at = self.arrives[kind][stage][i]
             if kind == F:
@@ -104,7 +117,10 @@ class Greedy:
                     blocked = blocked or at <= soon
                     at = math.inf
                 elif policy.punctual and self.none_back[rank] and stage < problem.stages - 1:
-                    if max(at, now) + problem.times[F][stage] > self.first_backward[rank] + self.soon:
+                    if (
+                        max(at, now) + problem.times[F][stage]
+                        > self.first_backward[rank] + self.soon
+                    ):
                         at = math.inf
             if at <= soon:
                 if not policy.in_turn or kind == turn:
@@ -116,12 +132,18 @@ class Greedy:
                 break
         if found:
             return found
-        if put_off and (blocked or not policy.whole or now + problem.times[W][put_off[0][0]] <= following + self.soon):
+        if put_off and (
+            blocked
+            or not policy.whole
+            or now + problem.times[W][put_off[0][0]] <= following + self.soon
+        ):
             return W, *put_off[0]
         return None
 
     def do(self, rank: int, kind: int, stage: int, i: int) -> tuple[float, int] | None:
-        """Runs an action that ends when the rank is free again; returns when and on which rank its result arrives."""
+        """Runs an action that ends when the rank is free again; returns when and on which rank its
+        result arrives.
+        """
         problem = self.problem
         self.rows[rank].append((KINDS[kind], stage, i))
         self.last[rank] = kind
@@ -155,7 +177,9 @@ class Greedy:
 
 
 def first_backwards(problem: Problem) -> list[float]:
-    """When each rank can start its first input gradient at the earliest, if nothing is in the way."""
+    """When each rank can start its first input gradient at the earliest, if nothing is in the
+    way.
+    """
     forward, backward, _ = problem.times
     there = sum(forward) + sum(problem.hops)
     last = [problem.stages_of(rank)[-1] for rank in range(problem.ranks)]

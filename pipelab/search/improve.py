@@ -1,7 +1,8 @@
 """Makes a schedule shorter by small changes to its order: hill climbing on the critical path.
 
-Only an action on the critical path can shorten the makespan by moving. So a rank swaps two neighbours of the path, or puts
-off a weight gradient that stands on it; what is not longer is kept, which lets the search walk along equal orders.
+Only an action on the critical path can shorten the makespan by moving. So a rank swaps two
+neighbours of the path, or puts off a weight gradient that stands on it; what is not longer is kept,
+which lets the search walk along equal orders.
 """
 
 import random
@@ -25,7 +26,9 @@ class Times:
 
 
 class Orders:
-    """Orders of one problem as lists of numbers: action (kind, stage, i) is (kind · stages + stage) · m + i."""
+    """Orders of one problem as lists of numbers: action (kind, stage, i) is (kind · stages + stage)
+    · m + i.
+    """
 
     def __init__(self, problem: Problem):
         self.problem = problem
@@ -94,7 +97,9 @@ class Orders:
         return True
 
     def critical_pairs(self, rows: list[list[int]], times: Times) -> list[tuple[int, int]]:
-        """(rank, step) of actions on a critical path that follow another of the same rank without a wait."""
+        """(rank, step) of actions on a critical path that follow another of the same rank without a
+        wait.
+        """
         soon = EXACT * times.makespan
         place = {action: step for row in rows for step, action in enumerate(row)}
         last = max((row[-1] for row in rows), key=lambda action: times.ended[action])
@@ -112,7 +117,10 @@ class Orders:
 
 
 def improve(problem: Problem, rows: list[Row], evaluations: int) -> list[Row]:
-    """An order whose makespan is no longer, after so many tries. The same for the same input: its luck is seeded."""
+    """An order whose makespan is no longer, after so many tries.
+
+    The same for the same input: its luck is seeded.
+    """
     orders, luck = Orders(problem), random.Random(0)
     current = [[orders.number(*action) for action in row] for row in rows]
     times = orders.times(current)
@@ -138,7 +146,9 @@ def improve(problem: Problem, rows: list[Row], evaluations: int) -> list[Row]:
 
 
 def _moved(orders: Orders, row: list[int], step: int, luck: random.Random) -> list[int] | None:
-    """The row with the action at ``step`` one place earlier, or the one before it later; None where that is not legal."""
+    """The row with the action at ``step`` one place earlier, or the one before it later; None where
+    that is not legal.
+    """
     earlier, later = row[step - 1], row[step]
     size = orders.problem.stages * orders.problem.microbatches
     if earlier >= 2 * size and luck.random() < 0.5:  # a W: put off to any later place

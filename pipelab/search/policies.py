@@ -1,7 +1,8 @@
-"""The policies that the heuristic tries: patterns between V-Min and ZB-2p, and fixed orders of preference.
+"""The policies that the heuristic tries: patterns between V-Min and ZB-2p, and fixed orders of
+preference.
 
-They were chosen by trying thousands over sizes, costs and limits. The first one of each placement never comes to a
-standstill, so that there is always a schedule.
+They were chosen by trying thousands over sizes, costs and limits. The first one of each placement
+never comes to a standstill, so that there is always a schedule.
 """
 
 from collections.abc import Iterator
@@ -14,9 +15,15 @@ Slots = tuple[tuple[float, ...], tuple[float, ...]]
 
 # The way in and out of a V: see ``pattern``. The first ones do well most often.
 V_FIRST = (
-    (1, 3, 1, 3, 0), (0, 0, 0, 0, 0), (0, 1, 0, 1, 3), (0, 0, 0, 1, 0), (0, 1, 0, 1, 0), (1, 3, 0, 2, 0), (2, 2, 0, 2, 2),
+    (1, 3, 1, 3, 0),
+    (0, 0, 0, 0, 0),
+    (0, 1, 0, 1, 3),
+    (0, 0, 0, 1, 0),
+    (0, 1, 0, 1, 0),
+    (1, 3, 0, 2, 0),
+    (2, 2, 0, 2, 2),
     (0, 2, 0, 2, 1),
-)  # fmt: skip
+)
 V_STRICT = ((0, 1), (0, 1, 3), (0, 1), (0, 1, 3), (0, 3))
 V_FREE = ((0, 1, 3), (0, 1, 3), (0, 2), (0, 1), (0,))
 
@@ -29,8 +36,9 @@ def policies(problem: Problem) -> list[Policy]:
 def pattern(problem: Problem, waits: tuple[int, int, int, int, int]) -> Slots:
     """Slots of micro-batch 0 when every action takes one.
 
-    waits: free slots after each F on the way in, each F on the way back, each I on the way in (arm 1 of the V), each I on
-    the way out, and between the last F and its I. More waiting holds more micro-batches in flight: none at all is V-Min.
+    waits: free slots after each F on the way in, each F on the way back, each I on the way in (arm
+    1 of the V), each I on the way out, and between the last F and its I. More waiting holds more
+    micro-batches in flight: none at all is V-Min.
     """
     p, stages = problem.ranks, problem.stages
     first, second, third, fourth, turn = waits
@@ -41,7 +49,9 @@ def pattern(problem: Problem, waits: tuple[int, int, int, int, int]) -> Slots:
     backward[-1] = forward[-1] + 1 + turn
     for stage in reversed(range(stages - 1)):
         at_turn = stage == p - 1 and stages > p
-        backward[stage] = backward[stage + 1] + 1 + (0 if at_turn else fourth if stage < p else third)
+        backward[stage] = (
+            backward[stage + 1] + 1 + (0 if at_turn else fourth if stage < p else third)
+        )
     return tuple(forward), tuple(backward)
 
 
@@ -73,9 +83,13 @@ def _for_loop(problem: Problem) -> Iterator[Policy]:
     yield Policy(pattern(problem, (0, 0, 0, 1, 0)), 3, strict=True, delay=delays[1])
     yield Policy(pattern(problem, (0, 0, 0, 3, 1)), 3, strict=True)
     yield Policy(forward_first, 0, punctual=True, delay=delays[1])
-    for delay, in_turn, whole, punctual, slots in product(delays, *[(True, False)] * 3, (forward_first, backward_first)):
+    for delay, in_turn, whole, punctual, slots in product(
+        delays, *[(True, False)] * 3, (forward_first, backward_first)
+    ):
         yield Policy(slots, 0, in_turn=in_turn, delay=delay, whole=whole, punctual=punctual)
     for out, delay, turn, strict, whole, into in product(
         (0, 1, 2, 3), delays[:2], (0, 1), (True, False), (True, False), (0, 2)
     ):
-        yield Policy(pattern(problem, (into, 0, 0, out, turn)), 3, strict=strict, delay=delay, whole=whole)
+        yield Policy(
+            pattern(problem, (into, 0, 0, out, turn)), 3, strict=strict, delay=delay, whole=whole
+        )

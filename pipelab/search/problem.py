@@ -1,4 +1,6 @@
-"""What is searched for: an order of F, I and W on every rank, for given costs, latency and memory."""
+"""What is searched for: an order of F, I and W on every rank, for given costs, latency and
+memory.
+"""
 
 import math
 from collections.abc import Sequence
@@ -26,10 +28,11 @@ Row = list[tuple[Kind, int, int]]
 class Problem:
     """Sizes, durations and the limit of memory.
 
-    placement: "loop" (one stage per rank) or "v" (two: stages s and 2·ranks − 1 − s on rank s). times: durations of F, I
-    and W, one tuple each with one number per stage. limit: activations of one micro-batch through all of a rank's layers
-    that a rank may hold; F takes one (on a V a half, for each stage is half of the layers), I gives back
-    1 − weight_grad_memory of it, W the rest. full: whether I stands for a full backward B, which leaves no W.
+    placement: "loop" (one stage per rank) or "v" (two: stages s and 2·ranks − 1 − s on rank s).
+    times: durations of F, I and W, one tuple each with one number per stage. limit: activations of
+    one micro-batch through all of a rank's layers that a rank may hold; F takes one (on a V a half,
+    for each stage is half of the layers), I gives back 1 − weight_grad_memory of it, W the rest.
+    full: whether I stands for a full backward B, which leaves no W.
     """
 
     ranks: int
@@ -59,7 +62,9 @@ class Problem:
 
     @cached_property
     def hops(self) -> tuple[float, ...]:
-        """Latency from each stage to the next, none where both are on the same rank (at the turn of the V)."""
+        """Latency from each stage to the next, none where both are on the same rank (at the turn of
+        the V).
+        """
         pairs = zip(range(self.stages - 1), range(1, self.stages))
         return tuple(self.latency if self.home(a) != self.home(b) else 0.0 for a, b in pairs)
 
@@ -71,10 +76,19 @@ class Problem:
     def schedule(self, rows: Sequence[Row]) -> Schedule:
         """The rows as a Schedule; with ``full``, I becomes B and W is left out."""
         if self.full:
-            rows = [[(Kind.B if kind == Kind.I else kind, *rest) for kind, *rest in row if kind != Kind.W] for row in rows]
+            rows = [
+                [
+                    (Kind.B if kind == Kind.I else kind, *rest)
+                    for kind, *rest in row
+                    if kind != Kind.W
+                ]
+                for row in rows
+            ]
         columns = [tuple(np.array(row, dtype=np.int64).T) for row in rows]
         placement = {(0, stage): self.home(stage) for stage in range(self.stages)}
-        return Schedule.from_columns("auto", columns, placement=placement, microbatches=self.microbatches)
+        return Schedule.from_columns(
+            "auto", columns, placement=placement, microbatches=self.microbatches
+        )
 
     def with_full_backwards(self, costs: Costs) -> "Problem":
         """The same problem for orders of F and B."""
@@ -83,67 +97,105 @@ class Problem:
         return replace(self, times=times, weight_grad_memory=0.0, full=True)
 
 
-def reason_against(ranks: int, microbatches: int, placement: str, memory_limit: float | None) -> str | None:
+def reason_against(
+    ranks: int, microbatches: int, placement: str, memory_limit: float | None
+) -> str | None:
     """Why nothing can be searched for, with what is possible; None when something can."""
     for what, count in (("ranks", ranks), ("micro-batches", microbatches)):
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-            return f"{count!r} {what} are impossible; the number of {what} is a whole number, 1 or more."
+            return (
+                f"{count!r} {what} are impossible; the number of {what} is a whole number, 1 or "
+                "more."
+            )
     if placement not in PLACEMENTS:
-        return f"placement is {placement!r}; it is 'loop' (one stage per rank) or 'v' (two, there and back again)."
-    number = isinstance(memory_limit, (int, float, np.number)) and not isinstance(memory_limit, bool)
+        return (
+            f"placement is {placement!r}; it is 'loop' (one stage per rank) or 'v' (two, there "
+            "and back again)."
+        )
+    number = isinstance(memory_limit, (int, float, np.number)) and not isinstance(
+        memory_limit, bool
+    )
     if memory_limit is not None and not (number and 1 <= memory_limit < math.inf):
         return (
-            f"memory_limit is {memory_limit!r}, in activations of one micro-batch through all of a rank's layers. The "
-            f"smallest that works is 1, one micro-batch at a time; 1F1B holds up to {ranks}, one per rank."
+            f"memory_limit is {memory_limit!r}, in activations of one micro-batch through all of "
+            "a rank's layers. The smallest that works is 1, one micro-batch at a time; 1F1B "
+            f"holds up to {ranks}, one per rank."
         )
     actions = 3 * ranks * microbatches * (2 if placement == "v" else 1)
     if actions > LARGEST:
         return (
-            f"auto searches among schedules of up to {LARGEST:,} actions, and these sizes make {actions:,}: "
-            "search for fewer micro-batches, or take a schedule that needs no search."
+            f"auto searches among schedules of up to {LARGEST:,} actions, and these sizes make "
+            f"{actions:,}: search for fewer micro-batches, or take a schedule that needs no "
+            "search."
         )
     return None
 
 
 def pose(
-    ranks: int, microbatches: int, placement: str, costs: Costs, memory_limit: float | None, weight_grad_memory: float
+    ranks: int,
+    microbatches: int,
+    placement: str,
+    costs: Costs,
+    memory_limit: float | None,
+    weight_grad_memory: float,
 ) -> Problem:
-    """The problem, once every number makes sense. memory_limit: None for ``ranks``, what 1F1B needs.
+    """The problem, once every number makes sense. memory_limit: None for ``ranks``, what 1F1B
+    needs.
 
     Raises UsageError, which says what is possible.
     """
     reason = reason_against(ranks, microbatches, placement, memory_limit)
     if reason:
         raise UsageError(reason)
-    if not isinstance(weight_grad_memory, (int, float, np.number)) or not 0 <= weight_grad_memory <= 1:
+    if (
+        not isinstance(weight_grad_memory, (int, float, np.number))
+        or not 0 <= weight_grad_memory <= 1
+    ):
         raise UsageError(
-            f"weight_grad_memory is {weight_grad_memory!r}; it is the share of a micro-batch's activations that W gives "
-            "back, from 0 (I gives back all) to 1 (W does)."
+            f"weight_grad_memory is {weight_grad_memory!r}; it is the share of a micro-batch's "
+            "activations that W gives back, from 0 (I gives back all) to 1 (W does)."
         )
     if isinstance(costs.latency, tuple) or costs.bandwidth is not None:
-        raise UsageError("auto searches for one latency between all ranks and links without a limit of bandwidth.")
+        raise UsageError(
+            "auto searches for one latency between all ranks and links without a limit of "
+            "bandwidth."
+        )
     limit = ranks if memory_limit is None else memory_limit
     stages = ranks * (2 if placement == "v" else 1)
     durations = costs.durations
-    times = tuple(per_stage(durations[kind], stages) for kind in ("forward", "input_grad", "weight_grad"))
+    times = tuple(
+        per_stage(durations[kind], stages) for kind in ("forward", "input_grad", "weight_grad")
+    )
     return Problem(
-        int(ranks), int(microbatches), placement, times, float(costs.latency), float(limit), float(weight_grad_memory)
+        int(ranks),
+        int(microbatches),
+        placement,
+        times,
+        float(costs.latency),
+        float(limit),
+        float(weight_grad_memory),
     )
 
 
 def per_stage(value: float | tuple[float, ...], stages: int) -> tuple[float, ...]:
-    """One duration per stage. Raises UsageError when there are costs per stage, but not one for each."""
+    """One duration per stage.
+
+    Raises UsageError when there are costs per stage, but not one for each.
+    """
     if not isinstance(value, tuple):
         return (float(value),) * stages
     if len(value) != stages:
-        raise UsageError(f"There are {len(value)} costs per stage, but the schedule has {stages} stages.")
+        raise UsageError(
+            f"There are {len(value)} costs per stage, but the schedule has {stages} stages."
+        )
     return tuple(map(float, value))
 
 
 def peak_memory(schedule: Schedule, weight_grad_memory: float = WEIGHT_GRAD_MEMORY) -> list[float]:
     """The most that each rank holds, in activations of one micro-batch through all of its layers.
 
-    An action takes before it starts and gives back when it has ended. Overlapped pairs are counted with the forward first.
+    An action takes before it starts and gives back when it has ended. Overlapped pairs are counted
+    with the forward first.
     """
     taken = (schedule.kind == Kind.F).astype(float)
     given = np.select(
@@ -152,6 +204,9 @@ def peak_memory(schedule: Schedule, weight_grad_memory: float = WEIGHT_GRAD_MEMO
     )
     order = np.lexsort((-taken, schedule.cell, schedule.rank))
     level = np.cumsum(taken[order] - given[order]) + given[order]
-    level -= np.repeat(np.concatenate([[0.0], np.cumsum(taken - given)])[schedule.offsets[:-1]], np.diff(schedule.offsets))
+    level -= np.repeat(
+        np.concatenate([[0.0], np.cumsum(taken - given)])[schedule.offsets[:-1]],
+        np.diff(schedule.offsets),
+    )
     stages = np.bincount(list(schedule.placement.values()), minlength=schedule.ranks)
     return (np.maximum.reduceat(level, schedule.offsets[:-1]) / stages).tolist()

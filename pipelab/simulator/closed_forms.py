@@ -1,7 +1,8 @@
 """The papers' formulas, with the conditions under which they hold.
 
-Symbols: p ranks, m micro-batches, v stages per rank; F, B = I + W durations of one action of one stage, c latency.
-A formula gives the makespan, the longest span, or the idle time of a rank (the longest where ranks differ).
+Symbols: p ranks, m micro-batches, v stages per rank; F, B = I + W durations of one action of one
+stage, c latency. A formula gives the makespan, the longest span, or the idle time of a rank (the
+longest where ranks differ).
 """
 
 from collections.abc import Callable
@@ -28,7 +29,9 @@ class Terms:
 
 @dataclass(frozen=True)
 class Formula:
-    """quantity: "makespan", "span" (the longest) or "idle" (of the rank that idles most). holds: whether it is exact."""
+    """quantity: "makespan", "span" (the longest) or "idle" (of the rank that idles most). holds:
+    whether it is exact.
+    """
 
     quantity: str
     text: str
@@ -40,7 +43,9 @@ class Formula:
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """A formula filled in. exact: whether its condition is met; if not, the value is only the paper's approximation."""
+    """A formula filled in. exact: whether its condition is met; if not, the value is only the
+    paper's approximation.
+    """
 
     quantity: str
     value: float
@@ -51,27 +56,45 @@ class ClosedForm:
 
 
 def closed_form(
-    name: str, *, ranks: int, microbatches: int, stages_per_rank: int = 1, costs: Costs | None = None
+    name: str,
+    *,
+    ranks: int,
+    microbatches: int,
+    stages_per_rank: int = 1,
+    costs: Costs | None = None,
 ) -> ClosedForm | None:
     """The formula for a schedule of the catalogue, filled in; None where there is none.
 
     >>> closed_form("1f1b", ranks=4, microbatches=8).value
     33.0
 
-    Raises UsageError for costs per stage, per link or with a bandwidth: the formulas assume equal stages and free links.
+    Raises UsageError for costs per stage, per link or with a bandwidth: the formulas assume equal
+    stages and free links.
     """
     costs = costs or Costs()
     durations = costs.durations
     if any(isinstance(value, tuple) for value in durations.values()):
         raise UsageError("The closed forms assume equal stages; simulate() takes costs per stage.")
     if isinstance(costs.latency, tuple) or costs.bandwidth is not None:
-        raise UsageError("The closed forms know one latency and no bandwidth; simulate() takes both, link by link.")
+        raise UsageError(
+            "The closed forms know one latency and no bandwidth; simulate() takes both, link by "
+            "link."
+        )
     formula = FORMULAS.get(name)
     if formula is None:
         return None
-    f, b, i, w, fb = (float(durations[k]) for k in ("forward", "backward", "input_grad", "weight_grad", "overlap"))
+    f, b, i, w, fb = (
+        float(durations[k]) for k in ("forward", "backward", "input_grad", "weight_grad", "overlap")
+    )
     t = Terms(ranks, microbatches, stages_per_rank, f, b, i, w, fb, float(costs.latency))
-    return ClosedForm(formula.quantity, formula.value(t), formula.text, formula.source, formula.condition, formula.holds(t))
+    return ClosedForm(
+        formula.quantity,
+        formula.value(t),
+        formula.text,
+        formula.source,
+        formula.condition,
+        formula.holds(t),
+    )
 
 
 def _equal(t: Terms) -> bool:
@@ -82,78 +105,127 @@ def _small_w(t: Terms) -> bool:
     return min(t.F, t.I) >= t.W and t.c == 0
 
 
-_GPIPE, _MEGATRON = "GPipe, arXiv 1811.06965, section 2.3", "Megatron-LM, arXiv 2104.04473, section 2.2"
+_GPIPE, _MEGATRON = (
+    "GPipe, arXiv 1811.06965, section 2.3",
+    "Megatron-LM, arXiv 2104.04473, section 2.2",
+)
 _ZERO, _DERIVED = "zero bubble, arXiv 2401.10241, table 2", "derived here, checked by simulation"
 _CONTROLLED = "controllable memory, arXiv 2405.15362; the authors' generator"
 _DUAL = "DualPipe's README, 2025"
 
 FORMULAS = {
     "naive": Formula(
-        "makespan", "m (p (F + B) + 2 (p − 1) c)", _DERIVED,
-        lambda t: t.m * (t.p * (t.F + t.B) + 2 * (t.p - 1) * t.c), "always", lambda t: True,
+        "makespan",
+        "m (p (F + B) + 2 (p − 1) c)",
+        _DERIVED,
+        lambda t: t.m * (t.p * (t.F + t.B) + 2 * (t.p - 1) * t.c),
+        "always",
+        lambda t: True,
     ),
     "gpipe": Formula(
-        "makespan", "(m + p − 1)(F + B) + 2 (p − 1) c", _GPIPE,
-        lambda t: (t.m + t.p - 1) * (t.F + t.B) + 2 * (t.p - 1) * t.c, "always", lambda t: True,
+        "makespan",
+        "(m + p − 1)(F + B) + 2 (p − 1) c",
+        _GPIPE,
+        lambda t: (t.m + t.p - 1) * (t.F + t.B) + 2 * (t.p - 1) * t.c,
+        "always",
+        lambda t: True,
     ),
     "1f1b": Formula(
-        "makespan", "(m + p − 1)(F + B) + 2c (p − 1 + ⌊(m − 1)(p − 1)/p⌋)", f"{_MEGATRON}; with latency {_DERIVED}",
-        lambda t: (t.m + t.p - 1) * (t.F + t.B) + 2 * t.c * (t.p - 1 + (t.m - 1) * (t.p - 1) // t.p),
-        "always", lambda t: True,
+        "makespan",
+        "(m + p − 1)(F + B) + 2c (p − 1 + ⌊(m − 1)(p − 1)/p⌋)",
+        f"{_MEGATRON}; with latency {_DERIVED}",
+        lambda t: (
+            (t.m + t.p - 1) * (t.F + t.B) + 2 * t.c * (t.p - 1 + (t.m - 1) * (t.p - 1) // t.p)
+        ),
+        "always",
+        lambda t: True,
     ),
     "eager-1f1b": Formula(
-        "makespan", "(m + p − 1)(F + B) + 2 (p − 1) c", _DERIVED,
+        "makespan",
+        "(m + p − 1)(F + B) + 2 (p − 1) c",
+        _DERIVED,
         lambda t: (t.m + t.p - 1) * (t.F + t.B) + 2 * (t.p - 1) * t.c,
-        "c ≤ (F + B) / 2", lambda t: t.c <= (t.F + t.B) / 2,
+        "c ≤ (F + B) / 2",
+        lambda t: t.c <= (t.F + t.B) / 2,
     ),
     "interleaved-1f1b": Formula(
-        "makespan", "m v (F + B) + (p − 1)(F + B)", f"{_MEGATRON}, F and B of one of the v stages",
+        "makespan",
+        "m v (F + B) + (p − 1)(F + B)",
+        f"{_MEGATRON}, F and B of one of the v stages",
         lambda t: (t.m * t.v + t.p - 1) * (t.F + t.B),
-        "m a multiple of p, no latency", lambda t: t.m % t.p == 0 and t.c == 0,
+        "m a multiple of p, no latency",
+        lambda t: t.m % t.p == 0 and t.c == 0,
     ),
     "looped-bfs": Formula(
-        "makespan", "m v (F + B) + (p − 1)(F + B)", "breadth-first, arXiv 2211.05953, F and B of one of the v stages",
-        lambda t: (t.m * t.v + t.p - 1) * (t.F + t.B), "m ≥ p, no latency", lambda t: t.m >= t.p and t.c == 0,
+        "makespan",
+        "m v (F + B) + (p − 1)(F + B)",
+        "breadth-first, arXiv 2211.05953, F and B of one of the v stages",
+        lambda t: (t.m * t.v + t.p - 1) * (t.F + t.B),
+        "m ≥ p, no latency",
+        lambda t: t.m >= t.p and t.c == 0,
     ),
     "interleaved-zb": Formula(
-        "makespan", "m v (F + I + W) + (p − 1)(F + I − W)", _DERIVED,
+        "makespan",
+        "m v (F + I + W) + (p − 1)(F + I − W)",
+        _DERIVED,
         lambda t: t.m * t.v * (t.F + t.B) + (t.p - 1) * (t.F + t.I - t.W),
-        "W ≤ F and I, m a multiple of p, no latency", lambda t: _small_w(t) and t.m % t.p == 0,
+        "W ≤ F and I, m a multiple of p, no latency",
+        lambda t: _small_w(t) and t.m % t.p == 0,
     ),
     "zb-h1": Formula(
-        "makespan", "m (F + I + W) + (p − 1)(F + I − W)", _ZERO,
+        "makespan",
+        "m (F + I + W) + (p − 1)(F + I − W)",
+        _ZERO,
         lambda t: t.m * (t.F + t.B) + (t.p - 1) * (t.F + t.I - t.W),
-        "W ≤ F and I, m ≥ p, no latency", lambda t: _small_w(t) and t.m >= t.p,
+        "W ≤ F and I, m ≥ p, no latency",
+        lambda t: _small_w(t) and t.m >= t.p,
     ),
     "zb-h2": Formula(
-        "span", "m (F + I + W) + (p − 1)(F + I − 2W)", _ZERO,
+        "span",
+        "m (F + I + W) + (p − 1)(F + I − 2W)",
+        _ZERO,
         lambda t: t.m * (t.F + t.B) + (t.p - 1) * (t.F + t.I - 2 * t.W),
-        "W ≤ F and I, m ≥ 2p − 1, no latency", lambda t: _small_w(t) and t.m >= 2 * t.p - 1,
+        "W ≤ F and I, m ≥ 2p − 1, no latency",
+        lambda t: _small_w(t) and t.m >= 2 * t.p - 1,
     ),
     "zb-v": Formula(
-        "span", "2 m (F + I + W)", _ZERO,
-        lambda t: 2 * t.m * (t.F + t.B), "F = I = W, m ≥ 2p − 1, no latency",
+        "span",
+        "2 m (F + I + W)",
+        _ZERO,
+        lambda t: 2 * t.m * (t.F + t.B),
+        "F = I = W, m ≥ 2p − 1, no latency",
         lambda t: _equal(t) and t.m >= 2 * t.p - 1,
     ),
     "v-half": Formula(
-        "idle", "(3p − 7) F for even p, (3p − 4) F for odd p", _CONTROLLED,
+        "idle",
+        "(3p − 7) F for even p, (3p − 4) F for odd p",
+        _CONTROLLED,
         lambda t: (3 * t.p - (7 if t.p % 2 == 0 else 4)) * t.F,
         "F = I = W, p even and at least 4, m ≥ p + 2, no latency",
         lambda t: _equal(t) and t.p % 2 == 0 and t.p >= 4 and t.m >= t.p + 2,
     ),
     "v-min": Formula(
-        "idle", "(4p − 5) F, or (4p − 7) F for p a multiple of 3", _CONTROLLED,
+        "idle",
+        "(4p − 5) F, or (4p − 7) F for p a multiple of 3",
+        _CONTROLLED,
         lambda t: (4 * t.p - (7 if t.p % 3 == 0 else 5)) * t.F,
-        "F = I = W, p ≥ 2, m ≥ p, no latency", lambda t: _equal(t) and t.p >= 2 and t.m >= t.p,
+        "F = I = W, p ≥ 2, m ≥ p, no latency",
+        lambda t: _equal(t) and t.p >= 2 and t.m >= t.p,
     ),
     "dualpipe": Formula(
-        "idle", "(p/2 − 1)(F&B + B − 3W)", _DUAL,
+        "idle",
+        "(p/2 − 1)(F&B + B − 3W)",
+        _DUAL,
         lambda t: (t.p / 2 - 1) * (t.FB + t.B - 3 * t.W),
-        "F = I = W, F&B ≤ F + B, no latency", lambda t: _equal(t) and t.FB <= t.F + t.B,
+        "F = I = W, F&B ≤ F + B, no latency",
+        lambda t: _equal(t) and t.FB <= t.F + t.B,
     ),
     "dualpipe-v": Formula(
-        "idle", "(p − 1)(F&B + B − 3W)", _DUAL,
+        "idle",
+        "(p − 1)(F&B + B − 3W)",
+        _DUAL,
         lambda t: (t.p - 1) * (t.FB + t.B - 3 * t.W),
-        "F = I = W, F&B ≤ F + B, no latency", lambda t: _equal(t) and t.FB <= t.F + t.B,
+        "F = I = W, F&B ≤ F + B, no latency",
+        lambda t: _equal(t) and t.FB <= t.F + t.B,
     ),
-}  # fmt: skip
+}

@@ -1,4 +1,6 @@
-"""What each rank's memory holds over time: activations, weights and their older versions, gradients, optimizer state."""
+"""What each rank's memory holds over time: activations, weights and their older versions,
+gradients, optimizer state.
+"""
 
 from dataclasses import dataclass, fields
 
@@ -16,11 +18,11 @@ Levels = tuple[np.ndarray, np.ndarray]
 class Memory:
     """Bytes of one stage: a number for all stages, or one number per stage.
 
-    activations: what F keeps of one micro-batch. inputs: the part of it that stays when the rest is recomputed.
-    weights: one copy of the parameters. gradients: from the first weight gradient on, until the optimizer step if the
-    schedule has one. optimizer_state: all the time.
-    weight_grad_share: how much of the activations waits for W; I gives back the rest, and B all of it (the zero-bubble
-    papers' M_W / M_B, arXiv 2401.10241 Table 1, which depends on the model).
+    activations: what F keeps of one micro-batch. inputs: the part of it that stays when the rest is
+    recomputed. weights: one copy of the parameters. gradients: from the first weight gradient on,
+    until the optimizer step if the schedule has one. optimizer_state: all the time.
+    weight_grad_share: how much of the activations waits for W; I gives back the rest, and B all of
+    it (the zero-bubble papers' M_W / M_B, arXiv 2401.10241 Table 1, which depends on the model).
 
     Raises UsageError for numbers that are negative or not finite, and for a share outside 0 to 1.
     """
@@ -38,18 +40,28 @@ class Memory:
             object.__setattr__(self, field.name, value)
         share = self.weight_grad_share
         if isinstance(share, tuple) or share > 1:
-            raise UsageError(f"weight_grad_share is {share!r}; it is the part, 0 to 1, of the activations that W needs.")
+            raise UsageError(
+                f"weight_grad_share is {share!r}; it is the part, 0 to 1, of the activations that "
+                "W needs."
+            )
 
 
-def memory_over_time(schedule: Schedule, memory: Memory, recomputed: bool = False) -> dict[str, Levels]:
+def memory_over_time(
+    schedule: Schedule, memory: Memory, recomputed: bool = False
+) -> dict[str, Levels]:
     """Levels of "activations", "weights", "weight_versions", "gradients" and "optimizer_state".
 
-    recomputed: whether each backward recomputes what its forward did not keep, without an action R of its own.
-    weight_versions are the copies beside the newest: those that PipeDream stashes for the micro-batches in flight
-    (arXiv 1806.03377 §3.3), and one for 2BW's double buffer (arXiv 2006.09503 §3.1).
+    recomputed: whether each backward recomputes what its forward did not keep, without an action R
+    of its own. weight_versions are the copies beside the newest: those that PipeDream stashes for
+    the micro-batches in flight (arXiv 1806.03377 §3.3), and one for 2BW's double buffer (arXiv
+    2006.09503 §3.1).
     """
     weights = _resident(schedule, memory.weights)
-    versions = _stashed(schedule, memory.weights) if schedule.weights == "stashed" else (0 * weights[0], 0 * weights[0])
+    versions = (
+        _stashed(schedule, memory.weights)
+        if schedule.weights == "stashed"
+        else (0 * weights[0], 0 * weights[0])
+    )
     return {
         "activations": activations(schedule, memory, recomputed),
         "weights": weights,
@@ -64,13 +76,23 @@ def _per_atom(schedule: Schedule, value: PerStage) -> np.ndarray:
 
 
 def activations(schedule: Schedule, memory: Memory, recomputed: bool) -> Levels:
-    """F takes one micro-batch's activations, B gives them back; I gives back a part of them and W the rest."""
-    kind, full, share = schedule.kind, _per_atom(schedule, memory.activations), memory.weight_grad_share
+    """F takes one micro-batch's activations, B gives them back; I gives back a part of them and W
+    the rest.
+    """
+    kind, full, share = (
+        schedule.kind,
+        _per_atom(schedule, memory.activations),
+        memory.weight_grad_share,
+    )
     kept, backward = _per_atom(schedule, memory.inputs), (kind == Kind.B) | (kind == Kind.I)
     again = _recomputed_by_action(schedule)
     acquired = np.where(kind == Kind.F, np.where(again | recomputed, kept, full), 0.0)
     acquired += np.where((kind == Kind.R) | (backward & recomputed & ~again), full - kept, 0.0)
-    released = np.select([kind == Kind.B, kind == Kind.I, kind == Kind.W], [full, (1 - share) * full, share * full], 0.0)
+    released = np.select(
+        [kind == Kind.B, kind == Kind.I, kind == Kind.W],
+        [full, (1 - share) * full, share * full],
+        0.0,
+    )
     return _levels(schedule, acquired, released)
 
 
@@ -85,7 +107,9 @@ def _recomputed_by_action(schedule: Schedule) -> np.ndarray:
 
 
 def _gradients(schedule: Schedule, value: PerStage) -> Levels:
-    """One buffer per stage, from its first B or W, or the first after a STEP, to the end of the next STEP."""
+    """One buffer per stage, from its first B or W, or the first after a STEP, to the end of the
+    next STEP.
+    """
     size, step = _per_atom(schedule, value), schedule.kind == Kind.STEP
     users = np.flatnonzero(step | (schedule.kind == Kind.B) | (schedule.kind == Kind.W))
     owner = schedule.replica[users].astype(np.int64) * schedule.stages + schedule.stage[users]
@@ -103,7 +127,9 @@ def _stashed(schedule: Schedule, value: PerStage) -> Levels:
     size = _per_atom(schedule, value)
     acquired, released = np.zeros(len(size)), np.zeros(len(size))
     steps: dict[tuple[int, int], int] = {}
-    in_flight: dict[tuple[int, int], dict[int, int]] = {}  # of a stage: micro-batch -> number of steps before its F
+    in_flight: dict[
+        tuple[int, int], dict[int, int]
+    ] = {}  # of a stage: micro-batch -> number of steps before its F
     for atom in range(len(size)):
         kind, stage, microbatch, replica = schedule.atom(atom)
         owner = replica, stage
@@ -135,7 +161,8 @@ def _levels(schedule: Schedule, acquired: np.ndarray, released: np.ndarray) -> L
     balance, before_given = taken - given, given - released
     start = np.repeat(schedule.offsets[:-1], np.diff(schedule.offsets))
     base = np.where(start > 0, balance[start - 1], 0.0)
-    if schedule.overlaps:  # both atoms of a pair run at once: what either takes is held by both, nothing is given back yet
+    # both atoms of a pair run at once: what either takes is held by both, nothing is given back yet
+    if schedule.overlaps:
         pair = np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0))
         taken[pair] = taken[pair + 1]
         before_given[pair + 1] = before_given[pair]

@@ -1,11 +1,11 @@
 """Optimizer steps after a synchronous schedule, and the same schedule several times in a row.
 
-    rank 0  F0 F1 B0 B1 STEP0 F2 F3 …          "local": a rank steps, and goes on, as soon as its own work is done
-    rank 1  F0 B0 F1 B1 STEP0 F2 …             "barrier": no rank steps before all have come to their step
+    rank 0  F0 F1 B0 B1 STEP0 F2 F3 …     "local": a rank steps as soon as its own work is done
+    rank 1  F0 B0 F1 B1 STEP0 F2 …        "barrier": no rank steps before all have come to it
 
-A barrier stands for what needs all ranks before the step: clipping by the global norm, a check for overflow. Without one,
-ranks that start early also end early and go on with the next batch, so that the stagger of the ranks costs nothing
-(zero bubble, arXiv 2401.10241 §4: "post-validation").
+A barrier stands for what needs all ranks before the step: clipping by the global norm, a check for
+overflow. Without one, ranks that start early also end early and go on with the next batch, so that
+the stagger of the ranks costs nothing (zero bubble, arXiv 2401.10241 §4: "post-validation").
 """
 
 from dataclasses import replace
@@ -19,20 +19,27 @@ MODES = ("local", "barrier")
 
 
 def with_optimizer(schedule: Schedule, mode: str, steps: int = 1) -> Schedule:
-    """The schedule ``steps`` times in a row, on as many micro-batches each time, with a STEP of every stage after each.
+    """The schedule ``steps`` times in a row, on as many micro-batches each time, with a STEP of
+    every stage after each.
 
-    Raises UnknownName for an unknown mode, UsageError for a schedule that has its steps already, or no whole number of
-    steps.
+    Raises UnknownName for an unknown mode, UsageError for a schedule that has its steps already, or
+    no whole number of steps.
     """
     if mode not in MODES:
         raise UnknownName("way of stepping", mode, MODES)
     if not isinstance(steps, int) or steps < 1:
-        raise UsageError(f"steps is {steps!r}; it is how often the schedule runs, a whole number from 1.")
+        raise UsageError(
+            f"steps is {steps!r}; it is how often the schedule runs, a whole number from 1."
+        )
     if Kind.STEP in schedule.kinds:
-        raise UsageError(f"{schedule.name} already says where it steps (STEP); optimizer=… would do it twice.")
+        raise UsageError(
+            f"{schedule.name} already says where it steps (STEP); optimizer=… would do it twice."
+        )
     m, columns, lengths = schedule.microbatches, [], []
     own = sorted((rank, stage, replica) for (replica, stage), rank in schedule.placement.items())
-    for rank, (low, high) in enumerate(zip(schedule.offsets[:-1], schedule.offsets[1:], strict=True)):
+    for rank, (low, high) in enumerate(
+        zip(schedule.offsets[:-1], schedule.offsets[1:], strict=True)
+    ):
         mine = [(stage, replica) for where, stage, replica in own if where == rank]
         stages, replicas = (np.array(column) for column in zip(*mine, strict=True))
         cell, cells = schedule.cell[low:high], int(schedule.cell[high - 1]) + 1
@@ -48,7 +55,9 @@ def with_optimizer(schedule: Schedule, mode: str, steps: int = 1) -> Schedule:
                 )
             )
         lengths.append(steps * (high - low + len(mine)))
-    kind, stage, microbatch, replica, cell = (np.concatenate(column) for column in zip(*columns, strict=True))
+    kind, stage, microbatch, replica, cell = (
+        np.concatenate(column) for column in zip(*columns, strict=True)
+    )
     return replace(
         schedule,
         kind=kind.astype(np.int8),

@@ -1,7 +1,8 @@
 """Recomputing a forward before its backward, so that its activations need not be kept.
 
-Two ways. "early": an action R of its own just before the backward, on the last stage too; it may run while the gradient
-is still under way (GPipe, arXiv 1811.06965 §2.3). "in-backward": inside the backward, once the gradient is there.
+Two ways. "early": an action R of its own just before the backward, on the last stage too; it may
+run while the gradient is still under way (GPipe, arXiv 1811.06965 §2.3). "in-backward": inside the
+backward, once the gradient is there.
 """
 
 from dataclasses import replace
@@ -18,12 +19,15 @@ MODES = ("in-backward", "early")
 def with_recompute(schedule: Schedule, costs: Costs, mode: str) -> tuple[Schedule, Costs]:
     """The schedule and the costs when every forward is recomputed, which takes ``costs.recompute``.
 
-    Raises UnknownName for an unknown mode, UsageError when the schedule already recomputes or overlaps actions.
+    Raises UnknownName for an unknown mode, UsageError when the schedule already recomputes or
+    overlaps actions.
     """
     if mode not in MODES:
         raise UnknownName("way of recomputing", mode, MODES)
     if Kind.R in schedule.kinds:
-        raise UsageError("This schedule already says where it recomputes (R); recompute=… would do it twice.")
+        raise UsageError(
+            "This schedule already says where it recomputes (R); recompute=… would do it twice."
+        )
     if mode == "in-backward":
         values = costs.durations
         return schedule, replace(
@@ -35,11 +39,18 @@ def with_recompute(schedule: Schedule, costs: Costs, mode: str) -> tuple[Schedul
             recompute=0,
         )
     if schedule.overlaps:
-        raise UsageError("Early recomputation is not defined for schedules that overlap F and B; use 'in-backward'.")
+        raise UsageError(
+            "Early recomputation is not defined for schedules that overlap F and B; use "
+            "'in-backward'."
+        )
     backward = np.flatnonzero((schedule.kind == Kind.B) | (schedule.kind == Kind.I))
-    lengths = np.diff(schedule.offsets) + np.add.reduceat(np.isin(schedule.kind, (Kind.B, Kind.I)), schedule.offsets[:-1])
-    columns = {name: np.insert(getattr(schedule, name), backward, getattr(schedule, name)[backward])
-               for name in ("stage", "microbatch", "replica")}  # fmt: skip
+    lengths = np.diff(schedule.offsets) + np.add.reduceat(
+        np.isin(schedule.kind, (Kind.B, Kind.I)), schedule.offsets[:-1]
+    )
+    columns = {
+        name: np.insert(getattr(schedule, name), backward, getattr(schedule, name)[backward])
+        for name in ("stage", "microbatch", "replica")
+    }
     return replace(
         schedule,
         kind=np.insert(schedule.kind, backward, np.int8(Kind.R)),

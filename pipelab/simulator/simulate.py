@@ -25,12 +25,13 @@ def simulate(
 ) -> Timeline:
     """Predicts when each action runs: as soon as its rank is free and its inputs have arrived.
 
-    costs: durations by kind and stage, and what data between ranks takes. recompute: None, "in-backward" or "early", with
-    ``costs.recompute`` as the duration. optimizer: None, or a STEP of every stage at the end, with ``costs.step`` as the
-    duration: "local" when the rank is done, "barrier" when all ranks are; then ``steps`` is how often all of it runs in a
-    row. memory: bytes per stage; without it the timeline counts activations, of one stage for one micro-batch.
-    Returns a Timeline in the units of the costs.
-    Raises ScheduleError, with the reason, for a schedule that cannot run; UsageError for costs that do not fit it.
+    costs: durations by kind and stage, and what data between ranks takes. recompute: None,
+    "in-backward" or "early", with ``costs.recompute`` as the duration. optimizer: None, or a STEP
+    of every stage at the end, with ``costs.step`` as the duration: "local" when the rank is done,
+    "barrier" when all ranks are; then ``steps`` is how often all of it runs in a row. memory: bytes
+    per stage; without it the timeline counts activations, of one stage for one micro-batch. Returns
+    a Timeline in the units of the costs. Raises ScheduleError, with the reason, for a schedule that
+    cannot run; UsageError for costs that do not fit it.
 
     >>> from pipelab.catalogue import build
     >>> simulate(build("gpipe", ranks=4, microbatches=8)).makespan
@@ -41,19 +42,25 @@ def simulate(
     if optimizer is not None:
         schedule = with_optimizer(schedule, optimizer, steps)
     elif steps != 1:
-        raise UsageError("steps in a row are divided by optimizer steps: say how, optimizer='local' or 'barrier'.")
+        raise UsageError(
+            "steps in a row are divided by optimizer steps: say how, optimizer='local' or "
+            "'barrier'."
+        )
     if recompute is not None:
         schedule, costs = with_recompute(schedule, costs, recompute)
     duration = costs.per_atom(schedule)
     latency, occupancy = costs.transfers(schedule)
-    path = longest_path(schedule, duration, latency, occupancy=occupancy, barriers=optimizer == "barrier")
+    path = longest_path(
+        schedule, duration, latency, occupancy=occupancy, barriers=optimizer == "barrier"
+    )
     if not path.complete:
         require_legal(schedule)  # a deadlock: says which
     started, ended = path.started[path.cell_of], path.ended[path.cell_of]
     heads = np.concatenate([[True], np.diff(path.cell_of) > 0])
     previous = np.concatenate([[0.0], path.ended[:-1]])
     previous[[low for low, _ in path.cell_slices]] = np.inf
-    # The first action of a rank asks when it starts, and so does the second atom of an overlapped pair.
+    # The first action of a rank asks when it starts, and so does the second atom of an overlapped
+    # pair.
     asked = np.where(heads, np.minimum(previous[path.cell_of], started), started)
     producer = path.producer
     remote = (producer >= 0) & (schedule.rank[producer] != schedule.rank)

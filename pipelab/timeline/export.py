@@ -8,9 +8,23 @@ if TYPE_CHECKING:
     from .timeline import Timeline
 
 COLUMNS = (
-    "rank", "stage", "microbatch", "kind", "replica", "asked", "sent", "arrived", "started", "ended", "compute",
-    "worked", "bytes_held", "bytes_after", "bytes_sent", "version",
-)  # fmt: skip
+    "rank",
+    "stage",
+    "microbatch",
+    "kind",
+    "replica",
+    "asked",
+    "sent",
+    "arrived",
+    "started",
+    "ended",
+    "compute",
+    "worked",
+    "bytes_held",
+    "bytes_after",
+    "bytes_sent",
+    "version",
+)
 
 
 def to_chrome(timeline: "Timeline") -> dict:
@@ -21,7 +35,15 @@ def to_chrome(timeline: "Timeline") -> dict:
     scale = 1e6 if timeline.unit == "s" else 1e3
     schedule, events = timeline.schedule, []
     for rank in range(schedule.ranks):
-        events.append({"ph": "M", "name": "thread_name", "pid": 0, "tid": rank, "args": {"name": f"rank {rank}"}})
+        events.append(
+            {
+                "ph": "M",
+                "name": "thread_name",
+                "pid": 0,
+                "tid": rank,
+                "args": {"name": f"rank {rank}"},
+            }
+        )
         for i in range(int(schedule.offsets[rank]), int(schedule.offsets[rank + 1])):
             action = schedule.atom(i)
             events.append(
@@ -42,13 +64,21 @@ def to_chrome(timeline: "Timeline") -> dict:
                     },
                 }
             )
-        parts = timeline.memory or {timeline.memory_unit: (timeline.bytes_held, timeline.bytes_after)}
+        parts = timeline.memory or {
+            timeline.memory_unit: (timeline.bytes_held, timeline.bytes_after)
+        }
         name = f"rank {rank} {timeline.memory_unit}"
         for i in range(int(schedule.offsets[rank]), int(schedule.offsets[rank + 1])):
             for time, which in ((timeline.started[i], 0), (timeline.ended[i], 1)):
                 levels = {part: float(both[which][i]) for part, both in parts.items()}
-                events.append({"ph": "C", "name": name, "pid": 0, "ts": float(time) * scale, "args": levels})
-    return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"source": timeline.source}}
+                events.append(
+                    {"ph": "C", "name": name, "pid": 0, "ts": float(time) * scale, "args": levels}
+                )
+    return {
+        "traceEvents": events,
+        "displayTimeUnit": "ms",
+        "otherData": {"source": timeline.source},
+    }
 
 
 def to_json(timeline: "Timeline") -> dict:

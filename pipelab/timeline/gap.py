@@ -15,25 +15,34 @@ PARTS = ("compute", "transfer", "waiting", "overhead")
 
 
 def gap(measured: "Timeline", predicted: "Timeline") -> dict[str, list[float]]:
-    """Measured minus predicted makespan on each rank, and what it is made of; the four parts sum to ``total``.
+    """Measured minus predicted makespan on each rank, and what it is made of; the four parts sum to
+    ``total``.
 
-    compute: actions that took longer than assumed. transfer: data under way while the rank waited for it. waiting: for
-    others to send, and before the first and after the last action. overhead: between two actions although the input was
-    there: starting an action, handing its result over, being put off by the machine. Negative where the run was faster.
-    In the time unit of the measured timeline. Raises UsageError unless both are timelines of the same schedule.
+    compute: actions that took longer than assumed. transfer: data under way while the rank waited
+    for it. waiting: for others to send, and before the first and after the last action. overhead:
+    between two actions although the input was there: starting an action, handing its result over,
+    being put off by the machine. Negative where the run was faster. In the time unit of the
+    measured timeline. Raises UsageError unless both are timelines of the same schedule.
     """
     if measured.schedule is not predicted.schedule and measured.schedule != predicted.schedule:
         raise UsageError(
-            f"A gap is between two timelines of one schedule; these are of {measured.schedule.name} and "
-            f"{predicted.schedule.name}, with different actions."
+            "A gap is between two timelines of one schedule; these are of "
+            f"{measured.schedule.name} and {predicted.schedule.name}, with different actions."
         )
     if measured.unit != predicted.unit:
         units = (timeline.unit or "abstract units" for timeline in (measured, predicted))
         raise UsageError(
-            "The measured timeline is in {}, the predicted one in {}: predict from costs in seconds.".format(*units)
+            "The measured timeline is in {}, the predicted one in {}: predict from costs in "
+            "seconds.".format(*units)
         )
-    parts = [np.array(found) - expected for found, expected in zip(_parts(measured), _parts(predicted), strict=True)]
-    return {name: values.tolist() for name, values in zip((*PARTS, "total"), (*parts, np.sum(parts, axis=0)), strict=True)}
+    parts = [
+        np.array(found) - expected
+        for found, expected in zip(_parts(measured), _parts(predicted), strict=True)
+    ]
+    return {
+        name: values.tolist()
+        for name, values in zip((*PARTS, "total"), (*parts, np.sum(parts, axis=0)), strict=True)
+    }
 
 
 def _parts(timeline: "Timeline") -> tuple[np.ndarray, ...]:
@@ -41,19 +50,27 @@ def _parts(timeline: "Timeline") -> tuple[np.ndarray, ...]:
     starts = timeline.schedule.offsets[:-1]
     between = np.append(0.0, timeline.asked[1:] - timeline.ended[:-1])
     between[starts] = 0
-    second = np.flatnonzero((np.diff(timeline.cell) == 0) & (np.diff(timeline.rank) == 0)) + 1  # of overlapped pairs
+    second = (
+        np.flatnonzero((np.diff(timeline.cell) == 0) & (np.diff(timeline.rank) == 0)) + 1
+    )  # of overlapped pairs
     between[second] = 0
     compute = timeline.compute_per_rank
-    transfer = np.add.reduceat(np.where(_under_way(timeline, second), timeline.transfer, 0.0), starts)
+    transfer = np.add.reduceat(
+        np.where(_under_way(timeline, second), timeline.transfer, 0.0), starts
+    )
     overhead = timeline.transfer_per_rank - transfer + np.add.reduceat(between, starts)
     return compute, transfer, timeline.makespan - compute - transfer - overhead, overhead
 
 
 def _under_way(timeline: "Timeline", second: np.ndarray) -> np.ndarray:
-    """Whether the input of each atom can have been under way when it was asked for (bool array over atoms)."""
+    """Whether the input of each atom can have been under way when it was asked for (bool array over
+    atoms).
+    """
     producer = producers(timeline.schedule)
     remote = (producer >= 0) & (timeline.rank[producer] != timeline.rank)
     transit = shortest_transfer(timeline) if timeline.transit is None else timeline.transit
     there = np.where(remote, timeline.ended[producer] + transit, -np.inf)
-    there[second - 1] = np.maximum(there[second - 1], there[second])  # a pair waits for the inputs of both
+    there[second - 1] = np.maximum(
+        there[second - 1], there[second]
+    )  # a pair waits for the inputs of both
     return there > timeline.asked

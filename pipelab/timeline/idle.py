@@ -10,8 +10,24 @@ from ..schedule.longest_path import longest_path, producers
 if TYPE_CHECKING:
     from .timeline import Timeline
 
-CAUSES = ("warm-up", "upstream-forward", "downstream-backward", "transfer", "imbalance", "barrier", "gap", "cool-down")
-_USES = ((Kind.R, Kind.F), (Kind.B, Kind.F), (Kind.B, Kind.R), (Kind.I, Kind.F), (Kind.I, Kind.R), (Kind.W, Kind.I))
+CAUSES = (
+    "warm-up",
+    "upstream-forward",
+    "downstream-backward",
+    "transfer",
+    "imbalance",
+    "barrier",
+    "gap",
+    "cool-down",
+)
+_USES = (
+    (Kind.R, Kind.F),
+    (Kind.B, Kind.F),
+    (Kind.B, Kind.R),
+    (Kind.I, Kind.F),
+    (Kind.I, Kind.R),
+    (Kind.W, Kind.I),
+)
 _TINY = 1e-9
 """Of the makespan: less is rounding."""
 
@@ -21,16 +37,15 @@ class Idle(NamedTuple):
 
     cause: one of
     "warm-up" before the rank's first action;
-    "upstream-forward" or "downstream-backward" while it waited for a stage of another rank, by the input that came last;
-    "imbalance" the end of such a wait, as far as it is longer than the same action waits when the same schedule runs on
-    stages that all cost the mean (see ``balanced_waiting``);
-    "transfer" while data was under way;
-    "barrier" while an optimizer step waited for all ranks to come to theirs;
-    "gap" between two actions, before the second asked for its input;
-    "cool-down" after its last action.
-    ended_by: index of the action whose start ended it; None for cool-down.
-    filler: index of an action that stands later on the rank and could have begun in the interval, because all its inputs
-    had arrived; None if there is none. See ``forced``.
+    "upstream-forward" or "downstream-backward" while it waited for a stage of another rank, by the
+    input that came last; "imbalance" the end of such a wait, as far as it is longer than the same
+    action waits when the same schedule runs on stages that all cost the mean (see
+    ``balanced_waiting``); "transfer" while data was under way; "barrier" while an optimizer step
+    waited for all ranks to come to theirs; "gap" between two actions, before the second asked for
+    its input; "cool-down" after its last action. ended_by: index of the action whose start ended
+    it; None for cool-down. filler: index of an action that stands later on the rank and could have
+    begun in the interval, because all its inputs had arrived; None if there is none. See
+    ``forced``.
     """
 
     rank: int
@@ -42,18 +57,25 @@ class Idle(NamedTuple):
 
     @property
     def forced(self) -> bool:
-        """Whether no other order of the rank's actions would have used the time, all else as it was.
+        """Whether no other order of the rank's actions would have used the time, all else as it
+        was.
 
-        False when ``filler`` was ready. If that is an F, running it earlier takes memory for one more micro-batch.
+        False when ``filler`` was ready. If that is an F, running it earlier takes memory for one
+        more micro-batch.
         """
         return self.filler is None
 
 
 def idle_intervals(timeline: "Timeline") -> list[Idle]:
-    """Idle intervals in order of rank and time. With its actions they fill each rank's makespan, end to start."""
+    """Idle intervals in order of rank and time.
+
+    With its actions they fill each rank's makespan, end to start.
+    """
     schedule, out = timeline.schedule, []
     begin, finish = float(timeline.started.min()), float(timeline.ended.max())
-    asked, sent, arrived, ended = (a.tolist() for a in (timeline.asked, timeline.sent, timeline.arrived, timeline.ended))
+    asked, sent, arrived, ended = (
+        a.tolist() for a in (timeline.asked, timeline.sent, timeline.arrived, timeline.ended)
+    )
     tiny = _TINY * (finish - begin)
     producer = producers(schedule)
     latency = shortest_transfer(timeline) if timeline.transit is None else timeline.transit
@@ -65,7 +87,9 @@ def idle_intervals(timeline: "Timeline") -> list[Idle]:
     def add(rank, start, end, cause, ended_by):
         if end > start:
             could_run = () if ended_by is None or cause == "gap" else later[ended_by]
-            filler = next((atom for atom in could_run if atom >= 0 and ready[atom] < end - tiny), None)
+            filler = next(
+                (atom for atom in could_run if atom >= 0 and ready[atom] < end - tiny), None
+            )
             out.append(Idle(rank, start, end, cause, ended_by, filler))
 
     for rank in range(schedule.ranks):
@@ -74,7 +98,13 @@ def idle_intervals(timeline: "Timeline") -> list[Idle]:
         for i in range(low + 1, high):
             handed = max(asked[i], sent[i])
             split = min(asked[i] + expected[i], handed)
-            split = asked[i] if split - asked[i] <= tiny else handed if handed - split <= tiny else split
+            split = (
+                asked[i]
+                if split - asked[i] <= tiny
+                else handed
+                if handed - split <= tiny
+                else split
+            )
             add(rank, ended[i - 1], asked[i], "gap", i)
             add(rank, asked[i], split, cause[i], i)
             add(rank, split, handed, "imbalance", i)
@@ -84,7 +114,9 @@ def idle_intervals(timeline: "Timeline") -> list[Idle]:
 
 
 def idle_by_cause(timeline: "Timeline") -> dict[str, list[float]]:
-    """Idle time of each rank by cause, all of CAUSES. Over the causes, it sums to ``metrics["idle"]``."""
+    """Idle time of each rank by cause, all of CAUSES. Over the causes, it sums to
+    ``metrics["idle"]``.
+    """
     totals = {cause: [0.0] * timeline.schedule.ranks for cause in CAUSES}
     for interval in timeline.idle:
         totals[interval.cause][interval.rank] += interval.end - interval.start
@@ -92,22 +124,29 @@ def idle_by_cause(timeline: "Timeline") -> dict[str, list[float]]:
 
 
 def shortest_transfer(timeline: "Timeline") -> float:
-    """The shortest time from the end of an action to the start of one that used its result on another rank.
+    """The shortest time from the end of an action to the start of one that used its result on
+    another rank.
 
-    For timelines that do not know the ``transit`` of each input: a measured one cannot tell when it came before it was
-    asked for.
+    For timelines that do not know the ``transit`` of each input: a measured one cannot tell when it
+    came before it was asked for.
     """
     producer = producers(timeline.schedule)
     remote = np.flatnonzero((producer >= 0) & (timeline.rank[producer] != timeline.rank))
-    return float((timeline.started[remote] - timeline.ended[producer[remote]]).min(initial=np.inf)) if len(remote) else 0.0
+    return (
+        float((timeline.started[remote] - timeline.ended[producer[remote]]).min(initial=np.inf))
+        if len(remote)
+        else 0.0
+    )
 
 
 def balanced_waiting(timeline: "Timeline", latency: float | np.ndarray) -> np.ndarray:
-    """How long each action would wait for another rank to send if all stages cost the mean (float array over atoms).
+    """How long each action would wait for another rank to send if all stages cost the mean (float
+    array over atoms).
 
-    The same schedule again, where an action of a kind takes the mean over the stages of what that kind takes there, gaps
-    before it included; an overlapped pair is a kind of its own. Infinite where all stages cost the same already: there is
-    no imbalance to look for. On a measured timeline, what varies from one action to the next counts as imbalance too.
+    The same schedule again, where an action of a kind takes the mean over the stages of what that
+    kind takes there, gaps before it included; an overlapped pair is a kind of its own. Infinite
+    where all stages cost the same already: there is no imbalance to look for. On a measured
+    timeline, what varies from one action to the next counts as imbalance too.
     """
     schedule, count = timeline.schedule, len(timeline.schedule.kind)
     heads = _heads(timeline)
@@ -119,7 +158,10 @@ def balanced_waiting(timeline: "Timeline", latency: float | np.ndarray) -> np.nd
     mean = np.zeros(count)
     for which in np.unique(group[heads]):
         mine = heads & (group == which)
-        total, actions = np.bincount(schedule.stage[mine], length[mine]), np.bincount(schedule.stage[mine])
+        total, actions = (
+            np.bincount(schedule.stage[mine], length[mine]),
+            np.bincount(schedule.stage[mine]),
+        )
         mean[mine] = (total[actions > 0] / actions[actions > 0]).mean()
     if np.abs(length - mean)[heads].max() <= _TINY * timeline.makespan:
         return np.full(count, np.inf)
@@ -157,15 +199,20 @@ def _causes(timeline: "Timeline", producer: np.ndarray) -> list[str]:
 def _ready(timeline: "Timeline", producer: np.ndarray, latency: float | np.ndarray) -> list[float]:
     """When all inputs of each cell were on its rank, at the first atom of the cell.
 
-    Data from another rank counts as arrived ``latency`` (of all atoms, or of each) after it was computed. Infinite for a
-    second atom, and for STEP: which actions come before an optimizer step is part of what a schedule computes.
+    Data from another rank counts as arrived ``latency`` (of all atoms, or of each) after it was
+    computed. Infinite for a second atom, and for STEP: which actions come before an optimizer step
+    is part of what a schedule computes.
     """
     schedule = timeline.schedule
-    arrival = timeline.ended[producer] + np.where(timeline.rank[producer] != timeline.rank, latency, 0.0)
+    arrival = timeline.ended[producer] + np.where(
+        timeline.rank[producer] != timeline.rank, latency, 0.0
+    )
     ready = np.where(producer >= 0, arrival, -np.inf)
     sizes = schedule.replicas, schedule.stages, schedule.microbatches
     work = schedule.kind != Kind.STEP
-    key = np.ravel_multi_index((schedule.replica, schedule.stage, np.where(work, schedule.microbatch, 0)), sizes)
+    key = np.ravel_multi_index(
+        (schedule.replica, schedule.stage, np.where(work, schedule.microbatch, 0)), sizes
+    )
     for kind, used in _USES:
         mine, inputs = schedule.kind == kind, schedule.kind == used
         if mine.any() and inputs.any():
@@ -180,9 +227,11 @@ def _ready(timeline: "Timeline", producer: np.ndarray, latency: float | np.ndarr
 
 
 def _ready_later(timeline: "Timeline", ready: list[float]) -> list[tuple[int, int]]:
-    """Behind each atom, on its rank and before its next STEP: the action that is ready first, of those without an F and with.
+    """Behind each atom, on its rank and before its next STEP: the action that is ready first, of
+    those without an F and with.
 
-    -1 where there is none. An F comes second because it takes memory. Of equals, the earlier one in the rank's order.
+    -1 where there is none. An F comes second because it takes memory. Of equals, the earlier one in
+    the rank's order.
     """
     schedule = timeline.schedule
     kind, out = schedule.kind.tolist(), [(-1, -1)] * len(schedule.kind)

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 def metrics(timeline: "Timeline") -> dict:
     """Numbers of a timeline; per-rank values as lists.
 
-    makespan: first start to last end over all ranks. spans: the same on each rank. idle: makespan − busy on each rank.
-    bubble_fraction: idle / (ranks × makespan). bubble_overhead: idle / busy, Megatron-LM's (p−1)/m where all is equal
-    (arXiv 2104.04473 §2.2). bubble_rate: 1 − busy/span on the rank with the longest span (zero bubble,
-    arXiv 2401.10241 §5.3). peak_in_flight: most (stage, micro-batch) pairs from the start of F to the end of B or I;
+    makespan: first start to last end over all ranks. spans: the same on each rank. idle: makespan −
+    busy on each rank. bubble_fraction: idle / (ranks × makespan). bubble_overhead: idle / busy,
+    Megatron-LM's (p−1)/m where all is equal (arXiv 2104.04473 §2.2). bubble_rate: 1 − busy/span on
+    the rank with the longest span (zero bubble, arXiv 2401.10241 §5.3). peak_in_flight: most
+    (stage, micro-batch) pairs from the start of F to the end of B or I;
     peak_in_flight_until_weight_grad: to the end of W where the backward is split.
     """
     schedule = timeline.schedule
@@ -47,8 +48,9 @@ def metrics(timeline: "Timeline") -> dict:
 def peak_in_flight(schedule: Schedule, releases: tuple[Kind, ...]) -> list[int]:
     """Most micro-batches of all its stages that each rank holds at once.
 
-    Counted along the rank's own order, which is exact: actions of a rank never run side by side, except in an overlapped
-    cell, where the forward holds its activations before the backward lets go of its own.
+    Counted along the rank's own order, which is exact: actions of a rank never run side by side,
+    except in an overlapped cell, where the forward holds its activations before the backward lets
+    go of its own.
     """
     opens = schedule.kind == Kind.F
     closes = np.isin(schedule.kind, releases)
@@ -64,10 +66,17 @@ def peak_in_flight(schedule: Schedule, releases: tuple[Kind, ...]) -> list[int]:
 
 
 def peak_bytes(timeline: "Timeline") -> dict:
-    """The most that each rank holds, and the parts of it at the first action during which it does; lists over ranks."""
+    """The most that each rank holds, and the parts of it at the first action during which it does;
+    lists over ranks.
+    """
     offsets = timeline.schedule.offsets
-    at = [low + int(timeline.bytes_held[low:high].argmax()) for low, high in zip(offsets[:-1], offsets[1:], strict=True)]
+    at = [
+        low + int(timeline.bytes_held[low:high].argmax())
+        for low, high in zip(offsets[:-1], offsets[1:], strict=True)
+    ]
     return {
         "peak_bytes": timeline.bytes_held[at].tolist(),
-        "peak_bytes_by_part": {part: held[at].tolist() for part, (held, _) in timeline.memory.items()},
+        "peak_bytes_by_part": {
+            part: held[at].tolist() for part, (held, _) in timeline.memory.items()
+        },
     }

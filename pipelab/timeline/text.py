@@ -22,12 +22,13 @@ NARROWEST = 10
 
 
 def draw(timeline: "Timeline", width: int | None = None) -> str:
-    """One row per rank, one column per equal part of the makespan, ``width`` characters in all (the terminal's).
+    """One row per rank, one column per equal part of the makespan, ``width`` characters in all (the
+    terminal's).
 
-    A column shows what the rank does in the middle of that part: ``.`` nothing; else the sign of the action's kind, its
-    first columns the kind's letter and the micro-batch where they fit, with the stage before them where a rank has
-    several (``2F0``). Where every time is a multiple of the shortest action, each such unit takes equally many columns,
-    if there is room.
+    A column shows what the rank does in the middle of that part: ``.`` nothing; else the sign of
+    the action's kind, its first columns the kind's letter and the micro-batch where they fit, with
+    the stage before them where a rank has several (``2F0``). Where every time is a multiple of the
+    shortest action, each such unit takes equally many columns, if there is room.
     """
     schedule = timeline.schedule
     label = len(str(schedule.ranks - 1)) + len("rank   ")
@@ -44,17 +45,25 @@ def draw(timeline: "Timeline", width: int | None = None) -> str:
         busy = (which >= 0) & (middles < timeline.ended[first][which])
         row, at = "", 0
         for change in [*(np.flatnonzero(np.diff(np.where(busy, which, -1))) + 1).tolist(), columns]:
-            row += _bar(cells[which[at]], change - at, schedule.stages_per_rank != 1) if busy[at] else IDLE * (change - at)
+            row += (
+                _bar(cells[which[at]], change - at, schedule.stages_per_rank != 1)
+                if busy[at]
+                else IDLE * (change - at)
+            )
             at = change
         lines.append(f"rank {rank:<{len(str(schedule.ranks - 1))}}  {row}")
     ends = (f"{makespan:.{digits}g}{timeline.unit}" for digits in (6, 4, 3, 2, 1))
-    end = next(text for text in ends if len(text) < columns or text == f"{makespan:.1g}{timeline.unit}")
+    end = next(
+        text for text in ends if len(text) < columns or text == f"{makespan:.1g}{timeline.unit}"
+    )
     lines.append(" " * label + "0" + end.rjust(columns - 1))
     return "\n".join([*lines, _legend(timeline)])
 
 
 def _units(timeline: "Timeline", space: int) -> int:
-    """How many of the shortest action make the makespan, if all times are multiples of it and they fit; else 1."""
+    """How many of the shortest action make the makespan, if all times are multiples of it and they
+    fit; else 1.
+    """
     lengths = timeline.compute[timeline.compute > 0]
     if not len(lengths):
         return 1
@@ -75,7 +84,9 @@ def _bar(cell: Action | Overlap, columns: int, several: bool) -> str:
     for text in (long, short) if several else (short,):
         if len(text) + (text == long) <= columns:
             return text + fill * (columns - len(text))
-    return (fill if columns < 2 and len(parts) == 2 else parts[0].kind.name[0]) + fill * (columns - 1)
+    return (fill if columns < 2 and len(parts) == 2 else parts[0].kind.name[0]) + fill * (
+        columns - 1
+    )
 
 
 def _legend(timeline: "Timeline") -> str:

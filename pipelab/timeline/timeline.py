@@ -14,21 +14,26 @@ from .idle import Idle, idle_by_cause, idle_intervals
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """What happened when. One entry per atom in every array, in the order of ``schedule``'s columns.
+    """What happened when. One entry per atom in every array, in the order of ``schedule``'s
+    columns.
 
-    Times count from the start of the step, in ``unit`` ("s" for a real or paced run, "" for abstract units):
+    Times count from the start of the step, in ``unit`` ("s" for a real or paced run, "" for
+    abstract units):
 
         asked ──waiting── sent ──transfer── arrived = started ──compute── ended
 
-    ``asked``: the rank became free and asked for the input. ``sent``: the other rank handed it over. ``arrived``: it was
-    here. ``waiting`` = max(0, sent − asked), ``transfer`` = arrived − max(asked, sent), ``compute`` = ended − started.
-    A rank's first action asks when it starts: the time before is its warm-up. Of an overlapped pair, the first atom
-    carries waiting, transfer and compute. ``worked``: seconds of real computing inside ``compute`` (less in paced mode).
-    ``bytes_held`` while the action runs and ``bytes_after`` it count the rank's saved activations in ``memory_unit``
-    ("bytes", or "activations" of one stage for one micro-batch); ``bytes_sent`` is what it sent on. ``version``: of its
-    stage's weights, counting the optimizer steps inside the schedule (0 without any); a STEP has the one that it makes.
-    ``memory``: where more than activations is counted, its parts by name, each (held, after); bytes_held is their sum.
-    ``transit``: where it is known, how long the input of each atom was under way, whether the atom waited for it or not.
+    ``asked``: the rank became free and asked for the input. ``sent``: the other rank handed it
+    over. ``arrived``: it was here. ``waiting`` = max(0, sent − asked), ``transfer`` = arrived −
+    max(asked, sent), ``compute`` = ended − started. A rank's first action asks when it starts: the
+    time before is its warm-up. Of an overlapped pair, the first atom carries waiting, transfer and
+    compute. ``worked``: seconds of real computing inside ``compute`` (less in paced mode).
+    ``bytes_held`` while the action runs and ``bytes_after`` it count the rank's saved activations
+    in ``memory_unit`` ("bytes", or "activations" of one stage for one micro-batch); ``bytes_sent``
+    is what it sent on. ``version``: of its stage's weights, counting the optimizer steps inside the
+    schedule (0 without any); a STEP has the one that it makes. ``memory``: where more than
+    activations is counted, its parts by name, each (held, after); bytes_held is their sum.
+    ``transit``: where it is known, how long the input of each atom was under way, whether the atom
+    waited for it or not.
     """
 
     schedule: Schedule
@@ -98,27 +103,38 @@ class Timeline:
 
     @cached_property
     def wait_per_rank(self) -> np.ndarray:
-        """Idle time that is no transfer, before the first and after the last action included: the rest of the makespan."""
+        """Idle time that is no transfer, before the first and after the last action included: the
+        rest of the makespan.
+        """
         return self.makespan - self.compute_per_rank - self.transfer_per_rank
 
     @cached_property
     def metrics(self) -> dict:
-        """Makespan, the three bubble numbers and the peaks: the keys of ``pipelab simulate --json``."""
+        """Makespan, the three bubble numbers and the peaks: the keys of ``pipelab simulate
+        --json``.
+        """
         return metrics.metrics(self)
 
     @cached_property
     def peak_bytes(self) -> dict:
-        """``peak_bytes`` of each rank, and ``peak_bytes_by_part``: what they are made of, at the first such moment."""
+        """``peak_bytes`` of each rank, and ``peak_bytes_by_part``: what they are made of, at the
+        first such moment.
+        """
         return metrics.peak_bytes(self)
 
     @cached_property
     def idle(self) -> list[Idle]:
-        """Every idle interval of every rank inside the makespan, with its cause and the action that ended it."""
+        """Every idle interval of every rank inside the makespan, with its cause and the action that
+        ended it.
+        """
         return idle_intervals(self)
 
     @cached_property
     def idle_by_cause(self) -> dict[str, list[float]]:
-        """Idle time of each rank by cause: ``pipelab simulate --explain``. Over the causes it sums to the rank's idle."""
+        """Idle time of each rank by cause: ``pipelab simulate --explain``.
+
+        Over the causes it sums to the rank's idle.
+        """
         return idle_by_cause(self)
 
     @cached_property
@@ -127,14 +143,19 @@ class Timeline:
         return critical_path(self)
 
     def memory_steps(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
-        """When the memory of a rank changed, and to what: (times, values), each of shape (2 × actions,)."""
+        """When the memory of a rank changed, and to what: (times, values), each of shape (2 ×
+        actions,).
+        """
         low, high = self.schedule.offsets[rank], self.schedule.offsets[rank + 1]
         times = np.stack([self.started[low:high], self.ended[low:high]], axis=1).ravel()
         values = np.stack([self.bytes_held[low:high], self.bytes_after[low:high]], axis=1).ravel()
         return times, values
 
     def to_chrome(self) -> dict:
-        """Trace events for chrome://tracing and Perfetto: ``json.dump`` it. One row per rank, times in microseconds."""
+        """Trace events for chrome://tracing and Perfetto: ``json.dump`` it.
+
+        One row per rank, times in microseconds.
+        """
         return export.to_chrome(self)
 
     def to_json(self) -> dict:

@@ -1,6 +1,8 @@
-"""The live lab: a notebook widget whose sliders redraw a schedule at every move and whose button trains it for real.
+"""The live lab: a notebook widget whose sliders redraw a schedule at every move and whose button
+trains it for real.
 
-In: settings from the front end or from Python. Out: `view` messages for the canvas, from the simulator or a real run.
+In: settings from the front end or from Python. Out: `view` messages for the canvas, from the
+simulator or a real run.
 """
 
 from .builder import Builder, builder

@@ -1,4 +1,6 @@
-"""Building a schedule by hand: a grid of actions, each move checked and explained, the makespan against par."""
+"""Building a schedule by hand: a grid of actions, each move checked and explained, the makespan
+against par.
+"""
 
 import threading
 from pathlib import Path
@@ -28,12 +30,15 @@ RECOGNISED = 600
 class Builder(anywidget.AnyWidget):
     """A grid of actions per rank; make one with `builder`.
 
-    Moves are methods, and messages of the front end: ``place``, ``move``, ``remove``, ``undo``, ``redo``, ``hint``,
-    ``clear``, ``load``, ``run``. What a move leads to, or why it is refused, is in ``grid``.
+    Moves are methods, and messages of the front end: ``place``, ``move``, ``remove``, ``undo``,
+    ``redo``, ``hint``, ``clear``, ``load``, ``run``. What a move leads to, or why it is refused, is
+    in ``grid``.
     """
 
     _esm = bundle(_HERE / "builder.js")
-    _css = "".join(path.read_text(encoding="utf-8") for path in (FRONTEND / "picture.css", _HERE / "lab.css"))
+    _css = "".join(
+        path.read_text(encoding="utf-8") for path in (FRONTEND / "picture.css", _HERE / "lab.css")
+    )
 
     grid = traitlets.Dict().tag(sync=True)
     predicted = traitlets.Dict().tag(sync=True)
@@ -121,7 +126,9 @@ class Builder(anywidget.AnyWidget):
             timeline = self._timeline()
             if self.paced:
                 self.predicted = view(timeline, milliseconds=PACE_MS)
-            self._training = Training(self.settings, timeline, paced=self.paced, publish=self._publish)
+            self._training = Training(
+                self.settings, timeline, paced=self.paced, publish=self._publish
+            )
             self._training.start()
 
     def stop(self) -> None:
@@ -161,7 +168,9 @@ class Builder(anywidget.AnyWidget):
 
     def _show(self, refusal: Refusal | None = None) -> None:
         """Tells the front end what stands now; a refusal, why it still does."""
-        training, self._training = (self._training, None) if refusal is None else (None, self._training)
+        training, self._training = (
+            (self._training, None) if refusal is None else (None, self._training)
+        )
         if training:
             training.stop()
         now, timeline = self.construction, self._timeline()
@@ -169,24 +178,42 @@ class Builder(anywidget.AnyWidget):
         with self.hold_sync():
             self.grid = {
                 "rows": [[str(action) for action in row] for row in now.rows],
-                "legal": [[str(action) for action in now.legal(rank)] for rank in range(len(now.rows))],
-                "left": len(now.universe) - len(now.placed), "complete": now.complete, "csv": self.csv,
-                "undo": self._at, "redo": len(self._history) - 1 - self._at,
-                "score": self._score(timeline, standing), "name": self._name(now, timeline.schedule),
-                "message": refusal.message if refusal else "", "refused": refusal is not None,
-            }  # fmt: skip
+                "legal": [
+                    [str(action) for action in now.legal(rank)] for rank in range(len(now.rows))
+                ],
+                "left": len(now.universe) - len(now.placed),
+                "complete": now.complete,
+                "csv": self.csv,
+                "undo": self._at,
+                "redo": len(self._history) - 1 - self._at,
+                "score": self._score(timeline, standing),
+                "name": self._name(now, timeline.schedule),
+                "message": refusal.message if refusal else "",
+                "refused": refusal is not None,
+            }
             if refusal is None:
                 columns = {name: getattr(timeline, name)[standing] for name in COLUMNS}
-                partial = live_view(columns, timeline.schedule) | {"source": "predicted", "unit": ""}
-                unscaled = live_view(columns | {n: columns[n] / 1000 for n in ("started", "ended")}, timeline.schedule)
-                partial |= {name: unscaled[name] for name in ("bars", "end", "step")} | {"memory_unit": "activations"}
+                partial = live_view(columns, timeline.schedule) | {
+                    "source": "predicted",
+                    "unit": "",
+                }
+                unscaled = live_view(
+                    columns | {n: columns[n] / 1000 for n in ("started", "ended")},
+                    timeline.schedule,
+                )
+                partial |= {name: unscaled[name] for name in ("bars", "end", "step")} | {
+                    "memory_unit": "activations"
+                }
                 self.predicted = view(timeline) if now.complete else partial
                 self.measured, self.progress = {}, IDLE
 
     def _score(self, timeline: Timeline, standing: np.ndarray) -> dict:
         """Makespan and peak of what stands, against par and the bound."""
         ends, held = timeline.ended[standing], timeline.bytes_held[standing]
-        return self._par | {"makespan": float(ends.max(initial=0)), "peak": float(held.max(initial=0))}
+        return self._par | {
+            "makespan": float(ends.max(initial=0)),
+            "peak": float(held.max(initial=0)),
+        }
 
     def _name(self, now: Construction, schedule: Schedule) -> str:
         if not now.complete or len(now.universe) > RECOGNISED:
@@ -204,11 +231,15 @@ class Builder(anywidget.AnyWidget):
         for rank, row in enumerate(now.rows):
             free = ends[row[-1]] if row else 0.0
             for action in now.legal(rank):
-                arrived = [ends[a] + latency * (now.homes[a.stage] != rank) for a in now.needs(action)]
+                arrived = [
+                    ends[a] + latency * (now.homes[a.stage] != rank) for a in now.needs(action)
+                ]
                 starts[action] = max([free, *arrived])
         return starts
 
-    def _publish(self, training: Training, *, timelines: dict | None = None, costs=None, **traits) -> None:
+    def _publish(
+        self, training: Training, *, timelines: dict | None = None, costs=None, **traits
+    ) -> None:
         with self._lock, self.hold_sync():
             if training is not self._training:
                 return
@@ -225,12 +256,17 @@ class Builder(anywidget.AnyWidget):
 
 
 def _standing(now: Construction, schedule: Schedule) -> np.ndarray:
-    """Of each atom of the completed schedule: whether it stands already. What stands comes first on each rank."""
+    """Of each atom of the completed schedule: whether it stands already.
+
+    What stands comes first on each rank.
+    """
     return schedule.cell < np.repeat([len(row) for row in now.rows], np.diff(schedule.offsets))
 
 
 def _par(start: Construction, settings: Settings) -> dict:
-    """What there is to beat: a known schedule on the same ranks, and the bound that no order can beat."""
+    """What there is to beat: a known schedule on the same ranks, and the bound that no order can
+    beat.
+    """
     schedule = start.completed()
     per_rank = schedule.stages_per_rank or 1
     looped = start.homes == tuple(stage % schedule.ranks for stage in range(schedule.stages))
@@ -241,24 +277,39 @@ def _par(start: Construction, settings: Settings) -> dict:
         name, found = "gpipe", entry("gpipe")
     known = build(name, **counts, stages_per_rank=None if found.fixed else per_rank)
     par = simulate(known, settings.costs(known.stages))
-    least, _ = bound(simulate(schedule, settings.costs(schedule.stages)), settings.costs(schedule.stages))
-    return {"par_name": found.title, "par": par.makespan, "par_peak": float(par.bytes_held.max()), "bound": least}
+    least, _ = bound(
+        simulate(schedule, settings.costs(schedule.stages)), settings.costs(schedule.stages)
+    )
+    return {
+        "par_name": found.title,
+        "par": par.makespan,
+        "par_peak": float(par.bytes_held.max()),
+        "bound": least,
+    }
 
 
 def builder(
-    schedule: str | Schedule | None = None, *, ranks: int = 4, microbatches: int = 4, stages_per_rank: int = 1,
-    split: bool = False, **settings,
-) -> Builder:  # fmt: skip
+    schedule: str | Schedule | None = None,
+    *,
+    ranks: int = 4,
+    microbatches: int = 4,
+    stages_per_rank: int = 1,
+    split: bool = False,
+    **settings,
+) -> Builder:
     """Build a schedule by hand: put it last in a notebook cell.
 
-    schedule: what to start from, a name of the catalogue or a Schedule; without it an empty grid of ``ranks`` ×
-    ``microbatches``, with ``stages_per_rank`` stages looped over the ranks, and I and W instead of B if ``split``.
-    settings: costs, as for ``pipelab.lab``: forward, input_grad, weight_grad, latency, stage_costs.
-    Raises UnknownName and UsageError; also for schedules of more than F, B, I and W of one copy of the model.
+    schedule: what to start from, a name of the catalogue or a Schedule; without it an empty grid of
+    ``ranks`` × ``microbatches``, with ``stages_per_rank`` stages looped over the ranks, and I and W
+    instead of B if ``split``. settings: costs, as for ``pipelab.lab``: forward, input_grad,
+    weight_grad, latency, stage_costs. Raises UnknownName and UsageError; also for schedules of more
+    than F, B, I and W of one copy of the model.
     """
     configuration = Settings(ranks=ranks, microbatches=microbatches, **settings).valid()
     if schedule is None:
-        return Builder(Construction.empty(ranks, microbatches, stages_per_rank, split), configuration)
+        return Builder(
+            Construction.empty(ranks, microbatches, stages_per_rank, split), configuration
+        )
     if isinstance(schedule, str):
         per_rank = None if entry(schedule).fixed else stages_per_rank
         schedule = build(schedule, ranks=ranks, microbatches=microbatches, stages_per_rank=per_rank)

@@ -1,4 +1,6 @@
-"""Why ranks stand idle, for the canvas and for a person: intervals with their causes, totals, and one gap explained."""
+"""Why ranks stand idle, for the canvas and for a person: intervals with their causes, totals, and
+one gap explained.
+"""
 
 from typing import NamedTuple
 
@@ -11,7 +13,9 @@ from ..timeline.idle import CAUSES
 
 
 class Cause(NamedTuple):
-    """How a cause is drawn (dark: on a dark background; pattern: a letter of the palette), and what it means."""
+    """How a cause is drawn (dark: on a dark background; pattern: a letter of the palette), and what
+    it means.
+    """
 
     title: str
     colour: str
@@ -22,25 +26,45 @@ class Cause(NamedTuple):
 
 LOOKS = {
     "warm-up": Cause("warm-up", "#C9CED6", "#4A5059", "", "before the rank's first action"),
-    "upstream-forward": Cause("forward upstream", "#A9C3DE", "#2F4A66", "/", "waits for a forward on another rank"),
-    "downstream-backward": Cause("backward downstream", "#EFD49A", "#6A5420", "|", "waits for a backward on another rank"),
+    "upstream-forward": Cause(
+        "forward upstream", "#A9C3DE", "#2F4A66", "/", "waits for a forward on another rank"
+    ),
+    "downstream-backward": Cause(
+        "backward downstream", "#EFD49A", "#6A5420", "|", "waits for a backward on another rank"
+    ),
     "transfer": Cause("transfer", "#C79AA6", "#6B3A48", "x", "data is under way"),
-    "imbalance": Cause("imbalance", "#C3C27A", "#5C5B22", ".", "waits because a stage costs more than the mean"),
+    "imbalance": Cause(
+        "imbalance", "#C3C27A", "#5C5B22", ".", "waits because a stage costs more than the mean"
+    ),
     "barrier": Cause("barrier", "#B5AED8", "#47406E", "x", "an optimizer step waits for all ranks"),
-    "gap": Cause("gap", "#E3B7A0", "#6E4630", ".", "between two actions, before the second asked for its input"),
+    "gap": Cause(
+        "gap",
+        "#E3B7A0",
+        "#6E4630",
+        ".",
+        "between two actions, before the second asked for its input",
+    ),
     "cool-down": Cause("cool-down", "#DFE2E6", "#383D44", "", "after the rank's last action"),
 }
 
 
 def causes(timeline: Timeline, scale: float = 1.0) -> dict:
-    """All idle time by cause: {"source", "unit", "looks", "totals": cause -> per rank, "intervals": Float32}.
+    """All idle time by cause: {"source", "unit", "looks", "totals": cause -> per rank, "intervals":
+    Float32}.
 
-    intervals, shape (n, 4): rank, start, end, and the index of the cause in ``looks``; times multiplied by ``scale``.
+    intervals, shape (n, 4): rank, start, end, and the index of the cause in ``looks``; times
+    multiplied by ``scale``.
     """
     origin = float(timeline.started.min())
     index = {cause: i for i, cause in enumerate(CAUSES)}
-    rows = [(i.rank, (i.start - origin) * scale, (i.end - origin) * scale, index[i.cause]) for i in timeline.idle]
-    totals = {cause: [value * scale for value in per_rank] for cause, per_rank in timeline.idle_by_cause.items()}
+    rows = [
+        (i.rank, (i.start - origin) * scale, (i.end - origin) * scale, index[i.cause])
+        for i in timeline.idle
+    ]
+    totals = {
+        cause: [value * scale for value in per_rank]
+        for cause, per_rank in timeline.idle_by_cause.items()
+    }
     return {
         "source": timeline.source,
         "looks": [LOOKS[cause]._asdict() | {"cause": cause} for cause in CAUSES],
@@ -51,38 +75,58 @@ def causes(timeline: Timeline, scale: float = 1.0) -> dict:
 
 
 def critical_path(timeline: Timeline, scale: float = 1.0) -> dict:
-    """The chain of actions that decided the makespan: {"source", "steps": Float32 of shape (n, 3)}: rank, start, end."""
+    """The chain of actions that decided the makespan: {"source", "steps": Float32 of shape (n, 3)}:
+    rank, start, end.
+    """
     atoms, origin = timeline.critical_path, float(timeline.started.min())
-    started, ended = ((times[atoms] - origin) * scale for times in (timeline.started, timeline.ended))
+    started, ended = (
+        (times[atoms] - origin) * scale for times in (timeline.started, timeline.ended)
+    )
     rows = np.stack([timeline.rank[atoms], started, ended], axis=1)
     return {"source": timeline.source, "steps": rows.astype(np.float32).tobytes()}
 
 
 def explain(timeline: Timeline, rank: int, moment: float, scale: float = 1.0) -> dict:
-    """Why ``rank`` stands idle at ``moment`` (in drawn time, counted from the first start); {} if it does not.
+    """Why ``rank`` stands idle at ``moment`` (in drawn time, counted from the first start); {} if
+    it does not.
 
     Keys: source, rank, start, end, cause, title, and the sentences: why, ended, choice, remedy.
     """
     origin = float(timeline.started.min())
     now = moment / scale + origin
-    found = next((idle for idle in timeline.idle if idle.rank == rank and idle.start <= now < idle.end), None)
+    found = next(
+        (idle for idle in timeline.idle if idle.rank == rank and idle.start <= now < idle.end), None
+    )
     if found is None:
         return {}
     return {
-        "source": timeline.source, "rank": rank, "start": (found.start - origin) * scale, "end": (found.end - origin) * scale,
-        "cause": found.cause, "title": LOOKS[found.cause].title, "why": _why(timeline, found), "ended": _ended(timeline, found),
-        "choice": _choice(timeline, found), "remedy": _remedy(timeline, found),
-    }  # fmt: skip
+        "source": timeline.source,
+        "rank": rank,
+        "start": (found.start - origin) * scale,
+        "end": (found.end - origin) * scale,
+        "cause": found.cause,
+        "title": LOOKS[found.cause].title,
+        "why": _why(timeline, found),
+        "ended": _ended(timeline, found),
+        "choice": _choice(timeline, found),
+        "remedy": _remedy(timeline, found),
+    }
 
 
 def _why(timeline: Timeline, idle: Idle) -> str:
     if idle.cause == "warm-up":
-        return f"Rank {idle.rank} has nothing to do yet: its first input has to come through the ranks before it."
+        return (
+            f"Rank {idle.rank} has nothing to do yet: its first input has to come through the "
+            "ranks before it."
+        )
     if idle.cause == "cool-down":
         return f"Rank {idle.rank} is done; the others are not."
     action = timeline.schedule.atom(idle.ended_by)
     if idle.cause == "gap":
-        return f"The rank had not asked for the input of {action} yet: it was being handed over, or the machine was busy."
+        return (
+            f"The rank had not asked for the input of {action} yet: it was being handed over, or "
+            "the machine was busy."
+        )
     if idle.cause == "barrier":
         return f"{action} waits until every rank has come to its optimizer step."
     source = _source(timeline, idle.ended_by)
@@ -108,7 +152,8 @@ def _choice(timeline: Timeline, idle: Idle) -> str:
         return "Forced: no action of this rank is left."
     if idle.forced:
         return (
-            "Forced: no later action of this rank had its inputs, so no other order of its actions would have used the time."
+            "Forced: no later action of this rank had its inputs, so no other order of its "
+            "actions would have used the time."
         )
     filler = timeline.schedule.atom(idle.filler)
     price = " It would take memory for one more micro-batch." if filler.kind == Kind.F else ""
@@ -116,15 +161,30 @@ def _choice(timeline: Timeline, idle: Idle) -> str:
 
 
 _REMEDIES = {
-    "warm-up": "Smaller first steps: more stages per rank (interleaving), or work that enters at both ends (Chimera, DualPipe). "
-    "More micro-batches leave it as it is, but make it a smaller share.",
-    "cool-down": "Work to put off until the end: split the backward and run W last (zero bubble). More micro-batches make it a "
-    "smaller share.",
-    "upstream-forward": "Let the other rank run that forward earlier, or fill the time with a weight gradient (split backward).",
-    "downstream-backward": "Fill the time with weight gradients (zero bubble schedules) or with another forward, if memory "
-    "allows (Eager 1F1B, ZB-H2).",
-    "transfer": "Faster links, or a schedule that has another micro-batch at hand while data travels: Eager 1F1B, looped BFS.",
-    "imbalance": "Move layers from the expensive stage to its neighbours, so that all stages cost the same.",
+    "warm-up": (
+        "Smaller first steps: more stages per rank (interleaving), or work that enters at both "
+        "ends (Chimera, DualPipe). More micro-batches leave it as it is, but make its share "
+        "smaller."
+    ),
+    "cool-down": (
+        "Work to put off until the end: split the backward and run W last (zero bubble). More "
+        "micro-batches make it a smaller share."
+    ),
+    "upstream-forward": (
+        "Let the other rank run that forward earlier, or fill the time with a weight gradient "
+        "(split backward)."
+    ),
+    "downstream-backward": (
+        "Fill the time with weight gradients (zero bubble schedules) or with another forward, if "
+        "memory allows (Eager 1F1B, ZB-H2)."
+    ),
+    "transfer": (
+        "Faster links, or a schedule that has another micro-batch at hand while data travels: "
+        "Eager 1F1B, looped BFS."
+    ),
+    "imbalance": (
+        "Move layers from the expensive stage to its neighbours, so that all stages cost the same."
+    ),
     "barrier": "Step each rank on its own, without waiting for all.",
     "gap": "Nothing in the schedule: larger micro-batches make such overhead a smaller share.",
 }
@@ -132,14 +192,25 @@ _REMEDIES = {
 
 def _remedy(timeline: Timeline, idle: Idle) -> str:
     if not idle.forced:
-        return f"Move {timeline.schedule.atom(idle.filler)} here, by hand or with a schedule that does."
+        return (
+            f"Move {timeline.schedule.atom(idle.filler)} here, by hand or with a schedule that "
+            "does."
+        )
     return _REMEDIES[idle.cause]
 
 
 def _source(timeline: Timeline, atom: int) -> int | None:
     """The action of another rank that an atom, or the cell that it begins, waited for."""
     schedule, producer = timeline.schedule, producers(timeline.schedule)
-    cell = [a for a in (atom, atom + 1) if a < len(schedule.cell) and schedule.cell[a] == schedule.cell[atom]]
+    cell = [
+        a
+        for a in (atom, atom + 1)
+        if a < len(schedule.cell) and schedule.cell[a] == schedule.cell[atom]
+    ]
     cell = [a for a in cell if schedule.rank[a] == schedule.rank[atom]]
-    sources = [int(producer[a]) for a in cell if producer[a] >= 0 and schedule.rank[producer[a]] != schedule.rank[a]]
+    sources = [
+        int(producer[a])
+        for a in cell
+        if producer[a] >= 0 and schedule.rank[producer[a]] != schedule.rank[a]
+    ]
     return max(sources, key=lambda source: timeline.ended[source], default=None)

@@ -13,7 +13,8 @@ FAR = 64
 
 
 def offers(settings: Settings) -> list[dict]:
-    """Changes that make impossible settings possible, each {"label", "changes"}: one of each kind, the smallest of it.
+    """Changes that make impossible settings possible, each {"label", "changes"}: one of each kind,
+    the smallest of it.
 
     >>> [offer["label"] for offer in offers(Settings("dualpipe", ranks=4, microbatches=6))]
     ['8 micro-batches', '2 ranks']
@@ -44,7 +45,9 @@ def _possible(settings: Settings) -> bool:
 
 
 def _counts(settings: Settings, name: str) -> Iterator[dict]:
-    """The same count a little larger or smaller, the larger of two equally near first; only what the schedule takes."""
+    """The same count a little larger or smaller, the larger of two equally near first; only what
+    the schedule takes.
+    """
     now = getattr(settings, name)
     for step in range(1, FAR):
         for count in (now + step, now - step):
@@ -55,7 +58,11 @@ def _counts(settings: Settings, name: str) -> Iterator[dict]:
 
 def _stages(settings: Settings) -> Iterator[dict]:
     if not entry(settings.schedule).fixed:
-        yield from ({"stages_per_rank": count} for count in (1, 2, 3, 4) if count != settings.stages_per_rank)
+        yield from (
+            {"stages_per_rank": count}
+            for count in (1, 2, 3, 4)
+            if count != settings.stages_per_rank
+        )
 
 
 def _switches(settings: Settings) -> Iterator[dict]:
@@ -68,7 +75,9 @@ def _switches(settings: Settings) -> Iterator[dict]:
 
 
 def _pair(settings: Settings) -> dict | None:
-    for ranks in sorted(range(1, settings.ranks + 9), key=lambda count: abs(count - settings.ranks)):
+    for ranks in sorted(
+        range(1, settings.ranks + 9), key=lambda count: abs(count - settings.ranks)
+    ):
         for change in _counts(settings.with_changes(ranks=ranks), "microbatches"):
             if _possible(settings.with_changes(ranks=ranks, **change)):
                 return {"ranks": ranks, **change}
@@ -76,11 +85,19 @@ def _pair(settings: Settings) -> dict | None:
 
 
 _WORDS = {
-    "microbatches": "{} micro-batch{es}", "ranks": "{} rank{s}", "stages_per_rank": "{} stage{s} per rank",
-    "recompute": "recompute {}", "stage_costs": "equal stages", "memory_limit": "no memory limit",
-}  # fmt: skip
+    "microbatches": "{} micro-batch{es}",
+    "ranks": "{} rank{s}",
+    "stages_per_rank": "{} stage{s} per rank",
+    "recompute": "recompute {}",
+    "stage_costs": "equal stages",
+    "memory_limit": "no memory limit",
+}
 
 
 def _label(change: dict) -> str:
-    plural = {name: {"s": "s" * (value != 1), "es": "es" * (value != 1)} for name, value in change.items()}
-    return " and ".join(_WORDS[name].format(value, **plural[name]) for name, value in change.items())
+    plural = {
+        name: {"s": "s" * (value != 1), "es": "es" * (value != 1)} for name, value in change.items()
+    }
+    return " and ".join(
+        _WORDS[name].format(value, **plural[name]) for name, value in change.items()
+    )

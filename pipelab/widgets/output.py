@@ -23,11 +23,14 @@ FORMATS = {
     "csv": ("text/csv", lambda timelines: timelines[-1].schedule.to_csv()),
     "json": ("application/json", lambda timelines: json.dumps(timelines[-1].to_chrome())),
 }
-"""Ending -> media type, and the text made of the timelines that are shown, the measured one last where there is one."""
+"""Ending -> media type, and the text made of the timelines that are shown, the measured one last
+where there is one.
+"""
 
 
 def make(ending: str, timelines: list[Timeline]) -> File:
-    """The file for an ending: an SVG, a page that plays, the schedule as CSV, or a trace for Perfetto.
+    """The file for an ending: an SVG, a page that plays, the schedule as CSV, or a trace for
+    Perfetto.
 
     Raises UnknownName, which lists the endings.
     """

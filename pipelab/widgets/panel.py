@@ -1,4 +1,6 @@
-"""The settings as traits, two-way with the front end, with what can be said about them before anything is drawn."""
+"""The settings as traits, two-way with the front end, with what can be said about them before
+anything is drawn.
+"""
 
 import threading
 from contextlib import contextmanager
@@ -26,14 +28,19 @@ LIMITS = {
     "memory_limit": (0, 16, 0.5),
     "width": (16, 512, 16),
 }
-"""Sliders: smallest value, largest, step. A larger value given from Python moves the end of its slider."""
+"""Sliders: smallest value, largest, step.
+
+A larger value given from Python moves the end of its slider.
+"""
 
 
 class Panel(anywidget.AnyWidget):
-    """Every field of ``Settings`` as a trait; ``settings`` has them all as one value, ``text`` as one line.
+    """Every field of ``Settings`` as a trait; ``settings`` has them all as one value, ``text`` as
+    one line.
 
-    catalogue: what there is to choose from. problems: why the others are impossible with these counts, by name. problem:
-    why the settings are, or ""; offers: the nearest that are possible. A subclass says in ``_settle`` what a change does.
+    catalogue: what there is to choose from. problems: why the others are impossible with these
+    counts, by name. problem: why the settings are, or ""; offers: the nearest that are possible. A
+    subclass says in ``_settle`` what a change does.
     """
 
     schedule = traitlets.Unicode("1f1b").tag(sync=True)
@@ -123,7 +130,9 @@ class Panel(anywidget.AnyWidget):
         self.apply(**PRESETS[name].to_dict())
 
     def _predict(self) -> Timeline | None:
-        """Predicts with the settings as they are, and says what is wrong with them if that is impossible."""
+        """Predicts with the settings as they are, and says what is wrong with them if that is
+        impossible.
+        """
         settings = self.settings
         self.limits = {name: self._limit(name) for name in LIMITS}
         self.problems = _problems(settings)
@@ -152,7 +161,11 @@ class Panel(anywidget.AnyWidget):
 
 def _described(name: str) -> dict:
     found = entry(name)
-    per_rank = {"stages_per_rank": found.stages_per_rank, "fixed": bool(found.fixed), "searched": found.searched}
+    per_rank = {
+        "stages_per_rank": found.stages_per_rank,
+        "fixed": bool(found.fixed),
+        "searched": found.searched,
+    }
     return {"name": name, "title": found.title, "summary": found.summary} | per_rank
 
 

@@ -13,7 +13,9 @@ PRESETS = {
     "weights of several versions": Settings("pipedream", microbatches=12, memory="bytes"),
     "LLM on slow links": Settings("1f1b", ranks=8, microbatches=16, latency=1.0),
     "one slow stage": Settings("1f1b", microbatches=8, stage_costs=(1, 1, 1.75, 1)),
-    "recompute to save memory": Settings("1f1b", microbatches=8, recompute="early", memory="bytes", model="gpt"),
+    "recompute to save memory": Settings(
+        "1f1b", microbatches=8, recompute="early", memory="bytes", model="gpt"
+    ),
     "search within a memory limit": Settings("auto", microbatches=12, memory_limit=3.0),
 }
 """By name; every setting that is not mentioned returns to its default."""

@@ -1,4 +1,6 @@
-"""What the lab is set to, as one value: the schedule it means, its costs, its prediction, and a line of text for it."""
+"""What the lab is set to, as one value: the schedule it means, its costs, its prediction, and a
+line of text for it.
+"""
 
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -17,19 +19,22 @@ MEMORY = ("activations", "bytes")
 MODELS = ("auto", "mlp", "gpt")
 
 QUICK = 0.005
-"""Effort of a search at every move of a slider: up to a few tenths of a second for the largest settings."""
+"""Effort of a search at every move of a slider: up to a few tenths of a second for the largest
+settings.
+"""
 
 
 @dataclass(frozen=True)
 class Settings:
     """One configuration of the lab; times in abstract units.
 
-    stages_per_rank: 0 for what is usual for the schedule; of no effect where it has only one possible number. forward,
-    input_grad, weight_grad: cost of F, I and W of a stage; a full backward costs I + W. stage_costs: how much more or less
-    than that each stage costs, 1 where the list ends. recompute: whether forwards run again instead of keeping their
-    activations. memory_limit: what ``auto`` may hold on a rank, in activations of one micro-batch through all of its
-    layers; 0 for no limit of one's own. memory: what is counted. model, width: of a real run, and of memory in bytes;
-    "auto" is an MLP in a paced run and a GPT in a raw one.
+    stages_per_rank: 0 for what is usual for the schedule; of no effect where it has only one
+    possible number. forward, input_grad, weight_grad: cost of F, I and W of a stage; a full
+    backward costs I + W. stage_costs: how much more or less than that each stage costs, 1 where the
+    list ends. recompute: whether forwards run again instead of keeping their activations.
+    memory_limit: what ``auto`` may hold on a rank, in activations of one micro-batch through all of
+    its layers; 0 for no limit of one's own. memory: what is counted. model, width: of a real run,
+    and of memory in bytes; "auto" is an MLP in a paced run and a GPT in a raw one.
     """
 
     schedule: str = "1f1b"
@@ -64,9 +69,12 @@ class Settings:
             return tuple(value * factor for factor in scale) if uneven else value
 
         return Costs(
-            forward=each(self.forward), input_grad=each(self.input_grad), weight_grad=each(self.weight_grad),
-            latency=self.latency, recompute=each(self.forward),
-        )  # fmt: skip
+            forward=each(self.forward),
+            input_grad=each(self.input_grad),
+            weight_grad=each(self.weight_grad),
+            latency=self.latency,
+            recompute=each(self.forward),
+        )
 
     def problem(self) -> str | None:
         """Why these counts are impossible for the schedule; None when they are fine."""
@@ -76,9 +84,15 @@ class Settings:
     def build(self) -> Schedule:
         """The schedule. Raises UsageError, which says what is possible."""
         costs = self._building_costs()
-        counts = {"ranks": self.ranks, "microbatches": self.microbatches, "stages_per_rank": self.per_rank}
+        counts = {
+            "ranks": self.ranks,
+            "microbatches": self.microbatches,
+            "stages_per_rank": self.per_rank,
+        }
         if entry(self.schedule).searched:
-            return find(**counts, costs=costs, memory_limit=self.memory_limit or None, effort=QUICK).schedule
+            return find(
+                **counts, costs=costs, memory_limit=self.memory_limit or None, effort=QUICK
+            ).schedule
         return build(self.schedule, **counts, costs=costs)
 
     def predict(self) -> Timeline:
@@ -89,7 +103,9 @@ class Settings:
         return simulate(schedule, self.costs(schedule.stages), recompute=recompute, memory=memory)
 
     def limits(self, timeline: Timeline) -> list[float]:
-        """The memory limit on each rank in the timeline's unit of memory; empty where there is none."""
+        """The memory limit on each rank in the timeline's unit of memory; empty where there is
+        none.
+        """
         if not self.memory_limit:
             return []
         of_stage = stage_memory(self.model, self.width).activations if self.memory == "bytes" else 1
@@ -107,7 +123,8 @@ class Settings:
 
     @property
     def text(self) -> str:
-        """A line that ``Settings.parse`` reads: the schedule's name, then what differs from the defaults.
+        """A line that ``Settings.parse`` reads: the schedule's name, then what differs from the
+        defaults.
 
         >>> Settings(ranks=6, latency=0.5).text
         '1f1b ranks=6 microbatches=8 latency=0.5'
@@ -129,14 +146,19 @@ class Settings:
         Raises UsageError, which says what is wrong with it.
         """
         if not text.split():
-            raise UsageError(f"This line is empty. A line is a schedule and settings, such as: {cls().text}")
+            raise UsageError(
+                f"This line is empty. A line is a schedule and settings, such as: {cls().text}"
+            )
         name, *parts = text.split()
         kinds = {field.name: type(field.default) for field in fields(cls)[1:]}
         values = {}
         for part in parts:
             key, equals, value = part.partition("=")
             if not equals:
-                raise UsageError(f"{part!r} is no setting. A line is a schedule and settings, such as: {cls().text}")
+                raise UsageError(
+                    f"{part!r} is no setting. A line is a schedule and settings, such as: "
+                    f"{cls().text}"
+                )
             if key not in kinds:
                 raise UnknownName("setting", key, kinds)
             try:
@@ -156,7 +178,9 @@ class Settings:
                 raise UnknownName(name, getattr(self, name), valid)
         for name in ("ranks", "microbatches", "width"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it is a whole number, 1 or more.")
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}; it is a whole number, 1 or more."
+                )
         return self
 
     def with_changes(self, **changes) -> "Settings":

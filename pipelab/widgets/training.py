@@ -17,24 +17,35 @@ from .sizes import SAMPLES
 PACE_MS = 10.0
 """Milliseconds of one unit of cost in a paced run: a hundred times what the small model needs."""
 POLL_S = 1 / 12
-"""Between two looks at a run: each costs kernel and browser time that the workers of a small machine lack."""
+"""Between two looks at a run: each costs kernel and browser time that the workers of a small
+machine lack.
+"""
 PACED_RUN_MS = 4000
-"""A paced run repeats its step for about this long, within 5 to 20 steps: enough to see the loss fall."""
+"""A paced run repeats its step for about this long, within 5 to 20 steps: enough to see the loss
+fall.
+"""
 
-IDLE = {"state": "idle", "message": "Run for real: this schedule trains a small model in real worker processes."}
+IDLE = {
+    "state": "idle",
+    "message": "Run for real: this schedule trains a small model in real worker processes.",
+}
 _WHAT = {"mlp": "an MLP on spirals", "gpt": "a small GPT on Python's own sources"}
 
 
 class Training:
-    """Trains a small model with a predicted timeline's schedule in the background and tells ``publish`` how it goes.
+    """Trains a small model with a predicted timeline's schedule in the background and tells
+    ``publish`` how it goes.
 
-    settings: what was predicted. paced: whether an action lasts as long as its cost says; else as long as this machine
-    needs. publish(training, **news): called, mostly from the background thread, with new values for the lab's traits
-    ``progress`` and ``measured``, and at the end with ``timelines`` and the ``costs`` that the last prediction is from;
-    whether they are still wanted is the lab's business.
+    settings: what was predicted. paced: whether an action lasts as long as its cost says; else as
+    long as this machine needs. publish(training, **news): called, mostly from the background
+    thread, with new values for the lab's traits ``progress`` and ``measured``, and at the end with
+    ``timelines`` and the ``costs`` that the last prediction is from; whether they are still wanted
+    is the lab's business.
     """
 
-    def __init__(self, settings: Settings, timeline: Timeline, *, paced: bool, publish: Callable[..., None]):
+    def __init__(
+        self, settings: Settings, timeline: Timeline, *, paced: bool, publish: Callable[..., None]
+    ):
         self.settings, self.schedule, self.paced = settings, timeline.schedule, paced
         self.measured_costs: Costs | None = None
         self._units = timeline.makespan
@@ -87,22 +98,38 @@ class Training:
         schedule, settings = self.schedule, self.settings
         name = settings.model if settings.model != "auto" else "mlp" if self.paced else "gpt"
         name = "mlp" if schedule.stages == 1 else name  # a gpt has at least two layers
-        job = workload(name, layers=schedule.stages, width=settings.width, batch=SAMPLES[name] * schedule.microbatches)
+        job = workload(
+            name,
+            layers=schedule.stages,
+            width=settings.width,
+            batch=SAMPLES[name] * schedule.microbatches,
+        )
         seconds = PACE_MS / 1000
         steps = 20
         options = {}
         if self.paced:
             steps = min(20, max(5, math.ceil(PACED_RUN_MS / (PACE_MS * self._units))))
-            options = {"pace": scaled(settings.costs(schedule.stages), seconds), "latency": settings.latency * seconds}
+            options = {
+                "pace": scaled(settings.costs(schedule.stages), seconds),
+                "latency": settings.latency * seconds,
+            }
         if settings.recompute == "in-backward":  # early recomputation stands in the schedule itself
             options["recompute"] = settings.recompute
         with self._lock:
             if self._stopping.is_set():
                 raise RunCancelled("stopped before it began")
             self._run = start(
-                job.model, job.batches, None, job.loss_fn, schedule=schedule, ranks=schedule.ranks,
-                microbatches=schedule.microbatches, optimizer=job.optimizer, steps=steps, **options,
-            )  # fmt: skip
+                job.model,
+                job.batches,
+                None,
+                job.loss_fn,
+                schedule=schedule,
+                ranks=schedule.ranks,
+                microbatches=schedule.microbatches,
+                optimizer=job.optimizer,
+                steps=steps,
+                **options,
+            )
         return self._run, steps, _WHAT[name]
 
     def _follow(self, run, steps: int, what: str) -> None:
@@ -115,11 +142,18 @@ class Training:
                 seen = (snapshot["step"], events, len(losses))
                 message = f"Training {what}: step {snapshot['step'] + 1} of {steps}"
                 about = {"losses": list(losses), "steps": steps}
-                self._tell("running", message, about=about, measured=live_view(snapshot["columns"], self.schedule))
+                self._tell(
+                    "running",
+                    message,
+                    about=about,
+                    measured=live_view(snapshot["columns"], self.schedule),
+                )
             time.sleep(POLL_S)
 
     def _finish(self, run, what: str) -> None:
-        """Lays the last measured step over its prediction: from the pace, or from the costs measured in the raw run."""
+        """Lays the last measured step over its prediction: from the pace, or from the costs
+        measured in the raw run.
+        """
         added = self.settings.latency * PACE_MS / 1000 if self.paced else 0.0
         self.measured_costs = replace(run.costs, latency=max(0.0, run.costs.latency - added))
         parts = gap(run.timeline, run.predicted)
@@ -131,7 +165,8 @@ class Training:
             "gap": {name: [1000 * value for value in values] for name, values in parts.items()},
         }
         message = (
-            f"Trained {what}: {len(run.losses)} steps on {run.device}, {run.workers}, {run.transport}. The last is shown."
+            f"Trained {what}: {len(run.losses)} steps on {run.device}, {run.workers}, "
+            f"{run.transport}. The last is shown."
         )
         if self.paced:  # the prediction is already there, on the same axis
             self._tell("done", message, about=about, timelines={"measured": run.timeline})
@@ -148,21 +183,28 @@ def scaled(costs: Costs, factor: float) -> Costs:
 
     names = ("forward", "input_grad", "weight_grad")
     durations = costs.durations
-    return Costs(**{name: times(durations[name]) for name in names}, recompute=times(costs.recompute))
+    return Costs(
+        **{name: times(durations[name]) for name in names}, recompute=times(costs.recompute)
+    )
 
 
 def measured_settings(settings: Settings, costs: Costs) -> Settings:
     """The settings with measured costs (in seconds): one unit is the mean forward.
 
-    A stage's cost is its F, I and W together, relative to the mean; F : I : W is that of all stages together. Where
-    backwards recompute, a forward is taken off what was measured, for the prediction adds it again.
+    A stage's cost is its F, I and W together, relative to the mean; F : I : W is that of all stages
+    together. Where backwards recompute, a forward is taken off what was measured, for the
+    prediction adds it again.
 
-    >>> measured_settings(Settings(), Costs(forward=[0.001, 0.003], backward=[0.002, 0.006])).stage_costs
+    >>> measured = Costs(forward=[0.001, 0.003], backward=[0.002, 0.006])
+    >>> measured_settings(Settings(), measured).stage_costs
     (0.5, 1.5)
     """
     columns = {name: _list(value) for name, value in costs.durations.items() if name != "overlap"}
     unit = fmean(columns["forward"])
-    whole = [sum(parts) for parts in _rows(columns["forward"], columns["input_grad"], columns["weight_grad"])]
+    whole = [
+        sum(parts)
+        for parts in _rows(columns["forward"], columns["input_grad"], columns["weight_grad"])
+    ]
     mean = fmean(whole)
     backward = fmean(columns["input_grad"]) + fmean(columns["weight_grad"])
     alone = max(0.0, 1 - unit / backward) if settings.recompute == "in-backward" else 1.0

@@ -2,8 +2,9 @@
 
     .venv/bin/python tests/benchmarks/bench_pace.py
 
-Bar: the median of the runs within 1 % of the simulator, on a quiet machine. F 10 ms, B 20 ms (I and W 10 ms each). The last
-column is what the machine itself does meanwhile: how late a thread wakes up from sleeps of 10 ms.
+Bar: the median of the runs within 1 % of the simulator, on a quiet machine. F 10 ms, B 20 ms (I and
+W 10 ms each). The last column is what the machine itself does meanwhile: how late a thread wakes up
+from sleeps of 10 ms.
 """
 
 import os
@@ -34,7 +35,10 @@ def lateness():
 
 def main():
     torch.set_num_threads(1)
-    print(f"8 ranks on {os.cpu_count()} cores; measured / law: median, least and largest of {RUNS} runs of {STEPS} steps")
+    print(
+        f"8 ranks on {os.cpu_count()} cores; measured / law: median, least and largest of {RUNS} "
+        f"runs of {STEPS} steps"
+    )
     for name in ("gpipe", "1f1b", "zb-h1", "zb-v"):
         for m in (8, 16, 32):
             order = pipelab.build(name, ranks=8, microbatches=m)
@@ -52,12 +56,15 @@ def main():
                     optimizer=job.optimizer,
                     device="cpu",
                 )
-                ratios += [timeline.makespan / run.predicted.makespan for timeline in run.timelines[1:]]
+                ratios += [
+                    timeline.makespan / run.predicted.makespan for timeline in run.timelines[1:]
+                ]
             median, worst = lateness()
             print(
-                f"{name:8}m {m:3}  {statistics.median(ratios):.4f}  ({min(ratios):.4f} to {max(ratios):.4f})   "
-                f"sleeps late by {median:.2f} ms, at most {worst:.1f}", flush=True,
-            )  # fmt: skip
+                f"{name:8}m {m:3}  {statistics.median(ratios):.4f}  ({min(ratios):.4f} to "
+                f"{max(ratios):.4f})   sleeps late by {median:.2f} ms, at most {worst:.1f}",
+                flush=True,
+            )
     shutdown()
 
 

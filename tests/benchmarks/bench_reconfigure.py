@@ -1,11 +1,13 @@
-"""From a change of the number of stages to the first measured result, and what idle workers hold in memory.
+"""From a change of the number of stages to the first measured result, and what idle workers hold in
+memory.
 
-The bars: 0.3 s warm, 5 s cold; 40 MiB of proportional set size for each of 8 workers before its first run.
+The bars: 0.3 s warm, 5 s cold; 40 MiB of proportional set size for each of 8 workers before its
+first run.
 
     .venv/bin/python tests/benchmarks/bench_reconfigure.py
 
-A tiny raw model, as the bar says. Cold: no pool yet, in a Python that has imported torch (a notebook's
-kernel). Fresh: from the start of Python, as for a script; no bar.
+A tiny raw model, as the bar says. Cold: no pool yet, in a Python that has imported torch (a
+notebook's kernel). Fresh: from the start of Python, as for a script; no bar.
 """
 
 import os
@@ -29,7 +31,9 @@ def first_result(ranks):
     layers = [torch.nn.Linear(8, 8) for _ in range(8)]
     x = torch.randn(16, 8)
     started = time.perf_counter()
-    run = pipelab.run(layers, x, x, torch.nn.functional.mse_loss, schedule="1f1b", ranks=ranks, microbatches=8)
+    run = pipelab.run(
+        layers, x, x, torch.nn.functional.mse_loss, schedule="1f1b", ranks=ranks, microbatches=8
+    )
     _ = run.timeline.metrics
     return time.perf_counter() - started
 

@@ -1,10 +1,12 @@
-"""How good auto is, and how long it takes: against the automatic schedules of the zero-bubble papers, and over memory.
+"""How good auto is, and how long it takes: against the automatic schedules of the zero-bubble
+papers, and over memory.
 
     .venv/bin/python tests/benchmarks/bench_search.py
 
-"alone" starts from no known schedule; "auto" starts from the catalogue's, as `pipelab simulate auto` does. Both within the
-memory of the schedule they are held against, with the authors' share of W. ratio: makespan / theirs. gap: over the lower
-bound. Costs: zero bubble, arXiv 2401.10241, table 9, in ms per stage; half of that for each stage of a V.
+"alone" starts from no known schedule; "auto" starts from the catalogue's, as `pipelab simulate
+auto` does. Both within the memory of the schedule they are held against, with the authors' share of
+W. ratio: makespan / theirs. gap: over the lower bound. Costs: zero bubble, arXiv 2401.10241, table
+9, in ms per stage; half of that for each stage of a V.
 """
 
 import time
@@ -23,8 +25,8 @@ TABLE = {  # model, micro-batches: F, I, W, latency, on 8 ranks
 }
 RANKS, SHARE = 8, 0.4324
 HEAD = (
-    f"{'model':>6}{'m':>4} {'against':8}{'limit':>6}{'theirs':>10}{'alone':>10}{'ratio':>8}{'s':>6}{'auto':>10}{'ratio':>8}"
-    f"{'gap':>9}{'s':>6}"
+    f"{'model':>6}{'m':>4} "
+    f"{'against':8}{'limit':>6}{'theirs':>10}{'alone':>10}{'ratio':>8}{'s':>6}{'auto':>10}{'ratio':>8}{'gap':>9}{'s':>6}"
 )
 
 
@@ -36,27 +38,43 @@ def timed(function, **arguments):
 
 def costs_of(row, parts=1):
     forward, input_grad, weight_grad, latency = row
-    return Costs(forward / parts, input_grad=input_grad / parts, weight_grad=weight_grad / parts, latency=latency)
+    return Costs(
+        forward / parts,
+        input_grad=input_grad / parts,
+        weight_grad=weight_grad / parts,
+        latency=latency,
+    )
 
 
 def against_the_papers():
     print(HEAD)
     for (model, microbatches), row in TABLE.items():
-        for name, placement, limit in (("zb-1p", "loop", RANKS), ("zb-2p", "loop", 2 * RANKS), ("zb-v", "v", RANKS)):
+        for name, placement, limit in (
+            ("zb-1p", "loop", RANKS),
+            ("zb-2p", "loop", 2 * RANKS),
+            ("zb-v", "v", RANKS),
+        ):
             costs = costs_of(row, 2 if placement == "v" else 1)
-            theirs = simulate(build(name, ranks=RANKS, microbatches=microbatches, costs=costs), costs).makespan
+            theirs = simulate(
+                build(name, ranks=RANKS, microbatches=microbatches, costs=costs), costs
+            ).makespan
             asked = {
-                "ranks": RANKS, "microbatches": microbatches, "placement": placement, "costs": costs,
-                "memory_limit": limit, "weight_grad_memory": SHARE,
-            }  # fmt: skip
+                "ranks": RANKS,
+                "microbatches": microbatches,
+                "placement": placement,
+                "costs": costs,
+                "memory_limit": limit,
+                "weight_grad_memory": SHARE,
+            }
             alone, alone_s = timed(best, **asked)
             if placement == "v":
                 asked["stages_per_rank"] = 2
             auto, auto_s = timed(find, **asked)
             print(
-                f"{model:>6}{microbatches:>4} {name:8}{limit:>6}{theirs:>10.2f}{alone.makespan:>10.2f}"
-                f"{alone.makespan / theirs:>8.4f}{alone_s:>6.2f}{auto.makespan:>10.2f}{auto.makespan / theirs:>8.4f}"
-                f"{auto.gap:>9.5f}{auto_s:>6.2f}"
+                f"{model:>6}{microbatches:>4} "
+                f"{name:8}{limit:>6}{theirs:>10.2f}{alone.makespan:>10.2f}"
+                f"{alone.makespan / theirs:>8.4f}{alone_s:>6.2f}{auto.makespan:>10.2f}"
+                f"{auto.makespan / theirs:>8.4f}{auto.gap:>9.5f}{auto_s:>6.2f}"
             )
 
 
@@ -64,15 +82,25 @@ def over_memory():
     (model, microbatches), row = next(iter(TABLE.items()))
     forward, input_grad, _, latency = row
     plateau = ((RANKS - 1) * (input_grad + 2 * latency) + RANKS * forward) / forward
-    print(f"\n{model}, {microbatches} micro-batches: the paper expects a plateau from a limit of about {plateau:.1f} on")
-    print(f"{'limit':>6}{'loop':>10}{'rate':>8}{'gap':>9}{'s':>6}{'v':>10}{'rate':>8}{'gap':>9}{'s':>6}")
+    print(
+        f"\n{model}, {microbatches} micro-batches: the paper expects a plateau from a limit of "
+        f"about {plateau:.1f} on"
+    )
+    print(
+        f"{'limit':>6}{'loop':>10}{'rate':>8}{'gap':>9}{'s':>6}{'v':>10}{'rate':>8}{'gap':>9}{'s':>6}"
+    )
     for limit in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 24):
         line = f"{limit:>6}"
         for placement, parts in (("loop", 1), ("v", 2)):
             found, seconds = timed(
-                find, ranks=RANKS, microbatches=microbatches, placement=placement, costs=costs_of(row, parts),
-                memory_limit=limit, weight_grad_memory=SHARE,
-            )  # fmt: skip
+                find,
+                ranks=RANKS,
+                microbatches=microbatches,
+                placement=placement,
+                costs=costs_of(row, parts),
+                memory_limit=limit,
+                weight_grad_memory=SHARE,
+            )
             rate = found.timeline.metrics["bubble_rate"]
             line += f"{found.makespan:>10.2f}{rate:>8.4f}{found.gap:>9.5f}{seconds:>6.2f}"
         print(line)

@@ -1,10 +1,12 @@
-"""How long the simulator takes for 16 ranks and 128 micro-batches (bar: 10 ms), and how that grows with the actions.
+"""How long the simulator takes for 16 ranks and 128 micro-batches (bar: 10 ms), and how that grows
+with the actions.
 
     .venv/bin/python tests/benchmarks/bench_simulate.py
 
-Bars of the table of sizes: 64 × 1,024 with three kinds within a second; 1,024 × 4,096 built, checked and simulated in 10 s and
-3 GB; the cost of an action stays flat. There is no peer in a registry to measure beside. A Schedule remembers that it was
-checked and a Timeline its numbers, so each is made anew.
+Bars of the table of sizes: 64 × 1,024 with three kinds within a second; 1,024 × 4,096 built,
+checked and simulated in 10 s and 3 GB; the cost of an action stays flat. There is no peer in a
+registry to measure beside. A Schedule remembers that it was checked and a Timeline its numbers, so
+each is made anew.
 """
 
 import multiprocessing
@@ -39,7 +41,9 @@ def main():
             median_ms(lambda: simulate(schedule, Costs(latency=0.1)).metrics),
             median_ms(lambda: simulate(schedule, Costs(latency=0.1)).idle),
         ]
-        print(f"{name:10}{cells[0]:8.2f}{cells[1]:8.2f}{cells[2]:10.2f}{cells[3]:9.2f}{cells[4]:8.2f}")
+        print(
+            f"{name:10}{cells[0]:8.2f}{cells[1]:8.2f}{cells[2]:10.2f}{cells[3]:9.2f}{cells[4]:8.2f}"
+        )
     print("check includes the building, metrics and idle the simulation they are asked of")
     print(
         f"\n{'schedule':10}{'ranks':>6}{'m':>6}{'actions':>12}{'build':>8}{'check':>8}{'simulate':>10}{'µs/action':>11}{'GB':>6}"

@@ -1,11 +1,13 @@
-"""From a slider's key press to the painted picture, in real JupyterLab. Bars: 50 ms at 8 × 64, 60 ms at 16 × 128.
+"""From a slider's key press to the painted picture, in real JupyterLab. Bars: 50 ms at 8 × 64, 60
+ms at 16 × 128.
 
     python tests/benchmarks/bench_slider.py
 
-The clock starts in a capture-phase keydown listener and stops in a task after the animation frame that follows the
-canvas's own "painted" event. The kernel computes every picture: nothing is cached. Beside it stands the round trip of an
-empty request to the same kernel, which no design that asks the kernel can beat. Then: what is left to draw when a slider
-has been dragged as fast as a browser sends moves, frames a second while the playhead plays, and what 500 moves leave behind.
+The clock starts in a capture-phase keydown listener and stops in a task after the animation frame
+that follows the canvas's own "painted" event. The kernel computes every picture: nothing is cached.
+Beside it stands the round trip of an empty request to the same kernel, which no design that asks
+the kernel can beat. Then: what is left to draw when a slider has been dragged as fast as a browser
+sends moves, frames a second while the playhead plays, and what 500 moves leave behind.
 """
 
 import statistics
@@ -88,12 +90,16 @@ RSS = "__import__('psutil').Process().memory_info().rss / 2**20"
 
 
 def moves(page) -> list[float]:
-    """Milliseconds of each of 30 moves of the micro-batch slider, back and forth, after two to warm up."""
+    """Milliseconds of each of 30 moves of the micro-batch slider, back and forth, after two to warm
+    up.
+    """
     page.focus("input[aria-label='micro-batches']")
     page.evaluate(CLOCK)
     for move in range(MOVES + 2):
         page.keyboard.press("ArrowLeft" if move % 2 == 0 else "ArrowRight")
-        page.wait_for_function("count => window.moves.length >= count", arg=move + 1, timeout=30_000, polling=100)
+        page.wait_for_function(
+            "count => window.moves.length >= count", arg=move + 1, timeout=30_000, polling=100
+        )
         page.wait_for_timeout(60)
     return sorted(page.evaluate("window.moves")[2:])
 
@@ -109,8 +115,9 @@ def report(page, ranks: int, microbatches: int, bar: int) -> None:
     times = moves(page)
     empty = statistics.median(page.evaluate(ROUND_TRIP, MOVES))
     print(
-        f"{ranks:2} × {microbatches:3}: median {statistics.median(times):.0f} ms (min {times[0]:.0f}, "
-        f"p90 {times[int(0.9 * len(times))]:.0f}; bar {bar}); an empty request to the kernel {empty:.0f} ms"
+        f"{ranks:2} × {microbatches:3}: median {statistics.median(times):.0f} ms (min "
+        f"{times[0]:.0f}, p90 {times[int(0.9 * len(times))]:.0f}; bar {bar}); an empty request to "
+        f"the kernel {empty:.0f} ms"
     )
     pictures, lag = page.evaluate(DRAG)
     print(f"    60 moves in a drag: {pictures} pictures, the last {lag:.0f} ms after the last move")
@@ -123,7 +130,8 @@ def report(page, ranks: int, microbatches: int, bar: int) -> None:
     page.evaluate(BURST, LONG)
     after = heap(page), float(python(page, RSS))
     print(
-        f"    {LONG} moves leave {after[0] - before[0]:+.1f} MiB in the browser, {after[1] - before[1]:+.1f} MiB in the kernel"
+        f"    {LONG} moves leave {after[0] - before[0]:+.1f} MiB in the browser, "
+        f"{after[1] - before[1]:+.1f} MiB in the kernel"
     )
 
 
@@ -132,7 +140,9 @@ def main() -> None:
         home = Path(home)
         (home / "notebooks").mkdir()
         for ranks, microbatches, _ in SIZES:
-            cell = f"from pipelab.widgets import Lab\nLab(ranks={ranks}, microbatches={microbatches})"
+            cell = (
+                f"from pipelab.widgets import Lab\nLab(ranks={ranks}, microbatches={microbatches})"
+            )
             write_notebook(home / "notebooks" / f"{ranks}.ipynb", cell)
         with jupyter_lab(home / "notebooks", home) as address:
             for ranks, microbatches, bar in SIZES:

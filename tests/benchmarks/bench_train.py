@@ -1,14 +1,16 @@
 """A real step of ours against torch.distributed.pipelining on gloo: same model, same cut, same run.
 
-    .venv/bin/python tests/benchmarks/bench_train.py [gpt] [mlp] [tiny] [m=4,8,16] [p=2,4] [gpipe] [1f1b] [interleaved-1f1b] …
+    .venv/bin/python tests/benchmarks/bench_train.py [gpt] [mlp] [tiny] [m=4,8,16] [p=2,4] [gpipe]
+    [1f1b] [interleaved-1f1b] …
 
 Bars, as the geometric mean of torch/ours per model: GPT 1.1, MLP 1.5, tiny 2.5; no cell under 0.97.
 
-Both keep their processes while the other one's turn is on, and take turns of some steps, so that what
-else the machine does hits both. A step is the time from the last end of one step to the last end of the
-next, over all ranks: whatever lies between two steps counts. Our tracing is on. Each cell also compares the gradients of
-both, to show that they do the same work, and says what a compute action takes of the processors, the model's own work
-included: all CPU time of all ranks over the number of actions, in ms. For the tiny model that is overhead.
+Both keep their processes while the other one's turn is on, and take turns of some steps, so that
+what else the machine does hits both. A step is the time from the last end of one step to the last
+end of the next, over all ranks: whatever lies between two steps counts. Our tracing is on. Each
+cell also compares the gradients of both, to show that they do the same work, and says what a
+compute action takes of the processors, the model's own work included: all CPU time of all ranks
+over the number of actions, in ms. For the tiny model that is overhead.
 """
 
 import os
@@ -45,7 +47,9 @@ TORCH = {
 
 
 def torch_rank(rank, ranks, store, model, name, microbatches, pipe):
-    """One rank of torch's pipeline; answers "steps" with the ends of its steps, "gradients" with its gradients."""
+    """One rank of torch's pipeline; answers "steps" with the ends of its steps, "gradients" with
+    its gradients.
+    """
     import torch.distributed as dist
     from torch.distributed import pipelining
 
@@ -56,9 +60,13 @@ def torch_rank(rank, ranks, store, model, name, microbatches, pipe):
     order = pipelab.build(name, ranks=ranks, microbatches=microbatches)
     mine = [stage for (_, stage), home in order.placement.items() if home == rank]
     parts = split(job.model, order.stages)
-    stages = [pipelining.PipelineStage(parts[i], i, order.stages, torch.device("cpu")) for i in mine]
+    stages = [
+        pipelining.PipelineStage(parts[i], i, order.stages, torch.device("cpu")) for i in mine
+    ]
     several = order.stages > ranks
-    schedule = getattr(pipelining, TORCH[name])(stages if several else stages[0], microbatches, loss_fn=job.loss_fn)
+    schedule = getattr(pipelining, TORCH[name])(
+        stages if several else stages[0], microbatches, loss_fn=job.loss_fn
+    )
     arguments = (inputs,) if 0 in mine else ()
     target = {"target": targets, "losses": []} if order.stages - 1 in mine else {}
     parameters = {name: parameter for i in mine for name, parameter in parts[i].named_parameters()}
@@ -87,7 +95,9 @@ class Torch:
         for rank in range(ranks):
             here, there = context.Pipe()
             process = context.Process(
-                target=torch_rank, args=(rank, ranks, store, model, name, microbatches, there), daemon=True
+                target=torch_rank,
+                args=(rank, ranks, store, model, name, microbatches, there),
+                daemon=True,
             )
             process.start()
             self.pipes.append(here)
@@ -131,17 +141,26 @@ class Ours:
         def ended(event):
             ends[event.step] = max(ends[event.step], event.ended)
 
-        self.run = pipelab.run(self.job.model, *self.job.batches(0), self.job.loss_fn, **self.arguments, on_event=ended)
+        self.run = pipelab.run(
+            self.job.model, *self.job.batches(0), self.job.loss_fn, **self.arguments, on_event=ended
+        )
         return ends
 
     def cpu_time(self):
-        """Seconds of a step on all processors together: what a run takes more that has more steps."""
+        """Seconds of a step on all processors together: what a run takes more that has more
+        steps.
+        """
         return (self._workers(4 * STEPS) - self._workers(STEPS)) / (3 * STEPS)
 
     def _workers(self, steps):
         """Seconds on all processors that the workers of a run have used."""
         before = workers_time()
-        pipelab.run(self.job.model, *self.job.batches(0), self.job.loss_fn, **self.arguments | {"steps": steps})
+        pipelab.run(
+            self.job.model,
+            *self.job.batches(0),
+            self.job.loss_fn,
+            **self.arguments | {"steps": steps},
+        )
         return workers_time() - before
 
     def gradients(self):
@@ -160,7 +179,9 @@ def step_times(ends):
 
 
 def cell(model, name, ranks, microbatches):
-    """Of torch and of ours: the median step, and CPU time per action, in ms; and how far their gradients are apart."""
+    """Of torch and of ours: the median step, and CPU time per action, in ms; and how far their
+    gradients are apart.
+    """
     theirs, ours = (engine(model, name, ranks, microbatches) for engine in (Torch, Ours))
     times = {theirs: [], ours: []}
     for _ in range(ROUNDS):
@@ -177,14 +198,23 @@ def cell(model, name, ranks, microbatches):
 def main(words):
     torch.set_num_threads(1)
     numbers = {w[0]: [int(n) for n in w[2:].split(",")] for w in words if w[1:2] == "="}
-    models, names = [w for w in words if w in MODELS] or MODELS, [w for w in words if w in TORCH] or TORCH
-    print(f"median ms of {ROUNDS} turns of {STEPS} steps each, taken in turns; {os.cpu_count()} cores")
+    models, names = (
+        [w for w in words if w in MODELS] or MODELS,
+        [w for w in words if w in TORCH] or TORCH,
+    )
     print(
-        f"{'model':6}{'schedule':18}{'ranks':>5}{'m':>4}{'torch':>10}{'ours':>10}{'ratio':>8}{'CPU':>9}{'CPU':>7}   gradients"
+        f"median ms of {ROUNDS} turns of {STEPS} steps each, taken in turns; {os.cpu_count()} cores"
+    )
+    print(
+        f"{'model':6}{'schedule':18}{'ranks':>5}{'m':>4}{'torch':>10}{'ours':>10}"
+        f"{'ratio':>8}{'CPU':>9}{'CPU':>7}   "
+        "gradients"
     )
     for model in models:
         ratios = []
-        for name, ranks, m in itertools.product(names, numbers.get("p", [2, 4]), numbers.get("m", [8])):
+        for name, ranks, m in itertools.product(
+            names, numbers.get("p", [2, 4]), numbers.get("m", [8])
+        ):
             (theirs, ours), (their_cpu, our_cpu), error = cell(model, name, ranks, m)
             ratios.append(theirs / ours)
             print(
@@ -192,7 +222,11 @@ def main(words):
                 f"{their_cpu:9.3f}{our_cpu:7.3f}   {error:.0e}", flush=True,
             )  # fmt: skip
         mean = math.exp(statistics.mean(map(math.log, ratios)))
-        print(f"{model:6}geometric mean {mean:.2f} (bar {BARS[model]}), least {min(ratios):.2f} (bar 0.97)", flush=True)
+        print(
+            f"{model:6}geometric mean {mean:.2f} (bar {BARS[model]}), least {min(ratios):.2f} "
+            "(bar 0.97)",
+            flush=True,
+        )
     shutdown()
 
 

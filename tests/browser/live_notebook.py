@@ -1,4 +1,6 @@
-"""A real JupyterLab in headless Chromium: what the browser test, the screenshot and the slider benchmark stand on."""
+"""A real JupyterLab in headless Chromium: what the browser test, the screenshot and the slider
+benchmark stand on.
+"""
 
 import json
 import os
@@ -14,21 +16,32 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 PIXELS = """() => {
   const canvas = document.querySelector('.pl-picture canvas');
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
   let hash = 0;
-  for (let i = 0; i < data.length; i += 4) hash = (hash * 31 + data[i] + 2 * data[i + 1] + 3 * data[i + 2]) | 0;
+  for (let i = 0; i < data.length; i += 4) {
+    hash = (hash * 31 + data[i] + 2 * data[i + 1] + 3 * data[i + 2]) | 0;
+  }
   return hash;
 }"""
 
 ASK_KERNEL = """async code => {
   const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-  const asked = kernel.requestExecute({ code: '', user_expressions: { value: code }, store_history: false });
+  const request = { code: '', user_expressions: { value: code }, store_history: false };
+  const asked = kernel.requestExecute(request);
   const reply = await asked.done;
   return reply.content.user_expressions.value.data['text/plain'];
 }"""
@@ -36,7 +49,9 @@ ASK_KERNEL = """async code => {
 
 @contextmanager
 def jupyter_lab(folder: Path, home: Path, *, theme: str = "JupyterLab Light"):
-    """Serves ``folder`` on a free loopback port with settings of its own under ``home``; yields the address."""
+    """Serves ``folder`` on a free loopback port with settings of its own under ``home``; yields the
+    address.
+    """
     _settings(home, "notification", fetchNews="false", checkForUpdates=False)
     _settings(home, "themes", theme=theme)
     with socket.socket() as probe:
@@ -58,9 +73,13 @@ def jupyter_lab(folder: Path, home: Path, *, theme: str = "JupyterLab Light"):
         *(f"--{k}={v}" for k, v in options.items()),
     ]
     places = {name: str(home / name.lower()) for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
-    environment = os.environ | places | {"JUPYTER_CONFIG_DIR": str(home), "JUPYTER_PREFER_ENV_PATH": "1"}
+    environment = (
+        os.environ | places | {"JUPYTER_CONFIG_DIR": str(home), "JUPYTER_PREFER_ENV_PATH": "1"}
+    )
     with open(home / "server.log", "w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             yield _answering(f"http://127.0.0.1:{port}", server, home / "server.log")
         finally:
@@ -91,13 +110,17 @@ def _answering(address: str, server: subprocess.Popen, log: Path) -> str:
 
 @contextmanager
 def browser(**options):
-    """A headless Chromium page; yields (page, trouble): page errors and requests beyond loopback land in ``trouble``."""
+    """A headless Chromium page; yields (page, trouble): page errors and requests beyond loopback
+    land in ``trouble``.
+    """
     from playwright.sync_api import sync_playwright
 
     trouble: list[str] = []
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options}).new_page()
+        page = chromium.new_context(
+            **{"viewport": {"width": 1400, "height": 1000}, **options}
+        ).new_page()
         page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
 
         def guard(route):
@@ -119,12 +142,16 @@ def open_notebook(page, address: str, name: str) -> None:
     page.goto(f"{address}/doc/tree/{name}")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
     page.wait_for_function(
-        "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000
+        "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === "
+        "'idle'",
+        timeout=60_000,
     )
 
 
 def command(page, name: str) -> None:
-    """Executes one of JupyterLab's own commands, such as ``notebook:run-all-cells``, without waiting for its result."""
+    """Executes one of JupyterLab's own commands, such as ``notebook:run-all-cells``, without
+    waiting for its result.
+    """
     page.evaluate("name => { window.jupyterapp.commands.execute(name); }", name)
 
 
@@ -132,7 +159,11 @@ def write_notebook(path: Path, *cells: str) -> None:
     """A notebook of code cells."""
     import nbformat
 
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}  # else JupyterLab asks which
+    kernel = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }  # else JupyterLab asks which
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata={"kernelspec": kernel}
     )

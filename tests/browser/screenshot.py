@@ -1,7 +1,8 @@
-"""Makes the README's picture: a finished real run laid over its prediction, in real JupyterLab. Or one of every state.
+"""Makes the README's picture: a finished real run laid over its prediction, in real JupyterLab. Or
+one of every state.
 
-python tests/browser/screenshot.py [FILE.png]        default: notebooks/images/lab.png
-python tests/browser/screenshot.py FOLDER            default, explain, compare, builder, run, narrow, dark
+python tests/browser/screenshot.py [FILE.png]   default: notebooks/images/lab.png
+python tests/browser/screenshot.py FOLDER       explain, compare, builder, run, narrow, dark
 """
 
 import sys
@@ -9,7 +10,15 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from live_notebook import NOTEBOOKS, browser, command, jupyter_lab, open_notebook, wait_for_text, write_notebook
+from live_notebook import (
+    NOTEBOOKS,
+    browser,
+    command,
+    jupyter_lab,
+    open_notebook,
+    wait_for_text,
+    write_notebook,
+)
 
 CELL = 'import pipelab\n\nlab = pipelab.lab("1f1b", ranks=4, microbatches=8)\nlab'
 CANVAS = ".pl-picture canvas"
@@ -24,7 +33,10 @@ def live_lab(theme: str = "JupyterLab Light", width: int = 1280):
         folder.mkdir()
         write_notebook(folder / "lab.ipynb", CELL)
         options = {"viewport": {"width": width, "height": 2400}, "reduced_motion": "reduce"}
-        with jupyter_lab(folder, home, theme=theme) as address, browser(**options) as (page, trouble):
+        with (
+            jupyter_lab(folder, home, theme=theme) as address,
+            browser(**options) as (page, trouble),
+        ):
             open_notebook(page, address, "lab.ipynb")
             command(page, "notebook:run-all-cells")
             page.wait_for_selector(CANVAS, timeout=60_000)
@@ -106,7 +118,9 @@ def main(target: Path) -> None:
         return every_state(target)
     with live_lab() as page:
         run(page)
-        page.add_style_tag(content=".pl-lab > .pl-more { display: none }")  # closed, they say little: a smaller file
+        page.add_style_tag(
+            content=".pl-lab > .pl-more { display: none }"
+        )  # closed, they say little: a smaller file
         shoot(page, target)
 
 

@@ -1,4 +1,6 @@
-"""Every notebook of the course in a real JupyterLab: the first picture, a slider, and a run for real."""
+"""Every notebook of the course in a real JupyterLab: the first picture, a slider, and a run for
+real.
+"""
 
 import json
 
@@ -25,11 +27,16 @@ def cells_until_the_lab(path):
 
 
 def test_each_notebook_is_alive(tmp_path):
-    with jupyter_lab(NOTEBOOKS, tmp_path) as address, browser(reduced_motion="reduce") as (page, trouble):
+    with (
+        jupyter_lab(NOTEBOOKS, tmp_path) as address,
+        browser(reduced_motion="reduce") as (page, trouble),
+    ):
         for path in COURSE:
             open_notebook(page, address, path.name)
             for index in cells_until_the_lab(path):
-                page.evaluate(f"window.jupyterapp.shell.currentWidget.content.activeCellIndex = {index}")
+                page.evaluate(
+                    f"window.jupyterapp.shell.currentWidget.content.activeCellIndex = {index}"
+                )
                 command(page, "notebook:run-cell")
             page.wait_for_selector(".pl-picture canvas", timeout=60_000)
             page.wait_for_selector(".widget-button:has-text('Lock it in')", timeout=60_000)
@@ -42,6 +49,8 @@ def test_each_notebook_is_alive(tmp_path):
 
             page.click("text=Run for real")
             page.wait_for_selector(".pl-done, .pl-failed", timeout=120_000)
-            assert page.get_attribute(".pl-message", "class") == "pl-message pl-done", page.inner_text(".pl-message")
+            assert page.get_attribute(".pl-message", "class") == "pl-message pl-done", (
+                page.inner_text(".pl-message")
+            )
             command(page, "kernelmenu:shutdown")
         assert trouble == []

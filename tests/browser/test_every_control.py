@@ -1,4 +1,6 @@
-"""One session with the lab in a real JupyterLab that goes through every view and every control, mostly by keyboard."""
+"""One session with the lab in a real JupyterLab that goes through every view and every control,
+mostly by keyboard.
+"""
 
 import json
 
@@ -53,8 +55,10 @@ def press(page, text: str) -> None:
 def the_second_row(page):
     key(page, ".pl-more > summary", "Enter")
     for label, trait, value in [
-        ("input gradient", "input_grad", "1.25"), ("weight gradient", "weight_grad", "1.25"), ("latency", "latency", "0.25"),
-    ]:  # fmt: skip
+        ("input gradient", "input_grad", "1.25"),
+        ("weight gradient", "weight_grad", "1.25"),
+        ("latency", "latency", "0.25"),
+    ]:
         press_and_see(page, f"input[aria-label='{label}']", "ArrowRight")
         wait_for_python(page, f"lab.{trait}", value)
     press_and_see(page, "input[aria-label='backward cost']", "ArrowLeft")
@@ -170,9 +174,12 @@ def files_and_table(page):
     key(page, ".pl-more > summary:text-is('Save and share')", "Enter")
     assert page.input_value(".pl-text") == 'pipelab.lab("gpipe ranks=4 microbatches=16")'
     for label, name, start in [
-        ("PNG", "gpipe.png", b"\x89PNG"), ("SVG", "gpipe.svg", b"<svg"), ("Page that plays", "gpipe.html", b"<!"),
-        ("CSV", "gpipe.csv", b"0F0,0F1"), ("Perfetto trace", "gpipe.json", b'{"traceEvents"'),
-    ]:  # fmt: skip
+        ("PNG", "gpipe.png", b"\x89PNG"),
+        ("SVG", "gpipe.svg", b"<svg"),
+        ("Page that plays", "gpipe.html", b"<!"),
+        ("CSV", "gpipe.csv", b"0F0,0F1"),
+        ("Perfetto trace", "gpipe.json", b'{"traceEvents"'),
+    ]:
         with page.expect_download(timeout=20_000) as download:
             press(page, label)
         assert download.value.suggested_filename == name
@@ -214,14 +221,25 @@ def building_by_hand(page):
 
 def test_every_view_and_control(tmp_path):
     (tmp_path / "notebooks").mkdir()
-    cell = "from pipelab.widgets import Lab\nlab = Lab(schedule='1f1b', ranks=4, microbatches=8)\nlab"
+    cell = (
+        "from pipelab.widgets import Lab\nlab = Lab(schedule='1f1b', ranks=4, microbatches=8)\nlab"
+    )
     write_notebook(tmp_path / "notebooks" / "lab.ipynb", cell)
-    options = {"reduced_motion": "reduce", "viewport": {"width": 1280, "height": 1600}, "accept_downloads": True}
-    with jupyter_lab(tmp_path / "notebooks", tmp_path) as address, browser(**options) as (page, trouble):
+    options = {
+        "reduced_motion": "reduce",
+        "viewport": {"width": 1280, "height": 1600},
+        "accept_downloads": True,
+    }
+    with (
+        jupyter_lab(tmp_path / "notebooks", tmp_path) as address,
+        browser(**options) as (page, trouble),
+    ):
         open_notebook(page, address, "lab.ipynb")
         command(page, "notebook:run-all-cells")
         visible(page, ".pl-picture canvas")
-        wait_for_text(page, ".pl-play", "Play")  # less motion was asked for: it does not play by itself
+        wait_for_text(
+            page, ".pl-play", "Play"
+        )  # less motion was asked for: it does not play by itself
         wait_for_text(page, ".pl-formula", "= (8 + 4 − 1)(1 + 2)")
         before = page.evaluate(PIXELS)
         the_second_row(page)
@@ -234,7 +252,8 @@ def test_every_view_and_control(tmp_path):
         page.set_viewport_size({"width": 800, "height": 1600})
         page.wait_for_timeout(300)
         assert page.evaluate(
-            "document.querySelector('.pl-lab').scrollWidth <= document.querySelector('.pl-lab').clientWidth + 1"
+            "document.querySelector('.pl-lab').scrollWidth <= "
+            "document.querySelector('.pl-lab').clientWidth + 1"
         )
         assert page.evaluate(PIXELS) != before
         assert json.loads(python(page, "list(range(2))")) == [0, 1]  # the kernel is alive

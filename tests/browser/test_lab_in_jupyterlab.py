@@ -1,4 +1,6 @@
-"""The first notebook in a real JupyterLab: what a newcomer does in the first minute, by keyboard."""
+"""The first notebook in a real JupyterLab: what a newcomer does in the first minute, by
+keyboard.
+"""
 
 import json
 
@@ -27,7 +29,8 @@ pytestmark = [
 
 COLOURS = """() => {
   const canvas = document.querySelector('.pl-picture canvas');
-  return Array.from(new Uint32Array(canvas.getContext('2d').getImageData(0, 10, canvas.width, 1).data.buffer));
+  const row = canvas.getContext('2d').getImageData(0, 10, canvas.width, 1);
+  return Array.from(new Uint32Array(row.data.buffer));
 }"""
 
 
@@ -36,7 +39,10 @@ def cells(page) -> int:
 
 
 def test_the_first_minute(tmp_path):
-    with jupyter_lab(NOTEBOOKS, tmp_path) as address, browser(reduced_motion="reduce") as (page, trouble):
+    with (
+        jupyter_lab(NOTEBOOKS, tmp_path) as address,
+        browser(reduced_motion="reduce") as (page, trouble),
+    ):
         open_notebook(page, address, "00-start-here.ipynb")
         page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2")
         command(page, "notebook:run-cell")
@@ -84,14 +90,20 @@ def test_the_first_minute(tmp_path):
         page.click("text=Run for real")
         wait_for_text(page, ".pl-message", "step")
         page.wait_for_selector(".pl-done, .pl-failed", timeout=90_000)
-        assert page.get_attribute(".pl-message", "class") == "pl-message pl-done", page.inner_text(".pl-message")
+        assert page.get_attribute(".pl-message", "class") == "pl-message pl-done", page.inner_text(
+            ".pl-message"
+        )
         wait_for_text(page, ".pl-badge", "gradients match")
         wait_for_text(page, ".pl-numbers thead", "measured")
         assert page.locator(".pl-loss").count() == 1
-        predicted, measured = json.loads(python(page, "[lab.predicted['end'], lab.measured['end']]"))
+        predicted, measured = json.loads(
+            python(page, "[lab.predicted['end'], lab.measured['end']]")
+        )
         assert "Space plays" in page.inner_text(".pl-readout")
         assert predicted == pytest.approx(330)
-        assert 0.99 * predicted < measured < 2 * predicted  # the pace is a floor; benchmarks look at how close it is
+        assert (
+            0.99 * predicted < measured < 2 * predicted
+        )  # the pace is a floor; benchmarks look at how close it is
 
         # Stop: the run ends, and the lab is ready for the next.
         page.click("text=Run for real")

@@ -1,4 +1,6 @@
-"""Action for action what other people's generators produce: torch's, and files of the zero-bubble authors."""
+"""Action for action what other people's generators produce: torch's, and files of the zero-bubble
+authors.
+"""
 
 from pathlib import Path
 
@@ -56,31 +58,41 @@ def test_torchs_own_generators(torch_orders, theirs, ours, per_rank):
                 if ours == "gpipe" and microbatches < ranks:
                     continue  # torch 2.9 refuses
                 expected = torch_orders(theirs, ranks, microbatches, stages_per_rank)
-                schedule = build(ours, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank)
+                schedule = build(
+                    ours, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank
+                )
                 for rank, row in enumerate(schedule.actions):
                     assert [str(a) for a in row] == [
                         str(a)
                         for a in expected[rank]
-                        if a is not None and "_" not in str(a).split(")")[-1].replace("OVERLAP_F_B", "")
+                        if a is not None
+                        and "_" not in str(a).split(")")[-1].replace("OVERLAP_F_B", "")
                     ]
                 compared += 1
     assert compared >= 15
 
 
 def torch_runs(path, schedule):
-    """Loads a CSV with torch's own runtime class, lowers it, and simulates its communication; the simulated schedule."""
+    """Loads a CSV with torch's own runtime class, lowers it, and simulates its communication; the
+    simulated schedule.
+    """
     from torch.distributed.pipelining import schedules
 
-    runtime = object.__new__(schedules._PipelineScheduleRuntime)  # without stages: loading and lowering need none
+    runtime = object.__new__(
+        schedules._PipelineScheduleRuntime
+    )  # without stages: loading and lowering need none
     runtime.pipeline_order, runtime._defer_pp_recv = {}, False
     runtime.pp_group_size, runtime._num_stages = schedule.ranks, schedule.stages
     runtime._n_microbatches, runtime._stages = schedule.microbatches, []
-    runtime.stage_index_to_group_rank = {stage: rank for (_, stage), rank in schedule.placement.items()}
+    runtime.stage_index_to_group_rank = {
+        stage: rank for (_, stage), rank in schedule.placement.items()
+    }
     runtime._load_csv(path, format="compute_only")
     home = runtime.stage_index_to_group_rank.__getitem__
     if schedule.overlaps:  # torch lowers them, but cannot simulate them
         return runtime.pipeline_order_with_comms
-    # torch's simulation does not know the UNSHARD that torch's own lowering adds, so it gets sends and receives alone.
+    # torch's simulation does not know the UNSHARD that torch's own lowering adds, so it gets sends
+    # and receives alone.
     lowered = schedules._add_send_recv(runtime.pipeline_order, home, schedule.stages)
     return schedules._simulate_comms_compute(lowered, home, schedule.stages)
 
@@ -100,5 +112,9 @@ def test_torch_loads_lowers_and_simulates_our_files(tmp_path, torch_orders, name
         path.write_text(schedule.to_csv())
         simulated = torch_runs(path, schedule)
         assert len(simulated) == ranks
-        # 1 F&B cell counts once there, twice here; torch merges an I with the W right after it into one B.
-        assert sum(1 for row in simulated.values() for a in row if a is not None) >= len(schedule.kind) / 2
+        # 1 F&B cell counts once there, twice here; torch merges an I with the W right after it into
+        # one B.
+        assert (
+            sum(1 for row in simulated.values() for a in row if a is not None)
+            >= len(schedule.kind) / 2
+        )

@@ -50,14 +50,22 @@ def test_a_swapped_pair_is_reported_where_it_stands():
     found = recognise(Schedule.from_csv("\n".join(lines)))
     assert (found.name, found.exact, found.distance) == ("1f1b", False, 1)
     assert found.differences == (Difference(2, 4, "2F3", "2B1"),)
-    assert found.text == "nearest: 1f1b, 1 action stands elsewhere; first at rank 2, step 4: 2F3 where 1f1b has 2B1"
+    assert (
+        found.text
+        == "nearest: 1f1b, 1 action stands elsewhere; first at rank 2, step 4: 2F3 where 1f1b "
+        "has 2B1"
+    )
 
 
 def test_each_rank_that_differs_is_reported_once():
     found = recognise(rows("0F0 0F1 0F2 0F3 0B1 0B0 0B3 0B2", "1F0 1F1 1F2 1F3 1B1 1B0 1B2 1B3"))
     assert (found.name, found.distance) == ("gpipe", 3)
     assert found.differences == (Difference(0, 4, "0B1", "0B0"), Difference(1, 4, "1B1", "1B0"))
-    assert found.text == "nearest: gpipe, 3 actions stand elsewhere; first at rank 0, step 4: 0B1 where gpipe has 0B0"
+    assert (
+        found.text
+        == "nearest: gpipe, 3 actions stand elsewhere; first at rank 0, step 4: 0B1 where gpipe "
+        "has 0B0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +81,11 @@ def test_each_rank_that_differs_is_reported_once():
     ],
 )
 def test_distance(row, known, steps):
-    assert distance([row.split()], [known.split()]) == distance([known.split()], [row.split()]) == steps
+    assert (
+        distance([row.split()], [known.split()])
+        == distance([known.split()], [row.split()])
+        == steps
+    )
 
 
 @given(st.permutations(range(7)))
@@ -83,7 +95,9 @@ def test_distance_against_all_subsequences(order):
     table = [[0] * 8 for _ in range(8)]
     for i in range(7):
         for j in range(7):
-            table[i + 1][j + 1] = table[i][j] + 1 if row[i] == known[j] else max(table[i][j + 1], table[i + 1][j])
+            table[i + 1][j + 1] = (
+                table[i][j] + 1 if row[i] == known[j] else max(table[i][j + 1], table[i + 1][j])
+            )
     assert distance([row], [known]) == 7 - table[7][7]
 
 
@@ -91,7 +105,11 @@ def test_a_rank_that_ends_early_or_goes_on():
     asynchronous = rows("0F0 0B0 0STEP0", "1F0 1B0 1STEP0")
     assert recognise(asynchronous).name == "pipedream"
     recomputed = recognise(rows("0F0 0R0 0B0", "1F0 1B0"))
-    assert recomputed.text == "nearest: naive, 1 action stands elsewhere; first at rank 0, step 1: 0R0 where naive has 0B0"
+    assert (
+        recomputed.text
+        == "nearest: naive, 1 action stands elsewhere; first at rank 0, step 1: 0R0 where naive "
+        "has 0B0"
+    )
     stepped = recognise(rows("0F0 0I0 0W0 0STEP0", "1F0 1I0 1W0 1STEP0"))
     assert stepped.name == "zb-h1" and stepped.differences[0] == Difference(0, 3, "0STEP0", None)
     assert stepped.text.endswith("first at rank 0, step 3: 0STEP0 where zb-h1 has nothing more")
@@ -100,7 +118,11 @@ def test_a_rank_that_ends_early_or_goes_on():
 def test_what_the_catalogue_does_not_have():
     found = recognise(rows("0F0 2F0 2B0 0B0", "1F0 1B0"))
     assert (found.name, found.exact, found.distance, found.differences) == (None, False, None, ())
-    assert found.text == "the catalogue has no schedule of 2 ranks and 1 micro-batches that places 3 stages like this"
+    assert (
+        found.text
+        == "the catalogue has no schedule of 2 ranks and 1 micro-batches that places 3 stages "
+        "like this"
+    )
     backwards = rows("3F0 0F0 3B0 0B0", "1F0 2F0 2B0 1B0")  # a V: the catalogue has it
     assert recognise(backwards).name is not None
     assert recognise(rows("1F0 1B0", "0F0 0B0")).name is None  # stage 0 on the last rank
@@ -109,7 +131,9 @@ def test_what_the_catalogue_does_not_have():
 def test_with_one_microbatch_many_are_the_same_and_the_simplest_gives_its_name():
     found = recognise(build("eager-1f1b", ranks=3, microbatches=1))
     assert found.name == "naive" and {"gpipe", "1f1b", "eager-1f1b"} <= set(found.also)
-    assert found.text.startswith("this is naive (for these sizes the same as gpipe, 1f1b, eager-1f1b")
+    assert found.text.startswith(
+        "this is naive (for these sizes the same as gpipe, 1f1b, eager-1f1b"
+    )
 
 
 def test_what_auto_finds_is_called_by_the_name_of_a_schedule_with_that_order():
@@ -153,4 +177,9 @@ def test_large_schedules_too(name):
     rows = [list(map(str, row)) for row in original.actions]
     rows[3][20], rows[3][21] = rows[3][21], rows[3][20]
     found = recognise(Schedule.from_rows(rows))
-    assert (found.name, found.exact, found.distance, found.differences[0].rank) == (name, False, 1, 3)
+    assert (found.name, found.exact, found.distance, found.differences[0].rank) == (
+        name,
+        False,
+        1,
+        3,
+    )

@@ -27,7 +27,9 @@ def mlp(layers: int = 8, width: int = 16, seed: int = 0) -> nn.Sequential:
 
 def batch(size: int = 24, width: int = 16, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(size, width, generator=generator), torch.randint(4, (size,), generator=generator)
+    return torch.randn(size, width, generator=generator), torch.randint(
+        4, (size,), generator=generator
+    )
 
 
 @pytest.fixture

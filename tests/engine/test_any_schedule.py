@@ -15,13 +15,17 @@ from .conftest import batch, mlp
 def drawn(seed):
     """A legal schedule: actions are run one by one, whichever is ready, and noted where they ran.
 
-    Stages lie anywhere, each micro-batch goes through one of up to two copies, each backward is whole or split, some
-    forwards are recomputed, and some neighbours of a rank share a cell.
+    Stages lie anywhere, each micro-batch goes through one of up to two copies, each backward is
+    whole or split, some forwards are recomputed, and some neighbours of a rank share a cell.
     """
     draw = random.Random(seed)
     ranks, stages, microbatches, replicas = (draw.randint(1, n) for n in (3, 4, 5, 2))
     stages, replicas = max(stages, ranks), min(replicas, microbatches)
-    home = {(c, s): s % ranks if s < ranks else draw.randrange(ranks) for c in range(replicas) for s in range(stages)}
+    home = {
+        (c, s): s % ranks if s < ranks else draw.randrange(ranks)
+        for c in range(replicas)
+        for s in range(stages)
+    }
     waiting = {}  # action -> what it needs
     for i in range(microbatches):
         c = i % replicas
@@ -41,12 +45,18 @@ def drawn(seed):
                 waiting[Action(Kind.W, s, i, c)] = [Action(Kind.I, s, i, c)]
     rows, done = [[] for _ in range(ranks)], set()
     while len(done) < len(waiting):
-        action = draw.choice([a for a, needs in waiting.items() if a not in done and done.issuperset(needs)])
+        action = draw.choice(
+            [a for a, needs in waiting.items() if a not in done and done.issuperset(needs)]
+        )
         done.add(action)
         row = rows[home[action.replica, action.stage]]
         previous = row[-1] if row and isinstance(row[-1], Action) else None
         pair = {previous.kind, action.kind} if previous else set()
-        if pair in ({Kind.F, Kind.B}, {Kind.F, Kind.I}) and previous not in waiting[action] and draw.random() < 0.5:
+        if (
+            pair in ({Kind.F, Kind.B}, {Kind.F, Kind.I})
+            and previous not in waiting[action]
+            and draw.random() < 0.5
+        ):
             row[-1] = Overlap(previous, action)
         else:
             row.append(action)
@@ -61,7 +71,9 @@ def test_any_legal_schedule_runs(seed):
         assert refusal.code == "deadlock" and schedule.overlaps
         return
     x, y = batch(size=13)
-    run = pipelab.run(mlp(6).double(), x.double(), y, functional.cross_entropy, schedule=schedule, steps=2)
+    run = pipelab.run(
+        mlp(6).double(), x.double(), y, functional.cross_entropy, schedule=schedule, steps=2
+    )
     assert run.gradient_error <= 1e-12
     assert run.predicted.makespan > 0
     assert run.timeline.bytes_after[schedule.offsets[1:] - 1].max() == 0

@@ -20,13 +20,17 @@ SGD = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
 def train(schedule, model=None, data=None, **options):
     options = {"optimizer": SGD} | options
-    return pipelab.run(model or mlp(4), *(data or batch()), functional.cross_entropy, schedule=schedule, **options)
+    return pipelab.run(
+        model or mlp(4), *(data or batch()), functional.cross_entropy, schedule=schedule, **options
+    )
 
 
 def by_hand(model, data, schedule, steps, loss_fn=functional.cross_entropy):
-    """The same on the unsplit model: each stage of a micro-batch computes with the weights of its version.
+    """The same on the unsplit model: each stage of a micro-batch computes with the weights of its
+    version.
 
-    A micro-batch runs forward and back in one go, on copies of the layers, when its version of every stage is there.
+    A micro-batch runs forward and back in one go, on copies of the layers, when its version of
+    every stage is there.
     """
     inputs, targets = (t.tensor_split(schedule.microbatches) for t in data)
     stages = [torch.nn.Sequential(*(model[i] for i in part)) for part in
@@ -55,8 +59,11 @@ def by_hand(model, data, schedule, steps, loss_fn=functional.cross_entropy):
                     optimizer.step()
                     optimizer.zero_grad()
                     history[s].append(copy.deepcopy(stage))
-    return {f"{i}.{name}": value for i, layer in enumerate(layer for stage in stages for layer in stage)
-            for name, value in layer.state_dict().items()}  # fmt: skip
+    return {
+        f"{i}.{name}": value
+        for i, layer in enumerate(layer for stage in stages for layer in stage)
+        for name, value in layer.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("name", ["pipedream", "pipedream-2bw"])
@@ -75,17 +82,31 @@ def test_the_versions_that_were_used_are_in_the_trace():
     timeline = run.timeline
     mine = (timeline.stage == 0) & (timeline.kind == Kind.B)
     assert timeline.version[mine].tolist() == [0, 0, 0, 1, 2, 3]
-    assert timeline.version[(timeline.stage == 2) & (timeline.kind == Kind.F)].tolist() == [0, 1, 2, 3, 4, 5]
+    assert timeline.version[(timeline.stage == 2) & (timeline.kind == Kind.F)].tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
     assert timeline.to_json()["events"]["version"] == timeline.version.tolist()
     assert run.gradient_error is None
-    assert run.gradient_note == "nothing to compare with: micro-batches of one step saw weights of several versions"
+    assert (
+        run.gradient_note
+        == "nothing to compare with: micro-batches of one step saw weights of several versions"
+    )
 
 
 def test_splitting_and_recomputing_use_the_version_of_the_forward():
-    rows = ["0F0 0F1 0B0 0STEP0 0R1 0I1 0W1 0STEP1".split(), "1F0 1I0 1F1 1W0 1STEP0 1B1 1STEP1".split()]
+    rows = [
+        "0F0 0F1 0B0 0STEP0 0R1 0I1 0W1 0STEP1".split(),
+        "1F0 1I0 1F1 1W0 1STEP0 1B1 1STEP1".split(),
+    ]
     mixed = pipelab.Schedule.from_rows(rows, name="mixed", weights="stashed")
     plain = pipelab.Schedule.from_rows(
-        ["0F0 0F1 0B0 0STEP0 0B1 0STEP1".split(), "1F0 1F1 1B0 1STEP0 1B1 1STEP1".split()], weights="stashed"
+        ["0F0 0F1 0B0 0STEP0 0B1 0STEP1".split(), "1F0 1F1 1B0 1STEP0 1B1 1STEP1".split()],
+        weights="stashed",
     )
     states = [train(schedule, optimizer=SGD).state_dict for schedule in (mixed, plain)]
     assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
@@ -99,7 +120,10 @@ def test_a_synchronous_schedule_with_its_steps_inside_is_ordinary_training():
 
 
 def test_a_version_goes_when_nobody_can_need_it():
-    for keep, expected in ((1, [[0], [0, 1], [0, 1, 2], [1, 2], [2]]), (2, [[0], [0, 1], [0, 1, 2], [1, 2], [1, 2]])):
+    for keep, expected in (
+        (1, [[0], [0, 1], [0, 1, 2], [1, 2], [2]]),
+        (2, [[0], [0, 1], [0, 1, 2], [1, 2], [1, 2]]),
+    ):
         stash, kept = Stash([torch.nn.Linear(2, 2)], keep), []
         kept.append(sorted(stash._versions))
         stash.hold(0)
@@ -139,9 +163,16 @@ def test_on_real_text_the_loss_falls_as_in_synchronous_training(name):
 
     def curve(schedule, lr):
         return pipelab.run(
-            job.model, job.batches, None, job.loss_fn, schedule=schedule, ranks=4, microbatches=8, steps=12,
+            job.model,
+            job.batches,
+            None,
+            job.loss_fn,
+            schedule=schedule,
+            ranks=4,
+            microbatches=8,
+            steps=12,
             optimizer=functools.partial(torch.optim.Adam, lr=lr),
-        ).losses  # fmt: skip
+        ).losses
 
     stale, flushed = curve(name, 0.002), curve("1f1b", 0.003)
     assert stale[-1] < 0.75 * stale[0] and flushed[-1] < 0.75 * flushed[0]
@@ -151,20 +182,30 @@ def test_on_real_text_the_loss_falls_as_in_synchronous_training(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"schedule": "pipedream", "optimizer": None}, "pipedream steps the optimizer between micro-batches (STEP), so it"),
-        ({"schedule": "pipedream", "clip": 1.0}, "clip needs the gradients of all stages at one moment"),
         (
-            {"schedule": pipelab.Schedule.from_rows(["0F0 0F1 0B0 0STEP0 0B1 0STEP1".split()])},
-            "Stage 0 steps its optimizer between 0F1 and 0B1, which must use the same weights: the schedule needs "
-            "weights='stashed'",
+            {"schedule": "pipedream", "optimizer": None},
+            "pipedream steps the optimizer between micro-batches (STEP), so it",
         ),
         (
-            {"schedule": pipelab.Schedule.from_rows(
-                ["0F0 0F1 0F2 0F3 0B0 0STEP0 0B1 0STEP1 0B2 0STEP2 0B3 0STEP3".split()], weights="double")},
+            {"schedule": "pipedream", "clip": 1.0},
+            "clip needs the gradients of all stages at one moment",
+        ),
+        (
+            {"schedule": pipelab.Schedule.from_rows(["0F0 0F1 0B0 0STEP0 0B1 0STEP1".split()])},
+            "Stage 0 steps its optimizer between 0F1 and 0B1, which must use the same weights: "
+            "the schedule needs weights='stashed'",
+        ),
+        (
+            {
+                "schedule": pipelab.Schedule.from_rows(
+                    ["0F0 0F1 0F2 0F3 0B0 0STEP0 0B1 0STEP1 0B2 0STEP2 0B3 0STEP3".split()],
+                    weights="double",
+                )
+            },
             "0F2 needs version 1 of its weights, but at that place stage 0 keeps 0 and 0",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_run_without_a_flush(options, message):
     named = isinstance(options["schedule"], str)
     with pytest.raises(pipelab.PipelabError) as caught:
@@ -180,5 +221,8 @@ def test_stages_that_share_weights_cannot_step_at_times_of_their_own():
             rows = ["0F0 1F0 1B0 1STEP0 0B0 0STEP0".split()]
         else:
             rows = ["0F0 0B0 0STEP0".split(), "1F0 1B0 1STEP0".split()]
-        with pytest.raises(pipelab.PipelabError, match="used by more than one stage.*steps the optimizer of each stage"):
+        with pytest.raises(
+            pipelab.PipelabError,
+            match="used by more than one stage.*steps the optimizer of each stage",
+        ):
             train(pipelab.Schedule.from_rows(rows), model)

@@ -1,4 +1,6 @@
-"""Checkpoints: training goes on exactly where it stopped, cut otherwise too, and the unsplit model loads them."""
+"""Checkpoints: training goes on exactly where it stopped, cut otherwise too, and the unsplit model
+loads them.
+"""
 
 import copy
 import functools
@@ -23,12 +25,20 @@ def batches(step):
 
 def dropping():
     torch.manual_seed(0)
-    layers = [nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Dropout(0.2)) for _ in range(3)]
+    layers = [
+        nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Dropout(0.2)) for _ in range(3)
+    ]
     return nn.Sequential(*layers, nn.Linear(16, 4))
 
 
 def train(model, **options):
-    options = {"schedule": "1f1b", "ranks": 4, "microbatches": 3, "steps": 2, "optimizer": ADAM} | options
+    options = {
+        "schedule": "1f1b",
+        "ranks": 4,
+        "microbatches": 3,
+        "steps": 2,
+        "optimizer": ADAM,
+    } | options
     data = options.pop("data", batches)
     return pipelab.run(model, data, None, functional.cross_entropy, **options)
 
@@ -36,7 +46,9 @@ def train(model, **options):
 @pytest.mark.parametrize("optimizer", [ADAM, SGD], ids=["adam", "sgd"])
 @pytest.mark.parametrize("schedule", ["1f1b", "zb-h1", "chimera", "pipedream"])
 def test_two_and_two_steps_are_four_to_the_bit(tmp_path, schedule, optimizer):
-    """With dropout, BatchNorm and a learning rate that decays; the model passed on is the one it began with."""
+    """With dropout, BatchNorm and a learning rate that decays; the model passed on is the one it
+    began with.
+    """
     model, path = dropping(), tmp_path / "half.pt"
     options = {"schedule": schedule, "microbatches": 4, "optimizer": optimizer, "scheduler": decay}
     through = train(model, steps=4, seed=7, **options)
@@ -48,7 +60,9 @@ def test_two_and_two_steps_are_four_to_the_bit(tmp_path, schedule, optimizer):
     state = second.state_dict
     parameters = dict(model.named_parameters())
     for name, value in through.state_dict.items():
-        if name in parameters or schedule != "chimera":  # statistics of its second copy are not kept
+        if (
+            name in parameters or schedule != "chimera"
+        ):  # statistics of its second copy are not kept
             assert torch.equal(state[name], value), name
     assert list(tmp_path.iterdir()) == [path]
 
@@ -89,9 +103,14 @@ def test_the_unsplit_model_and_its_optimizer_load_it(tmp_path):
 def test_tied_weights_stay_tied(tmp_path):
     model, path = language_model(), tmp_path / "half.pt"
     train(model, data=sentences).save(path)
-    resumed, through = train(model, data=sentences, resume=path), train(model, data=sentences, steps=4)
+    resumed, through = (
+        train(model, data=sentences, resume=path),
+        train(model, data=sentences, steps=4),
+    )
     assert resumed.losses == through.losses[2:]
-    assert all(torch.equal(resumed.state_dict[name], value) for name, value in through.state_dict.items())
+    assert all(
+        torch.equal(resumed.state_dict[name], value) for name, value in through.state_dict.items()
+    )
     assert torch.equal(resumed.state_dict["0.weight"], resumed.state_dict["4.weight"])
 
 
@@ -111,7 +130,10 @@ def test_groups_of_parameters_keep_their_options(tmp_path):
     saved = torch.load(path, weights_only=True)
     assert [group["weight_decay"] for group in saved["optimizer"]["param_groups"]] == [0.1, 0.0]
     groups(copy.deepcopy(model).parameters()).load_state_dict(saved["optimizer"])
-    resumed, through = train(model, optimizer=groups, resume=path), train(model, optimizer=groups, steps=4)
+    resumed, through = (
+        train(model, optimizer=groups, resume=path),
+        train(model, optimizer=groups, steps=4),
+    )
     assert resumed.losses == through.losses[2:]
 
 
@@ -119,14 +141,18 @@ def test_a_run_without_an_optimizer_saves_the_model_alone(tmp_path):
     path = tmp_path / "model.pt"
     train(mlp(), optimizer=None, steps=1).save(path)
     saved = torch.load(path, weights_only=True)
-    assert all(torch.equal(saved["model"][name], value) for name, value in mlp().state_dict().items())
+    assert all(
+        torch.equal(saved["model"][name], value) for name, value in mlp().state_dict().items()
+    )
     assert saved["optimizer"] == {"state": {}, "param_groups": []}
 
 
 def test_what_cannot_be_resumed(tmp_path):
     path, other = tmp_path / "half.pt", tmp_path / "other.pt"
     train(mlp()).save(path)
-    with pytest.raises(pipelab.PipelabError, match="half.pt is of another model: .*size mismatch for 0.0.weight"):
+    with pytest.raises(
+        pipelab.PipelabError, match="half.pt is of another model: .*size mismatch for 0.0.weight"
+    ):
         train(mlp(width=8), resume=path)
     with pytest.raises(pipelab.PipelabError, match="resume without an optimizer changes nothing"):
         train(mlp(), resume=path, optimizer=None)
@@ -136,9 +162,16 @@ def test_what_cannot_be_resumed(tmp_path):
     with pytest.raises(pipelab.PipelabError, match="other.pt is no checkpoint"):
         train(mlp(), resume=other)
     torch.save(mlp().state_dict(), other)
-    with pytest.raises(pipelab.PipelabError, match="lacks model, optimizer, step or seed. A state_dict alone goes into the"):
+    with pytest.raises(
+        pipelab.PipelabError,
+        match="lacks model, optimizer, step or seed. A state_dict alone goes into the",
+    ):
         train(mlp(), resume=other)
     with pytest.raises(pipelab.PipelabError, match="was saved with 1 group of parameters.*makes 2"):
-        train(mlp(), resume=path, optimizer=lambda p: torch.optim.SGD([{"params": p[:1]}, {"params": p[1:]}], lr=0.1))
+        train(
+            mlp(),
+            resume=path,
+            optimizer=lambda p: torch.optim.SGD([{"params": p[:1]}, {"params": p[1:]}], lr=0.1),
+        )
     with pytest.raises(pipelab.PipelabError, match="was saved without a scheduler"):
         train(mlp(), resume=path, scheduler=decay)

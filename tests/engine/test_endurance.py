@@ -32,7 +32,9 @@ def shared_memory():
 
 
 def test_a_hundred_runs_in_a_row():
-    """No process, descriptor, thread or segment is left, and neither side's memory grows with the runs."""
+    """No process, descriptor, thread or segment is left, and neither side's memory grows with the
+    runs.
+    """
     expected = once().losses
     gc.collect()
     server, me = psutil.Process(host().pid), psutil.Process()
@@ -44,13 +46,17 @@ def test_a_hundred_runs_in_a_row():
     gc.collect()
     assert (me.num_fds(), server.num_fds()) == (files, server_files)
     assert shared_memory() == segments and threading.active_count() <= threads
-    grown = [after - old for after, old in zip((server.memory_info().rss, me.memory_info().rss), before)]
+    grown = [
+        after - old for after, old in zip((server.memory_info().rss, me.memory_info().rss), before)
+    ]
     assert max(grown) < 32 << 20, grown
 
 
 def test_ten_reconfigurations_in_a_row():
     server = host().pid
-    for ranks, schedule in zip((1, 2, 3, 4, 1, 4, 3, 2, 4, 1), ("gpipe", "1f1b", "zb-h1", "naive", "eager-1f1b") * 2):
+    for ranks, schedule in zip(
+        (1, 2, 3, 4, 1, 4, 3, 2, 4, 1), ("gpipe", "1f1b", "zb-h1", "naive", "eager-1f1b") * 2
+    ):
         assert once(ranks=ranks, schedule=schedule, microbatches=4).gradient_error <= 1e-5
     assert_nothing_left()
     assert host().pid == server
@@ -68,7 +74,15 @@ def test_out_of_memory_on_one_rank(workers):
     model = mlp(4)
     model[2] = Greedy()
     with pytest.raises(errors.WorkerError) as caught:
-        pipelab.run(model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4, workers=workers)
+        pipelab.run(
+            model,
+            *batch(),
+            functional.cross_entropy,
+            schedule="1f1b",
+            ranks=4,
+            microbatches=4,
+            workers=workers,
+        )
     assert "Rank 2 raised RuntimeError" in str(caught.value) and "allocate" in str(caught.value)
     assert_nothing_left()
     assert once().gradient_error <= 1e-5
@@ -76,13 +90,24 @@ def test_out_of_memory_on_one_rank(workers):
 
 @pytest.mark.parametrize("name", names())
 def test_paced_runs_keep_the_order_of_the_schedule(name):
-    """Per rank the order is the schedule's, and no action starts before its input by more than half an action."""
+    """Per rank the order is the schedule's, and no action starts before its input by more than half
+    an action.
+    """
     if name == "auto":
         pytest.skip("builds one of the others")
     order = entry(name).build(2, 4)
-    asynchronous = {"optimizer": lambda ps: torch.optim.SGD(ps, lr=0.01)} if name.startswith("pipedream") else {}
+    asynchronous = (
+        {"optimizer": lambda ps: torch.optim.SGD(ps, lr=0.01)}
+        if name.startswith("pipedream")
+        else {}
+    )
     run = pipelab.run(
-        mlp(order.stages), *batch(), functional.cross_entropy, schedule=order, pace=(0.008, 0.008, 0.008), **asynchronous
+        mlp(order.stages),
+        *batch(),
+        functional.cross_entropy,
+        schedule=order,
+        pace=(0.008, 0.008, 0.008),
+        **asynchronous,
     )
     measured, planned = run.timeline, run.predicted
     for low, high in zip(order.offsets[:-1], order.offsets[1:]):

@@ -49,7 +49,9 @@ def train(act, where="forward", **options):
 
 
 def works_again():
-    run = pipelab.run(mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4)
+    run = pipelab.run(
+        mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4
+    )
     assert run.gradient_error <= 1e-5
     assert_nothing_left()
 
@@ -90,14 +92,19 @@ def test_an_end_of_file_in_the_model_is_an_error_like_any_other():
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_a_killed_worker_is_noticed_at_once(where):
     begin = time.monotonic()
-    with pytest.raises(errors.WorkerDied, match=r"The worker of rank 2 is gone: its process was killed by SIGKILL.*2[FB]0"):
+    with pytest.raises(
+        errors.WorkerDied,
+        match=r"The worker of rank 2 is gone: its process was killed by SIGKILL.*2[FB]0",
+    ):
         train(lambda: os.kill(os.getpid(), signal.SIGKILL), where)
     assert time.monotonic() - begin < 30
     works_again()
 
 
 def test_a_worker_that_exits_is_noticed():
-    with pytest.raises(errors.WorkerDied, match="rank 2 is gone: its process ended with exit code 3"):
+    with pytest.raises(
+        errors.WorkerDied, match="rank 2 is gone: its process ended with exit code 3"
+    ):
         train(lambda: os._exit(3))
     works_again()
 
@@ -139,8 +146,15 @@ def test_a_lone_rank_that_never_returns_is_ended_too():
 
 def test_cancel_stops_a_run():
     run = pipelab.start(
-        mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4, steps=1000, pace=(0.05, 0.1)
-    )  # fmt: skip
+        mlp(4),
+        *batch(),
+        functional.cross_entropy,
+        schedule="1f1b",
+        ranks=4,
+        microbatches=4,
+        steps=1000,
+        pace=(0.05, 0.1),
+    )
     while not len(run.snapshot()["columns"]["rank"]):
         time.sleep(0.01)
     run.cancel()
@@ -149,7 +163,9 @@ def test_cancel_stops_a_run():
     with pytest.raises(errors.RunCancelled):
         _ = run.timeline
     works_again()
-    finished = pipelab.run(mlp(4), *batch(), functional.cross_entropy, schedule="gpipe", ranks=2, microbatches=2)
+    finished = pipelab.run(
+        mlp(4), *batch(), functional.cross_entropy, schedule="gpipe", ranks=2, microbatches=2
+    )
     finished.cancel()
     assert finished.wait() is finished and finished.losses
 
@@ -170,7 +186,16 @@ def test_an_error_in_the_users_callables_is_the_users_own():
         return batch()
 
     with pytest.raises(LookupError, match="no more data"):
-        pipelab.run(mlp(4), bad_data, None, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, steps=4)
+        pipelab.run(
+            mlp(4),
+            bad_data,
+            None,
+            functional.cross_entropy,
+            schedule="1f1b",
+            ranks=2,
+            microbatches=2,
+            steps=4,
+        )
 
     def stop(event):
         raise StopAsyncIteration("seen enough")
@@ -192,34 +217,49 @@ class Returning(nn.Module):
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        (lambda x: [x, x], "returned a list; between the layers of a pipeline passes a tensor or a flat tuple of tensors"),
+        (
+            lambda x: [x, x],
+            "returned a list; between the layers of a pipeline passes a tensor or a flat tuple "
+            "of tensors",
+        ),
         (lambda x: {"x": x}, "returned a dict"),
         (lambda x: (x, (x, x)), "returned a tuple whose part 1 is a tuple"),
         (lambda x: (x, None), "returned a tuple whose part 1 is a NoneType"),
         (lambda x: (), "returned an empty tuple"),
         (lambda x: (x,) * 9, "stage 1 hands on 9 tensors, but at most 8 pass between stages"),
-        (lambda x: x.long(), "stage 2 received nothing but torch.int64, which carries no gradient back"),
+        (
+            lambda x: x.long(),
+            "stage 2 received nothing but torch.int64, which carries no gradient back",
+        ),
     ],
 )
 def test_what_may_not_pass_between_layers(wrap, message):
     model = nn.Sequential(nn.Linear(16, 16), Returning(wrap), nn.Linear(16, 4))
     with pytest.raises(errors.WorkerError) as caught:
-        pipelab.run(model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=3, microbatches=2)
+        pipelab.run(
+            model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=3, microbatches=2
+        )
     assert message in str(caught.value)
     if "returned" in message:
         assert "layer 1 (Returning) returned" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("where", "blame"), [(2, "was not finite either, so it arose on a stage before"), (3, "was finite")]
+    ("where", "blame"),
+    [(2, "was not finite either, so it arose on a stage before"), (3, "was finite")],
 )
 def test_a_loss_that_is_no_number_is_said_with_stage_and_microbatch(where, blame):
     model = mlp(4)
     model[where] = Returning(lambda x: (x if where == 2 else x[:, :4]) * float("nan"))
     with pytest.raises(errors.WorkerError) as caught:
-        pipelab.run(model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4)
+        pipelab.run(
+            model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4
+        )
     text = str(caught.value)
-    assert "Rank 3 raised FloatingPointError: the loss of micro-batch 0 is nan; the input of stage 3, which" in text
+    assert (
+        "Rank 3 raised FloatingPointError: the loss of micro-batch 0 is nan; the input of stage "
+        "3, which" in text
+    )
     assert blame in text and "clip=1.0" in text
 
 
@@ -234,7 +274,14 @@ def test_a_loss_must_be_one_number():
 
 def test_a_killed_server_is_replaced():
     run = pipelab.start(
-        mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, steps=100, pace=(0.05, 0.1)
+        mlp(4),
+        *batch(),
+        functional.cross_entropy,
+        schedule="1f1b",
+        ranks=2,
+        microbatches=2,
+        steps=100,
+        pace=(0.05, 0.1),
     )
     while not len(run.snapshot()["columns"]["rank"]):
         time.sleep(0.01)
@@ -254,14 +301,24 @@ def test_many_runs_leave_nothing_behind():
     works_again()
     files = len(os.listdir("/proc/self/fd"))
     for ranks in (1, 2, 3, 4, 1, 2, 3, 4):
-        pipelab.run(mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=ranks, microbatches=2)
+        pipelab.run(
+            mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=ranks, microbatches=2
+        )
     assert_nothing_left()
     assert len(os.listdir("/proc/self/fd")) == files
 
 
 def test_two_runs_at_once():
     runs = [
-        pipelab.start(mlp(4), *batch(), functional.cross_entropy, schedule=s, ranks=2, microbatches=4, pace=(0.02, 0.04))
+        pipelab.start(
+            mlp(4),
+            *batch(),
+            functional.cross_entropy,
+            schedule=s,
+            ranks=2,
+            microbatches=4,
+            pace=(0.02, 0.04),
+        )
         for s in ("gpipe", "1f1b")
     ]
     assert [run.wait(60).gradient_error <= 1e-5 for run in runs] == [True, True]
@@ -277,7 +334,8 @@ SCRIPT = """
     model = [torch.nn.Linear(4, 4), Slow(), torch.nn.Linear(4, 4)]
     x = torch.randn(4, 4)
     print("started", flush=True)
-    run = pipelab.run(model, x, x, torch.nn.functional.mse_loss, schedule="1f1b", ranks=3, microbatches=2)
+    loss = torch.nn.functional.mse_loss
+    run = pipelab.run(model, x, x, loss, schedule="1f1b", ranks=3, microbatches=2)
     print("error", run.gradient_error, flush=True)
 """
 
@@ -293,7 +351,12 @@ def test_unguarded_scripts_work(tmp_path, how):
     file.write_text(script(0))
     command = {"file": [str(file)], "command": ["-c", script(0)], "stdin": ["-"]}[how]
     done = subprocess.run(
-        [sys.executable, *command], input=script(0), capture_output=True, text=True, timeout=90, cwd=tmp_path
+        [sys.executable, *command],
+        input=script(0),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("started") == 1 and "error" in done.stdout
@@ -302,7 +365,10 @@ def test_unguarded_scripts_work(tmp_path, how):
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nothing_outlives_the_parent(tmp_path, signum):
     process = subprocess.Popen(
-        [sys.executable, "-c", script(3600)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path
+        [sys.executable, "-c", script(3600)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
     )
     try:
         process.stdout.readline()
@@ -328,7 +394,8 @@ def test_edits_of_a_students_own_module_are_seen(tmp_path, monkeypatch):
     losses = []
     for factor in (1, 2):
         file.write_text(
-            f"import torch\nFACTOR = {factor}\nclass Scale(torch.nn.Module):\n    def forward(self, x): return x * FACTOR\n"
+            f"import torch\nFACTOR = {factor}\nclass Scale(torch.nn.Module):\n    def "
+            "forward(self, x): return x * FACTOR\n"
         )
         sys.modules.pop("my_layers_for_this_test", None)
         sys.dont_write_bytecode, keep = True, sys.dont_write_bytecode
@@ -338,13 +405,17 @@ def test_edits_of_a_students_own_module_are_seen(tmp_path, monkeypatch):
             sys.dont_write_bytecode = keep
         torch.manual_seed(0)
         model = [nn.Linear(16, 16), mine.Scale(), nn.Linear(16, 4)]
-        losses += pipelab.run(model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=3, microbatches=2).losses
+        losses += pipelab.run(
+            model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=3, microbatches=2
+        ).losses
     assert losses[0] != losses[1]
 
 
 def test_workers_without_fork(monkeypatch):
     monkeypatch.setenv("PIPELAB_START", "spawn")
-    run = pipelab.run(mlp(2), *batch(), functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2)
+    run = pipelab.run(
+        mlp(2), *batch(), functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2
+    )
     assert run.gradient_error <= 1e-5
     with pytest.raises(errors.WorkerDied, match="exit code 3"):
         train(lambda: os._exit(3), ranks=2)
@@ -355,12 +426,17 @@ def test_workers_without_fork(monkeypatch):
 
 def test_cancelling_does_not_wait_for_a_server_that_is_still_importing():
     engine.shutdown()
-    run = pipelab.start(mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4)
+    run = pipelab.start(
+        mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4
+    )
     run.cancel()
     with pytest.raises(errors.RunCancelled):
         run.wait(20)
-    engine.shutdown()  # else the next run would find that server, and the loop below would not wait for its request
-    run = pipelab.start(mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4)
+    # else the next run would find that server, and the loop below would not wait for its request
+    engine.shutdown()
+    run = pipelab.start(
+        mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4
+    )
     while host().pid is None:
         time.sleep(0.01)
     engine.shutdown()
@@ -370,12 +446,16 @@ def test_cancelling_does_not_wait_for_a_server_that_is_still_importing():
 
 
 def test_large_batches_never_block_the_driver():
-    """More data than a socket holds, for a worker that does not read it: the stall is still noticed, and so is cancel."""
+    """More data than a socket holds, for a worker that does not read it: the stall is still
+    noticed, and so is cancel.
+    """
     x, y = torch.randn(64, 4096), torch.randint(4, (64,))
     model = nn.Sequential(nn.Linear(4096, 4), Napping())
     options = {"schedule": "1f1b", "ranks": 2, "microbatches": 2, "steps": 3}
     with pytest.raises(errors.WorkerStalled, match="Rank 1 has computed 1F0"):
-        pipelab.run(model, lambda step: (x, y), None, functional.cross_entropy, timeout=2, **options)
+        pipelab.run(
+            model, lambda step: (x, y), None, functional.cross_entropy, timeout=2, **options
+        )
     run = pipelab.start(model, lambda step: (x, y), None, functional.cross_entropy, **options)
     while not len(run.snapshot()["columns"]["rank"]):
         time.sleep(0.01)
@@ -394,4 +474,6 @@ def test_what_cannot_travel_is_said():
     model = mlp(2)
     model[0].lock = threading.Lock()
     with pytest.raises(errors.UsageError, match="cannot be sent to a worker: .*lock"):
-        pipelab.run(model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2)
+        pipelab.run(
+            model, *batch(), functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2
+        )

@@ -1,6 +1,8 @@
-"""Ranks on GPUs. On a machine with one: the real thing. Everywhere: the same code with a stand-in for torch.cuda.
+"""Ranks on GPUs. On a machine with one: the real thing. Everywhere: the same code with a stand-in
+for torch.cuda.
 
-All of them on a machine with a GPU, and a table of what they measure:  python tests/benchmarks/bench_gpu.py
+All of them on a machine with a GPU, and a table of what they measure:  python
+tests/benchmarks/bench_gpu.py
 """
 
 import threading
@@ -27,7 +29,9 @@ from .conftest import batch, mlp
 
 
 def needs_gpu(test):
-    missing = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU on this machine")
+    missing = pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="torch sees no GPU on this machine"
+    )
     return pytest.mark.gpu(pytest.mark.usefixtures("pool_that_sees_gpus")(missing(test)))
 
 
@@ -83,8 +87,8 @@ class Cuda:
 
 
 class HostTransport(ThreadTransport):
-    """What StagedTransport gives it has left the GPU, for which the host has waited: ``cpu()`` of a tensor on the stand-in
-    does not."""
+    """What StagedTransport gives it has left the GPU, for which the host has waited: ``cpu()`` of a
+    tensor on the stand-in does not."""
 
     def send(self, *what):
         Cuda.current_stream(None).synchronize()
@@ -92,12 +96,24 @@ class HostTransport(ThreadTransport):
 
 
 def run_on_stand_in(model, data, staged=False, **options):
-    """Every rank's gradients, and the trace of the last step, of threads with a stand-in for their GPU."""
-    options = {"ranks": 2, "microbatches": 4, "stages_per_rank": None, "device": "cpu", "workers": "threads"} | options
+    """Every rank's gradients, and the trace of the last step, of threads with a stand-in for their
+    GPU.
+    """
+    options = {
+        "ranks": 2,
+        "microbatches": 4,
+        "stages_per_rank": None,
+        "device": "cpu",
+        "workers": "threads",
+    } | options
     options |= {"partition": None, "seed": 1, "timeout": 20, "weight": None}
     plan = make_plan(model, *data, functional.cross_entropy, **options)
     driver = Driver(plan, lambda *_: None)
-    board, hub, device = Board(None, **driver._sizes()), Hub(plan.schedule.ranks), torch.device("cpu")
+    board, hub, device = (
+        Board(None, **driver._sizes()),
+        Hub(plan.schedule.ranks),
+        torch.device("cpu"),
+    )
     results, errors = [None] * plan.schedule.ranks, []
 
     def work(number):
@@ -116,7 +132,9 @@ def run_on_stand_in(model, data, staged=False, **options):
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(plan.schedule.ranks)]
+    threads = [
+        threading.Thread(target=work, args=(i,), daemon=True) for i in range(plan.schedule.ranks)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -131,14 +149,20 @@ def run_on_stand_in(model, data, staged=False, **options):
 
 @pytest.mark.parametrize("staged", [False, True], ids=["device copies", "through the host"])
 @pytest.mark.parametrize("schedule", ["1f1b", "zb-v", "dualpipe", "interleaved-1f1b"])
-def test_the_code_for_gpus_computes_what_processes_compute(model, data, schedule, staged, monkeypatch):
+def test_the_code_for_gpus_computes_what_processes_compute(
+    model, data, schedule, staged, monkeypatch
+):
     if staged:  # and every step counts from an event of its own
         monkeypatch.setattr("pipelab.engine.clock.BASE_LASTS", 0)
     order, gradients, trace, done = run_on_stand_in(model, data, staged, schedule=schedule, steps=2)
-    expected = pipelab.run(model, *data, functional.cross_entropy, schedule=order, steps=2, device="cpu")
+    expected = pipelab.run(
+        model, *data, functional.cross_entropy, schedule=order, steps=2, device="cpu"
+    )
     for name, gradient in expected.gradients.items():
         assert torch.equal(gradients[name], gradient), name
-    assert done.tolist() == (2 * np.diff(order.offsets)).tolist()  # every row of every step is written
+    assert (
+        done.tolist() == (2 * np.diff(order.offsets)).tolist()
+    )  # every row of every step is written
     c = {name: trace[1, :, i] for i, name in enumerate(TRACE)}
     assert (c["asked"] <= c["started"]).all() and (c["started"] <= c["ended"]).all()
     from pipelab.schedule.longest_path import producers
@@ -162,9 +186,13 @@ def test_events_count_from_one_base_per_gpu(monkeypatch):
     clocks[1].begin(0)
     third = clocks[1].stamp()
     Cuda.current_stream(None).synchronize()
-    assert third.base is not first.base and second.seconds() <= third.seconds() <= time.perf_counter()
+    assert (
+        third.base is not first.base and second.seconds() <= third.seconds() <= time.perf_counter()
+    )
     from_elsewhere = third.seconds() + 1
-    clocks[0].write(0, first, clocks[0].later(first, from_elsewhere), second, third, 1.0, 5, 4, 3, 2)
+    clocks[0].write(
+        0, first, clocks[0].later(first, from_elsewhere), second, third, 1.0, 5, 4, 3, 2
+    )
     clocks[0].finish()
     row = dict(zip(TRACE, board.trace[0, 0]))
     assert row["sent"] == from_elsewhere
@@ -179,7 +207,10 @@ def test_events_count_from_one_base_per_gpu(monkeypatch):
     [
         ({}, ("cuda", "threads", "device copies behind events")),
         ({"workers": "threads"}, ("cuda", "threads", "device copies behind events")),
-        ({"device": "cuda", "workers": "processes"}, ("cuda", "processes", "shared memory, through the host's memory")),
+        (
+            {"device": "cuda", "workers": "processes"},
+            ("cuda", "processes", "shared memory, through the host's memory"),
+        ),
         ({"workers": "processes"}, ("cpu", "processes", "shared memory")),
         ({"device": "cpu", "workers": "threads"}, ("cpu", "threads", "references in one process")),
         ({"executor": "torch"}, ("cpu", "processes", "torch.distributed, gloo")),
@@ -188,7 +219,9 @@ def test_events_count_from_one_base_per_gpu(monkeypatch):
 def test_where_a_run_goes_on_a_machine_with_a_gpu(model, data, monkeypatch, options, found):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(Driver, "run", lambda self: None)
-    run = pipelab.start(model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, **options)
+    run = pipelab.start(
+        model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, **options
+    )
     assert (run.device, run.workers, run.transport) == found
 
 
@@ -196,13 +229,28 @@ def test_torchs_executor_is_not_given_a_gpu(model, data, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(pipelab.PipelabError, match="runs on processors only"):
         pipelab.run(
-            model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, device="cuda", executor="torch"
+            model,
+            *data,
+            functional.cross_entropy,
+            schedule="1f1b",
+            ranks=2,
+            microbatches=2,
+            device="cuda",
+            executor="torch",
         )
 
 
 def test_without_a_gpu_it_is_said(model, data):
     with pytest.raises(pipelab.PipelabError, match="torch sees no GPU here: leave device out"):
-        pipelab.run(model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, device="cuda")
+        pipelab.run(
+            model,
+            *data,
+            functional.cross_entropy,
+            schedule="1f1b",
+            ranks=2,
+            microbatches=2,
+            device="cuda",
+        )
 
 
 # From here on, a GPU.
@@ -222,17 +270,26 @@ def train(model, data, **options):
 @needs_gpu
 @pytest.mark.parametrize("schedule", names())
 def test_every_schedule_on_the_gpu(model, data, schedule):
-    """Several ranks on one GPU; gradients of the unsplit model, which is computed on the processor."""
+    """Several ranks on one GPU; gradients of the unsplit model, which is computed on the
+    processor.
+    """
     if schedule == "auto":
         pytest.skip("builds one of the others")
     asynchronous = schedule.startswith("pipedream")
     options = {"optimizer": lambda ps: torch.optim.SGD(ps, lr=0.1)} if asynchronous else {}
     run = train(model, data, schedule=schedule, ranks=2, **options)
-    assert (run.device, run.workers, run.transport) == ("cuda", "threads", "device copies behind events")
+    assert (run.device, run.workers, run.transport) == (
+        "cuda",
+        "threads",
+        "device copies behind events",
+    )
     if not asynchronous:
         assert run.gradient_error <= 1e-4
     timeline = run.timeline
-    assert np.allclose(timeline.compute_per_rank + timeline.transfer_per_rank + timeline.wait_per_rank, timeline.makespan)
+    assert np.allclose(
+        timeline.compute_per_rank + timeline.transfer_per_rank + timeline.wait_per_rank,
+        timeline.makespan,
+    )
 
 
 @needs_gpu
@@ -260,7 +317,12 @@ def test_a_backward_stays_on_its_ranks_thread(data):
 
 @needs_gpu
 def test_a_model_and_a_batch_that_are_on_the_gpu_already(model, data):
-    run = train(model.cuda(), [part.cuda() for part in data], ranks=2, optimizer=lambda ps: torch.optim.SGD(ps, lr=0.1))
+    run = train(
+        model.cuda(),
+        [part.cuda() for part in data],
+        ranks=2,
+        optimizer=lambda ps: torch.optim.SGD(ps, lr=0.1),
+    )
     assert run.gradient_error <= 1e-4 and next(model.parameters()).is_cuda
     assert {value.device.type for value in run.state_dict.values()} == {"cpu"}
     on_the_processor = train(model, [part.cuda() for part in data], ranks=2, device="cpu")
@@ -270,7 +332,9 @@ def test_a_model_and_a_batch_that_are_on_the_gpu_already(model, data):
 @needs_gpu
 def test_dropout_on_the_gpu_is_that_of_its_micro_batch(data):
     torch.manual_seed(0)
-    layers = [nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.3)) for _ in range(7)] + [nn.Linear(16, 4)]
+    layers = [nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.3)) for _ in range(7)] + [
+        nn.Linear(16, 4)
+    ]
     first, again = (train(layers, data, ranks=ranks, seed=3) for ranks in (4, 2))
     assert first.losses == pytest.approx(again.losses, rel=1e-4)
     assert first.gradient_error <= 1e-4 and "random" in first.gradient_note
@@ -291,7 +355,11 @@ def test_a_checkpoint_from_the_gpu_goes_on_without_one(model, data, tmp_path):
     run.save(tmp_path / "saved.pt")
     state = torch.load(tmp_path / "saved.pt", weights_only=True)["model"]
     assert {value.device.type for value in state.values()} == {"cpu"}
-    options = {"device": "cpu", "resume": tmp_path / "saved.pt", "optimizer": lambda ps: torch.optim.Adam(ps, lr=1e-2)}
+    options = {
+        "device": "cpu",
+        "resume": tmp_path / "saved.pt",
+        "optimizer": lambda ps: torch.optim.Adam(ps, lr=1e-2),
+    }
     assert train(model, data, ranks=4, **options).losses[0] < run.losses[0]
 
 
@@ -299,7 +367,10 @@ def test_a_checkpoint_from_the_gpu_goes_on_without_one(model, data, tmp_path):
 def test_the_allocator_counts_more_than_activations(model, data):
     run = train(model, data, ranks=2)
     weights = sum(p.nbytes for p in model.parameters())
-    assert all(peak > weights / 2 + held for peak, held in zip(run.peak_memory_bytes, run.peak_activation_bytes))
+    assert all(
+        peak > weights / 2 + held
+        for peak, held in zip(run.peak_memory_bytes, run.peak_activation_bytes)
+    )
 
 
 @needs_gpu
@@ -310,5 +381,7 @@ def test_paced_on_the_gpu(model, data):
 
 @needs_gpu
 def test_training_on_the_gpu():
-    run = train(mlp(), batch(), steps=20, optimizer=lambda ps: torch.optim.Adam(ps, lr=1e-2), clip=1.0)
+    run = train(
+        mlp(), batch(), steps=20, optimizer=lambda ps: torch.optim.Adam(ps, lr=1e-2), clip=1.0
+    )
     assert run.losses[-1] < 0.8 * run.losses[0]

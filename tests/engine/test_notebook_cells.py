@@ -16,7 +16,8 @@ WAIT = 0
 model = [nn.Linear(4, 4), Scale(), nn.Linear(4, 4)]
 x = torch.ones(4, 4)
 def train():
-    return pipelab.run(model, x, x, lambda o, t: ((o - t) ** 2).mean(), schedule="1f1b", ranks=3, microbatches=2)
+    square = lambda o, t: ((o - t) ** 2).mean()
+    return pipelab.run(model, x, x, square, schedule="1f1b", ranks=3, microbatches=2)
 run = train()
 print(run.gradient_error <= 1e-5, run.losses[0])
 """
@@ -42,5 +43,7 @@ def test_cells_edits_and_interrupts():
     texts = [cell.outputs[0].text.split() for cell in (first, second)]
     assert texts[0][0] == texts[1][0] == "True"
     assert texts[0][1] != texts[1][1], "the edited cell's class is the one that runs"
-    assert [output.ename for output in stalled.outputs if output.output_type == "error"] == ["KeyboardInterrupt"]
+    assert [output.ename for output in stalled.outputs if output.output_type == "error"] == [
+        "KeyboardInterrupt"
+    ]
     assert after.outputs[0].text.split() == ["True", "1"], "works again; only the server is left"

@@ -18,8 +18,18 @@ from .conftest import batch, mlp
 def test_every_message_is_sent_once_and_received_once_by_whom_it_is_for(name):
     schedule = build(name, ranks=4, microbatches=8)
     programs = [program(schedule, rank) for rank in range(4)]
-    sent = {step.message_out: (rank, step.to) for rank in range(4) for step in programs[rank] if step.to is not None}
-    received = {step.message_in: rank for rank in range(4) for step in programs[rank] if step.message_in is not None}
+    sent = {
+        step.message_out: (rank, step.to)
+        for rank in range(4)
+        for step in programs[rank]
+        if step.to is not None
+    }
+    received = {
+        step.message_in: rank
+        for rank in range(4)
+        for step in programs[rank]
+        if step.message_in is not None
+    }
     assert len(sent) == sum(step.to is not None for steps in programs for step in steps)
     assert {message: to for message, (_, to) in sent.items()} == received
     assert all(source != to for source, to in sent.values())
@@ -39,7 +49,10 @@ def test_what_is_exchanged_after_a_step_has_numbers_and_an_order_of_its_own():
     numbers = [transfer.message for transfer in exchange.transfers()]
     assert len(set(numbers)) == len(numbers) == 2 + 2 + 2
     assert min(numbers) >= messages(schedule) and max(numbers) < exchange.total
-    assert [(t.source, t.target) for t in exchange.transfers()] == [(0, 1), (1, 0)] + [(1, 0), (0, 1)] * 2
+    assert [(t.source, t.target) for t in exchange.transfers()] == [(0, 1), (1, 0)] + [
+        (1, 0),
+        (0, 1),
+    ] * 2
 
 
 def test_a_model_of_its_own_needs_no_exchange():
@@ -49,10 +62,15 @@ def test_a_model_of_its_own_needs_no_exchange():
 
 
 def test_copies_that_nothing_but_their_gradients_connects():
-    """Plain data parallelism, as a schedule: neither rank may overtake the other by more than a step."""
+    """Plain data parallelism, as a schedule: neither rank may overtake the other by more than a
+    step.
+    """
     torch.manual_seed(0)
     schedule = pipelab.Schedule.from_rows([["0F0", "0B0"], ["0F1@1", "0B1@1"]], name="two copies")
-    model, seen = nn.Sequential(nn.Linear(16, 4)).double(), lambda step: (batch(seed=step)[0].double(), batch(seed=step)[1])
+    model, seen = (
+        nn.Sequential(nn.Linear(16, 4)).double(),
+        lambda step: (batch(seed=step)[0].double(), batch(seed=step)[1]),
+    )
     run = pipelab.run(
         model, seen, None, functional.cross_entropy, schedule=schedule, steps=40,
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
@@ -69,5 +87,7 @@ def test_copies_that_nothing_but_their_gradients_connects():
 
 def test_a_microbatch_in_both_copies_is_refused():
     schedule = pipelab.Schedule.from_rows([["0F0", "0B0"], ["0F0@1", "0B0@1"]], name="twice")
-    with pytest.raises(pipelab.PipelabError, match="Micro-batch 0 goes through both copies of the model"):
+    with pytest.raises(
+        pipelab.PipelabError, match="Micro-batch 0 goes through both copies of the model"
+    ):
         pipelab.run(mlp(1), *batch(), functional.cross_entropy, schedule=schedule)

@@ -1,4 +1,6 @@
-"""Forwards that keep only their input and run once more: the same gradients, less memory, a time of their own."""
+"""Forwards that keep only their input and run once more: the same gradients, less memory, a time of
+their own.
+"""
 
 import numpy as np
 import pytest
@@ -16,26 +18,37 @@ MODES = ["in-backward", "early"]
 
 def train(model, recompute, data=None, **options):
     options = {"schedule": "1f1b", "ranks": 2, "microbatches": 4, "seed": 3} | options
-    return pipelab.run(model, *(data or batch()), functional.cross_entropy, recompute=recompute, **options)
+    return pipelab.run(
+        model, *(data or batch()), functional.cross_entropy, recompute=recompute, **options
+    )
 
 
 def random_layers():
     torch.manual_seed(0)
-    layers = [nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.ReLU()) for _ in range(5)]
+    layers = [
+        nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.ReLU())
+        for _ in range(5)
+    ]
     return nn.Sequential(*layers, nn.Linear(16, 4))
 
 
-@pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-v", "chimera"])
+@pytest.mark.parametrize(
+    "schedule", ["gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-v", "chimera"]
+)
 @pytest.mark.parametrize("mode", MODES)
 def test_gradients_and_losses_are_the_same_to_the_bit(schedule, mode):
-    """With dropout, whose numbers must be drawn again, and BatchNorm, whose statistics must not be taken twice."""
+    """With dropout, whose numbers must be drawn again, and BatchNorm, whose statistics must not be
+    taken twice.
+    """
     model = random_layers()
     plain, again = (train(model, m, schedule=schedule) for m in (None, mode))
     assert again.losses == plain.losses
     assert all(torch.equal(again.gradients[name], g) for name, g in plain.gradients.items())
     state = plain.state_dict
     assert all(torch.equal(again.state_dict[name], value) for name, value in state.items())
-    assert state["0.1.num_batches_tracked"] == (4 if schedule != "chimera" else 2)  # a copy sees half of them
+    assert state["0.1.num_batches_tracked"] == (
+        4 if schedule != "chimera" else 2
+    )  # a copy sees half of them
     assert again.gradient_error <= 1e-5
 
 
@@ -71,13 +84,21 @@ def test_a_layer_that_changes_its_input_unseen_cannot_run_again():
             return x.mul_(2)
 
     model = nn.Sequential(nn.Linear(16, 16), Doubling(), nn.Linear(16, 4))
-    with pytest.raises(pipelab.PipelabError, match="a layer of stage 1 changes its input in place, so the stage cannot run"):
+    with pytest.raises(
+        pipelab.PipelabError,
+        match="a layer of stage 1 changes its input in place, so the stage cannot run",
+    ):
         train(model, "early", ranks=3)
 
 
 def test_early_recomputation_stands_in_the_schedule_and_costs_a_forward():
     run = train(mlp(), "early", schedule="gpipe", steps=3)
-    assert run.schedule == pipelab.simulate(pipelab.build("gpipe", ranks=2, microbatches=4), recompute="early").schedule
+    assert (
+        run.schedule
+        == pipelab.simulate(
+            pipelab.build("gpipe", ranks=2, microbatches=4), recompute="early"
+        ).schedule
+    )
     assert (run.timeline.kind == Kind.R).sum() == 8
     assert min(run.costs.recompute) > 0
     assert run.predicted.makespan > 0
@@ -95,17 +116,34 @@ def test_recomputing_where_a_schedule_says_so():
 def test_a_paced_run_gives_recomputing_the_time_of_a_forward():
     early = train(mlp(), "early", schedule="gpipe", pace=(0.01, 0.02))
     assert early.timeline.compute[early.timeline.kind == Kind.R] == pytest.approx(0.01, rel=0.5)
-    assert early.predicted.makespan == pytest.approx(pipelab.simulate(early.schedule, pipelab.Costs(0.01, backward=0.02,
-                                                                     recompute=0.01)).makespan)  # fmt: skip
+    assert early.predicted.makespan == pytest.approx(
+        pipelab.simulate(
+            early.schedule,
+            pipelab.Costs(
+                0.01,
+                backward=0.02,
+                # fmt: skip
+                recompute=0.01,
+            ),
+        ).makespan
+    )
     inside = train(mlp(), "in-backward", schedule="gpipe", pace=(0.01, 0.02))
-    assert np.median(inside.timeline.compute[inside.timeline.kind == Kind.B]) == pytest.approx(0.03, rel=0.1)
+    assert np.median(inside.timeline.compute[inside.timeline.kind == Kind.B]) == pytest.approx(
+        0.03, rel=0.1
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"recompute": "late"}, "There is no way of recomputing 'late'. Valid names: in-backward, early."),
-        ({"recompute": "early", "schedule": "dualpipe"}, "Early recomputation is not defined for schedules that overlap"),
+        (
+            {"recompute": "late"},
+            "There is no way of recomputing 'late'. Valid names: in-backward, early.",
+        ),
+        (
+            {"recompute": "early", "schedule": "dualpipe"},
+            "Early recomputation is not defined for schedules that overlap",
+        ),
     ],
 )
 def test_what_cannot_be_recomputed(options, message):

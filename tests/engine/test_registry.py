@@ -1,4 +1,6 @@
-"""Every schedule of the catalogue, with real workers: its order, its gradients to the bit, its costs."""
+"""Every schedule of the catalogue, with real workers: its order, its gradients to the bit, its
+costs.
+"""
 
 import copy
 
@@ -30,15 +32,26 @@ def possible(name, ranks, microbatches):
 def train(name, ranks, microbatches, model, data, **options):
     optimizer = {"optimizer": sgd} if name in ASYNCHRONOUS else {}
     return pipelab.run(
-        model, *data, functional.cross_entropy, schedule=name, ranks=ranks, microbatches=microbatches, **optimizer | options
+        model,
+        *data,
+        functional.cross_entropy,
+        schedule=name,
+        ranks=ranks,
+        microbatches=microbatches,
+        **optimizer | options,
     )
 
 
 def by_sequence(model, data, schedule):
-    """Micro-batches one after the other on the unsplit model, for every stage in the order in which the schedule runs its
-    backwards (W for what is deferred), the copies of the model summed: the reference to the bit."""
+    """Micro-batches one after the other on the unsplit model, for every stage in the order in which
+    the schedule runs its backwards (W for what is deferred), the copies of the model summed: the
+    reference to the bit."""
     inputs, targets = (t.tensor_split(schedule.microbatches) for t in data)
-    stage_of = [s for s, part in enumerate(torch.arange(len(model)).tensor_split(schedule.stages)) for _ in part]
+    stage_of = [
+        s
+        for s, part in enumerate(torch.arange(len(model)).tensor_split(schedule.stages))
+        for _ in part
+    ]
     expected = {}
     for stage in range(schedule.stages):
         copies = []
@@ -50,8 +63,16 @@ def by_sequence(model, data, schedule):
             for i in order.tolist():
                 loss = functional.cross_entropy(whole(inputs[i].clone()), targets[i].clone())
                 (loss * (len(inputs[i]) / len(data[0]))).backward()
-            copies.append({n: p.grad for n, p in whole.named_parameters() if stage_of[int(n.split(".")[0])] == stage})
-        expected |= {n: g if schedule.replicas == 1 else g + copies[1][n] for n, g in copies[0].items()}
+            copies.append(
+                {
+                    n: p.grad
+                    for n, p in whole.named_parameters()
+                    if stage_of[int(n.split(".")[0])] == stage
+                }
+            )
+        expected |= {
+            n: g if schedule.replicas == 1 else g + copies[1][n] for n, g in copies[0].items()
+        }
     return expected
 
 
@@ -119,7 +140,9 @@ def test_every_schedule_can_be_paced(name, model, data):
     assert (run.timeline.worked <= run.timeline.compute).all()
 
 
-@pytest.mark.parametrize("name", [n for n in names() if "STEP" not in str(build(n, ranks=2, microbatches=4).actions)])
+@pytest.mark.parametrize(
+    "name", [n for n in names() if "STEP" not in str(build(n, ranks=2, microbatches=4).actions)]
+)
 def test_training_on_equals_the_unsplit_model(name):
     """Copies of a stage stay equal, or later steps would not fit."""
     model = mlp().double()
@@ -147,4 +170,8 @@ def test_training_on_equals_the_unsplit_model(name):
 @pytest.mark.parametrize("name", names())
 def test_versions_measured_are_those_predicted(name, model, data):
     run = train(name, 2, 4, model, data)
-    assert run.timeline.version.tolist() == run.predicted.version.tolist() == versions(run.schedule).tolist()
+    assert (
+        run.timeline.version.tolist()
+        == run.predicted.version.tolist()
+        == versions(run.schedule).tolist()
+    )

@@ -1,4 +1,6 @@
-"""I and W together are the full backward, to the bit; in between, what W needs is kept and counted."""
+"""I and W together are the full backward, to the bit; in between, what W needs is kept and
+counted.
+"""
 
 import copy
 
@@ -87,14 +89,33 @@ def tied(width=16):
 
 FLAT, DEEP, IMAGE, TEXT = (6, 16), (6, 5, 16), (6, 3, 8, 8), (6, 5)
 CASES = {
-    "linear": (FLAT, [nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16, bias=False), nn.Linear(16, 16)]),
+    "linear": (
+        FLAT,
+        [nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16, bias=False), nn.Linear(16, 16)],
+    ),
     "ends in a view": (DEEP, [nn.Linear(16, 16), nn.Linear(16, 16)]),
-    "in place": (DEEP, [nn.Linear(16, 16), nn.ReLU(inplace=True), nn.Linear(16, 16), nn.LayerNorm(16), nn.ReLU(True)]),
+    "in place": (
+        DEEP,
+        [
+            nn.Linear(16, 16),
+            nn.ReLU(inplace=True),
+            nn.Linear(16, 16),
+            nn.LayerNorm(16),
+            nn.ReLU(True),
+        ],
+    ),
     "not contiguous": (DEEP, [Transposed(), nn.Linear(16, 16), Transposed(), nn.Linear(16, 16)]),
     "norms": (DEEP, [nn.LayerNorm(16), nn.Linear(16, 16), nn.RMSNorm(16), nn.GroupNorm(1, 5)]),
     "images": (
         IMAGE,
-        [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.PReLU(8), nn.ConvTranspose2d(8, 4, 2), nn.Flatten(), nn.LazyLinear(7)],
+        [
+            nn.Conv2d(3, 8, 3),
+            nn.BatchNorm2d(8),
+            nn.PReLU(8),
+            nn.ConvTranspose2d(8, 4, 2),
+            nn.Flatten(),
+            nn.LazyLinear(7),
+        ],
     ),
     "embedding": (TEXT, [nn.Embedding(9, 16), nn.Linear(16, 16)]),
     "sparse embedding": (TEXT, [nn.Embedding(9, 16, sparse=True), nn.Linear(16, 16)]),
@@ -104,9 +125,15 @@ CASES = {
     "keywords": (FLAT, [Keyword()]),
     "recurrent": (DEEP, [nn.Linear(16, 16), Recurrent(), nn.Linear(16, 16)]),
     "attention": (DEEP, [nn.Linear(16, 16), Attention(), nn.LayerNorm(16)]),
-    "transformer": (DEEP, [nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), nn.Linear(16, 16)]),
+    "transformer": (
+        DEEP,
+        [nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), nn.Linear(16, 16)],
+    ),
     "frozen": (FLAT, [nn.Linear(16, 16), frozen(nn.Linear(16, 16)), nn.Linear(16, 16)]),
-    "weight norm": (FLAT, [nn.utils.parametrizations.weight_norm(nn.Linear(16, 16)), nn.Linear(16, 16)]),
+    "weight norm": (
+        FLAT,
+        [nn.utils.parametrizations.weight_norm(nn.Linear(16, 16)), nn.Linear(16, 16)],
+    ),
     "dropout": (FLAT, [nn.Linear(16, 16), nn.Dropout(0.5), nn.Linear(16, 16)]),
     "no parameters": (FLAT, [nn.ReLU(), nn.Identity()]),
 }
@@ -120,7 +147,10 @@ def data(shape, microbatches):
 
 
 def train(layers, inputs, index, order, half=False):
-    """Runs F of all micro-batches, then ``order``: ("B" | "I" | "W", micro-batch). Returns gradients of inputs and weights."""
+    """Runs F of all micro-batches, then ``order``: ("B" | "I" | "W", micro-batch).
+
+    Returns gradients of inputs and weights.
+    """
     layers = copy.deepcopy(layers)
     weights = WeightGradients() if any(kind == "W" for kind, _ in order) else None
     if weights is not None:
@@ -134,11 +164,22 @@ def train(layers, inputs, index, order, half=False):
             stage.weight_gradient(i)
         else:
             dx[i], _, _ = stage.backward(i, upstream[i], split=kind == "I")
-    return outputs, dx, {name: p.grad for name, p in layers.named_parameters(remove_duplicate=False)}
+    return (
+        outputs,
+        dx,
+        {name: p.grad for name, p in layers.named_parameters(remove_duplicate=False)},
+    )
 
 
-IN_I = {"raw parameters": "by", "sparse embedding": "0.", "attention": "attend.", "recurrent": "cells.",
-        "weight norm": "0.", "keywords": "0.", "transformer": "self_attn"}  # fmt: skip
+IN_I = {
+    "raw parameters": "by",
+    "sparse embedding": "0.",
+    "attention": "attend.",
+    "recurrent": "cells.",
+    "weight norm": "0.",
+    "keywords": "0.",
+    "transformer": "self_attn",
+}
 """What of a case's names has its gradient in I."""
 
 
@@ -163,7 +204,9 @@ def test_the_two_parts_are_the_whole_to_the_bit(case, first):
     assert gradients.keys() == in_order_of_w.keys()
     for name, gradient in gradients.items():
         expected = in_order_of_i[name] if IN_I.get(case, "-") in name else in_order_of_w[name]
-        if case == "used twice" and "other.weight" in name:  # one use in I, one in W: right, in an order of its own
+        if (
+            case == "used twice" and "other.weight" in name
+        ):  # one use in I, one in W: right, in an order of its own
             torch.testing.assert_close(gradient, expected)
         elif gradient is None or expected is None:
             assert gradient is expected
@@ -184,7 +227,10 @@ def test_deferred_gradients_come_with_w_and_the_rest_with_i():
 
 
 def test_under_autocast_the_parts_are_the_whole_too():
-    layers, inputs = nn.ModuleList([nn.Linear(16, 16), nn.ReLU(), nn.LayerNorm(16), nn.Linear(16, 16)]), data(FLAT, 2)
+    layers, inputs = (
+        nn.ModuleList([nn.Linear(16, 16), nn.ReLU(), nn.LayerNorm(16), nn.Linear(16, 16)]),
+        data(FLAT, 2),
+    )
     (y, *_), _, late = train(layers, inputs, 1, [("I", 0), ("W", 0), ("I", 1), ("W", 1)], half=True)
     _, _, whole = train(layers, inputs, 1, [("B", 0), ("B", 1)], half=True)
     assert y.dtype == torch.bfloat16
@@ -192,7 +238,9 @@ def test_under_autocast_the_parts_are_the_whole_too():
 
 
 def test_what_is_kept_between_the_parts_is_counted():
-    """F keeps x and relu's output (which the second layer keeps too); I lets go of nothing of that and keeps dY of both."""
+    """F keeps x and relu's output (which the second layer keeps too); I lets go of nothing of that
+    and keeps dY of both.
+    """
     layers = nn.ModuleList([nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)])
     weights = WeightGradients()
     weights.defer(layers)
@@ -206,7 +254,9 @@ def test_what_is_kept_between_the_parts_is_counted():
 
 
 def test_of_a_transformer_i_gives_back_what_no_weight_needs_and_w_the_rest():
-    """Attention's and gelu's own; what is kept of the gradients for W is as much again (the papers' M_W holds both)."""
+    """Attention's and gelu's own; what is kept of the gradients for W is as much again (the papers'
+    M_W holds both).
+    """
     job = workload("gpt", layers=4, width=32, batch=4)
     layers = nn.ModuleList(list(job.model)[1:3])
     weights = WeightGradients()

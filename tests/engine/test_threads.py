@@ -1,4 +1,6 @@
-"""Ranks as threads of one process: the same results as processes, and the same answers to trouble."""
+"""Ranks as threads of one process: the same results as processes, and the same answers to
+trouble.
+"""
 
 import os
 import time
@@ -26,7 +28,9 @@ def run(model, data, **options):
 def test_threads_compute_what_processes_compute_to_the_bit(model, data, schedule):
     options = {"schedule": schedule, "ranks": 2, "microbatches": 4, "steps": 2}
     options["optimizer"] = lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
-    threads, processes = (run(model, data, **options, workers=workers) for workers in ("threads", "processes"))
+    threads, processes = (
+        run(model, data, **options, workers=workers) for workers in ("threads", "processes")
+    )
     assert (threads.workers, threads.transport) == ("threads", "references in one process")
     assert (processes.workers, processes.transport) == ("processes", "shared memory")
     assert threads.losses == processes.losses
@@ -41,9 +45,13 @@ def test_threads_compute_what_processes_compute_to_the_bit(model, data, schedule
 def test_dropout_does_not_depend_on_what_the_ranks_are(data):
     """The random generator is one per process, so the threads that draw from it take turns."""
     torch.manual_seed(0)
-    layers = [nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.3)) if i % 2 else nn.Linear(16, 16) for i in range(8)]
+    layers = [
+        nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.3)) if i % 2 else nn.Linear(16, 16)
+        for i in range(8)
+    ]
     threads, processes = (
-        run(layers, data, ranks=4, microbatches=8, seed=5, workers=workers) for workers in ("threads", "processes")
+        run(layers, data, ranks=4, microbatches=8, seed=5, workers=workers)
+        for workers in ("threads", "processes")
     )
     assert threads.losses == processes.losses
     for name, gradient in processes.gradients.items():

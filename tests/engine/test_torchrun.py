@@ -1,4 +1,6 @@
-"""A process per rank under torchrun: one host, or two agents that reach each other over loopback."""
+"""A process per rank under torchrun: one host, or two agents that reach each other over
+loopback.
+"""
 
 import json
 import os
@@ -39,7 +41,7 @@ def causal(timeline):
     return bool((timeline.started[used] > timeline.ended[producer[used]] - 5e-3).all())
 
 torch.manual_seed(0)
-model = [nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), Odd(16, 16)]
+model = [layer for _ in range(3) for layer in (nn.Linear(16, 16), nn.Tanh())] + [Odd(16, 16)]
 generator = torch.Generator().manual_seed(1)
 x, y = torch.randn(24, 16, generator=generator), torch.randint(16, (24,), generator=generator)
 {before}
@@ -47,8 +49,10 @@ answers = []
 for options in every:
     exec(options.pop("tamper", ""))
     try:
-        run = pipelab.run(model, x, y, nn.functional.cross_entropy, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), **options)
-        answer = {{"losses": run.losses, "workers": run.workers, "transport": run.transport, "makespan": run.timeline.makespan}}
+        sgd = lambda p: torch.optim.SGD(p, lr=0.1)
+        run = pipelab.run(model, x, y, nn.functional.cross_entropy, optimizer=sgd, **options)
+        answer = {{"losses": run.losses, "workers": run.workers, "transport": run.transport}}
+        answer["makespan"] = run.timeline.makespan
         answer["causal"] = causal(run.timeline)
         try:
             answer["error"] = run.gradient_error
@@ -66,7 +70,8 @@ with open(os.path.join(os.environ["ANSWERS"], str(rank)), "w") as file:
 OTHER_CLOCKS = """
 from pipelab.engine import distributed
 true_clock = time.perf_counter
-time.perf_counter = lambda: true_clock() + 1000 * rank  # as on another host, which started at another time
+# As on another host, which started at another time:
+time.perf_counter = lambda: true_clock() + 1000 * rank
 distributed._host = lambda: str(rank)
 """
 
@@ -77,7 +82,9 @@ distributed._way = lambda device: {way!r}
 by_nccl = distributed.Lanes.__init__
 distributed.Lanes.__init__ = lambda self, rank, device: by_nccl(self, rank, device, "gloo")
 """
-"""The processor stands in for a GPU and gloo for NCCL: its ways are used, without tags, in the order of the sends."""
+"""The processor stands in for a GPU and gloo for NCCL: its ways are used, without tags, in the
+order of the sends.
+"""
 
 
 def free_port():
@@ -87,22 +94,51 @@ def free_port():
 
 
 def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="pass", runs=None, **options):
-    """What each rank answered, by rank; a list of answers to several ``runs``, each a change of the options."""
+    """What each rank answered, by rank; a list of answers to several ``runs``, each a change of the
+    options.
+    """
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(act=act, before=before))
     port, house = free_port(), os.path.dirname(os.path.dirname(pipelab.__file__))
-    environment = os.environ | {"ANSWERS": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": house}
-    options = {"schedule": "1f1b", "ranks": ranks, "microbatches": 6, "steps": 3, "timeout": 20} | options
+    environment = os.environ | {
+        "ANSWERS": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": house,
+    }
+    options = {
+        "schedule": "1f1b",
+        "ranks": ranks,
+        "microbatches": 6,
+        "steps": 3,
+        "timeout": 20,
+    } | options
     every = [options | change for change in runs or [{}]]
     agents = [
         subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes), "--node-rank", str(node),
-             "--nproc-per-node", str(ranks // nodes), "--master-addr", "127.0.0.1", "--master-port", str(port),
-             str(program), json.dumps(every)],
-            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--nnodes",
+                str(nodes),
+                "--node-rank",
+                str(node),
+                "--nproc-per-node",
+                str(ranks // nodes),
+                "--master-addr",
+                "127.0.0.1",
+                "--master-port",
+                str(port),
+                str(program),
+                json.dumps(every),
+            ],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for node in range(nodes)
-    ]  # fmt: skip
+    ]
     said = []
     for agent in agents:
         try:
@@ -121,16 +157,23 @@ def expected(**options):
     generator = torch.Generator().manual_seed(1)
     x, y = torch.randn(24, 16, generator=generator), torch.randint(16, (24,), generator=generator)
     return pipelab.run(
-        layers, x, y, functional.cross_entropy, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), seed=0, **options
+        layers,
+        x,
+        y,
+        functional.cross_entropy,
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
+        seed=0,
+        **options,
     )
 
 
 @pytest.mark.parametrize(
-    ("schedule", "ranks", "nodes"), [("1f1b", 2, 1), ("interleaved-1f1b", 3, 1), ("hanayo", 2, 2), ("chimera", 2, 1)]
+    ("schedule", "ranks", "nodes"),
+    [("1f1b", 2, 1), ("interleaved-1f1b", 3, 1), ("hanayo", 2, 2), ("chimera", 2, 1)],
 )
 def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
-    """On a V (hanayo) messages overtake one another; two agents with clocks of their own are what two hosts would be; the
-    copies of chimera sum their gradients."""
+    """On a V (hanayo) messages overtake one another; two agents with clocks of their own are what
+    two hosts would be; the copies of chimera sum their gradients."""
     sizes = {"schedule": schedule, "ranks": ranks, "microbatches": 6, "steps": 3}
     answers = torchrun(tmp_path, nodes=nodes, before=OTHER_CLOCKS if nodes > 1 else "pass", **sizes)
     here = expected(**sizes)
@@ -141,13 +184,16 @@ def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
     assert answers[0]["error"] <= 1e-5
     for name, value in here.state_dict.items():
         assert torch.equal(torch.tensor(answers[0]["weights"][name]), value), name
-    assert answers[1]["refused"] == "Gradients and weights are on rank 0: ask there (torch.distributed.get_rank() == 0)."
+    assert (
+        answers[1]["refused"]
+        == "Gradients and weights are on rank 0: ask there (torch.distributed.get_rank() == 0)."
+    )
 
 
 @pytest.mark.parametrize("way", ["nccl", "staged"])
 def test_the_ways_between_gpus(tmp_path, way):
-    """On a V messages overtake one another; clipping needs links that the run before had not; the copies of chimera send in
-    both directions at once, and sum their gradients."""
+    """On a V messages overtake one another; clipping needs links that the run before had not; the
+    copies of chimera send in both directions at once, and sum their gradients."""
     for ranks, runs in {
         3: [{"schedule": "1f1b"}, {"schedule": "hanayo", "clip": 0.5}],
         2: [{"schedule": "chimera"}],
@@ -157,7 +203,9 @@ def test_the_ways_between_gpus(tmp_path, way):
             here = expected(ranks=ranks, microbatches=6, steps=2, **options)
             for answers in every:
                 assert answers[i].get("losses") == here.losses and answers[i]["causal"], answers[i]
-                assert ("host" if way == "staged" else "distributed, NCCL") in answers[i]["transport"]
+                assert ("host" if way == "staged" else "distributed, NCCL") in answers[i][
+                    "transport"
+                ]
             for name, value in here.state_dict.items():
                 assert torch.equal(torch.tensor(every[0][i]["weights"][name]), value), name
 
@@ -174,11 +222,15 @@ def test_processes_of_torchrun_on_gpus(tmp_path, schedule):
     assert answers[0]["error"] <= 1e-4
 
 
-@pytest.mark.parametrize("before", ["pass", STAND_IN.format(way="nccl")], ids=["gloo", "ways between GPUs"])
+@pytest.mark.parametrize(
+    "before", ["pass", STAND_IN.format(way="nccl")], ids=["gloo", "ways between GPUs"]
+)
 def test_a_rank_that_raises_is_named_everywhere(tmp_path, before):
     answers = torchrun(tmp_path, 3, act="raise ArithmeticError('planted')", before=before)
     assert {answer["failed"] for answer in answers} == {"WorkerError"}
-    assert answers[2]["text"].startswith("Rank 2 raised ArithmeticError: planted\nRank 2 has computed 2F2")
+    assert answers[2]["text"].startswith(
+        "Rank 2 raised ArithmeticError: planted\nRank 2 has computed 2F2"
+    )
     for rank in (0, 1):
         assert answers[rank]["text"].startswith(f"Rank {rank} lost another rank. Rank {rank} has ")
         assert answers[rank]["text"].endswith("Rank 2 raised ArithmeticError: planted")
@@ -188,7 +240,8 @@ def test_a_rank_that_stalls(tmp_path):
     answers = torchrun(tmp_path, 2, act="time.sleep(8)", timeout=2)
     assert answers[0]["failed"] == "WorkerStalled"
     assert re.search(
-        r"Rank 0 has waited 2\.\d s, in step 0, before 0B\d, for the result of 1B\d from rank 1", answers[0]["text"]
+        r"Rank 0 has waited 2\.\d s, in step 0, before 0B\d, for the result of 1B\d from rank 1",
+        answers[0]["text"],
     )
 
 
@@ -196,8 +249,12 @@ def test_processes_that_do_not_agree(tmp_path):
     cases = {
         "torchrun started 3 processes, but the schedule has 2 ranks": {"ranks": 2},
         "was started with another model than rank": {"tamper": "model[0].weight.data += rank"},
-        "was started with another schedule than rank": {"tamper": "options['microbatches'] += rank"},
-        "was started with another number of steps, pace, latency or seed than rank": {"tamper": "options['steps'] += rank"},
+        "was started with another schedule than rank": {
+            "tamper": "options['microbatches'] += rank"
+        },
+        "was started with another number of steps, pace, latency or seed than rank": {
+            "tamper": "options['steps'] += rank"
+        },
     }
     for answers in torchrun(tmp_path, 3, runs=list(cases.values())):
         for answer, text in zip(answers, cases, strict=True):
@@ -211,11 +268,16 @@ def test_a_group_without_gloo(tmp_path):
 
 
 def test_a_group_that_is_bound_to_a_gpu(tmp_path):
-    bound = "torch.distributed.init_process_group('gloo'); torch.distributed.group.WORLD.bound_device_id = torch.device('cuda:0')"
+    bound = (
+        "torch.distributed.init_process_group('gloo'); "
+        "torch.distributed.group.WORLD.bound_device_id = torch.device('cuda:0')"
+    )
     for answer in torchrun(tmp_path, 2, before=STAND_IN.format(way="nccl") + bound):
         assert answer["failed"] == "UsageError" and "leave device_id out" in answer["text"]
 
 
 def test_torchrun_is_asked_for_where_there_is_none():
-    with pytest.raises(errors.UsageError, match="needs a process per rank that torchrun has started"):
+    with pytest.raises(
+        errors.UsageError, match="needs a process per rank that torchrun has started"
+    ):
         expected(schedule="1f1b", ranks=2, microbatches=2, workers="torchrun")

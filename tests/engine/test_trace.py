@@ -32,7 +32,11 @@ def test_waiting_transfer_and_compute_add_up_to_the_makespan(model, data):
             mine = timeline.rank == rank
             before = timeline.started[mine].min()
             after = timeline.makespan - timeline.ended[mine].max()
-            parts = timeline.compute[mine].sum() + timeline.waiting[mine].sum() + timeline.transfer[mine].sum()
+            parts = (
+                timeline.compute[mine].sum()
+                + timeline.waiting[mine].sum()
+                + timeline.transfer[mine].sum()
+            )
             assert parts + before + after == pytest.approx(timeline.makespan, rel=1e-9)
         assert (timeline.waiting >= 0).all() and (timeline.transfer >= 0).all()
         idle = sum(i.end - i.start for i in timeline.idle)
@@ -42,7 +46,9 @@ def test_waiting_transfer_and_compute_add_up_to_the_makespan(model, data):
 
 def test_nothing_starts_before_what_it_needs_was_sent(model, data):
     timeline = train(model, data).timeline
-    actions = list(zip(*(getattr(timeline, name).tolist() for name in ("kind", "stage", "microbatch"))))
+    actions = list(
+        zip(*(getattr(timeline, name).tolist() for name in ("kind", "stage", "microbatch")))
+    )
     ended = dict(zip(actions, timeline.ended.tolist()))
     for (kind, stage, microbatch), started in zip(actions, timeline.started.tolist()):
         source = (kind, stage + (-1 if kind == pipelab.Kind.F else 1), microbatch)
@@ -51,12 +57,16 @@ def test_nothing_starts_before_what_it_needs_was_sent(model, data):
 
 
 def test_saved_bytes_are_exact():
-    """Linear saves its input, ReLU its output: 8 samples × 16 floats each; the loss saves log-probabilities and targets."""
+    """Linear saves its input, ReLU its output: 8 samples × 16 floats each; the loss saves
+    log-probabilities and targets.
+    """
     model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU())
     x, y = batch(size=8)
     run = pipelab.run(model, x, x, functional.mse_loss, schedule="gpipe", ranks=2, microbatches=2)
     activation = 4 * 16 * 4  # samples of a micro-batch × width × bytes
-    assert run.peak_activation_bytes[0] == 2 * (2 * activation)  # both micro-batches: Linear's input, ReLU's output
+    assert run.peak_activation_bytes[0] == 2 * (
+        2 * activation
+    )  # both micro-batches: Linear's input, ReLU's output
     held = run.timeline.bytes_held[run.timeline.rank == 0]
     assert held.tolist() == [2 * activation, 4 * activation, 4 * activation, 2 * activation]
     assert run.timeline.bytes_after[run.timeline.rank == 0][-1] == 0
@@ -64,7 +74,10 @@ def test_saved_bytes_are_exact():
 
 
 def test_1f1b_keeps_less_than_gpipe(model, data):
-    gpipe, one = (train(model, data, schedule=s, microbatches=8).peak_activation_bytes for s in ("gpipe", "1f1b"))
+    gpipe, one = (
+        train(model, data, schedule=s, microbatches=8).peak_activation_bytes
+        for s in ("gpipe", "1f1b")
+    )
     assert one[0] == gpipe[0] // 2
     assert one[2] < gpipe[2] / 2
 
@@ -74,14 +87,18 @@ def test_costs_per_stage_feed_the_prediction(model, data):
     assert len(run.costs.forward) == len(run.costs.backward) == 4
     assert min(run.costs.forward) > 0
     assert run.predicted.unit == "s" and run.predicted.source == "predicted"
-    assert run.predicted.makespan == pytest.approx(pipelab.simulate(run.schedule, run.costs).makespan)
+    assert run.predicted.makespan == pytest.approx(
+        pipelab.simulate(run.schedule, run.costs).makespan
+    )
 
 
 def test_a_paced_run_follows_the_law(model, data):
     run = train(model, data, microbatches=6, pace=(0.02, 0.04), steps=2)
     assert run.predicted.makespan == pytest.approx((6 + 4 - 1) * 0.06)
     assert_follows(run)
-    assert run.metrics["bubble_fraction"] == pytest.approx(run.predicted.metrics["bubble_fraction"], abs=0.15)
+    assert run.metrics["bubble_fraction"] == pytest.approx(
+        run.predicted.metrics["bubble_fraction"], abs=0.15
+    )
     assert (run.timeline.worked < run.timeline.compute).all()
     assert run.gradient_error <= 1e-5
 
@@ -107,8 +124,19 @@ def test_pace_by_stage_and_kind(model, data):
 def test_a_pace_the_machine_cannot_keep_is_refused_with_one_it_can():
     model = nn.Sequential(*(nn.Linear(1024, 1024) for _ in range(2)))
     x = torch.randn(512, 1024)
-    with pytest.raises(pipelab.PipelabError, match=r"cannot keep that pace.*It can keep forward .* ms.*pace=\("):
-        pipelab.run(model, x, x, functional.mse_loss, schedule="gpipe", ranks=2, microbatches=2, pace=(0.001, 0.002))
+    with pytest.raises(
+        pipelab.PipelabError, match=r"cannot keep that pace.*It can keep forward .* ms.*pace=\("
+    ):
+        pipelab.run(
+            model,
+            x,
+            x,
+            functional.mse_loss,
+            schedule="gpipe",
+            ranks=2,
+            microbatches=2,
+            pace=(0.001, 0.002),
+        )
 
 
 def test_events_stream_while_it_runs(model, data):
@@ -120,7 +148,15 @@ def test_events_stream_while_it_runs(model, data):
 
 
 def test_snapshot_of_a_run_in_progress(model, data):
-    run = pipelab.start(model, *data, functional.cross_entropy, schedule="gpipe", ranks=2, microbatches=4, pace=(0.1, 0.2))
+    run = pipelab.start(
+        model,
+        *data,
+        functional.cross_entropy,
+        schedule="gpipe",
+        ranks=2,
+        microbatches=4,
+        pace=(0.1, 0.2),
+    )
     assert run.predicted.makespan == pytest.approx(1.5)
     seen = set()
     while not run.done:
@@ -134,9 +170,16 @@ def test_snapshot_of_a_run_in_progress(model, data):
 
 def test_snapshots_fill_up_within_every_step(model):
     run = pipelab.start(
-        model, lambda step: batch(seed=step), None, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=4,
-        steps=3, pace=(0.04, 0.08),
-    )  # fmt: skip
+        model,
+        lambda step: batch(seed=step),
+        None,
+        functional.cross_entropy,
+        schedule="1f1b",
+        ranks=2,
+        microbatches=4,
+        steps=3,
+        pace=(0.04, 0.08),
+    )
     seen = {step: set() for step in range(3)}
     while not run.done:
         now = run.snapshot()

@@ -1,4 +1,6 @@
-"""Training as people do it, each thing against the unsplit model: optimizers, clipping, tied weights, tuples, checkpoints."""
+"""Training as people do it, each thing against the unsplit model: optimizers, clipping, tied
+weights, tuples, checkpoints.
+"""
 
 import copy
 import functools
@@ -27,11 +29,26 @@ def decay(optimizer):
 
 
 def train(model, data=(batches, None), loss=functional.cross_entropy, **options):
-    options = {"schedule": "1f1b", "ranks": 4, "microbatches": 3, "steps": STEPS, "optimizer": ADAM} | options
+    options = {
+        "schedule": "1f1b",
+        "ranks": 4,
+        "microbatches": 3,
+        "steps": STEPS,
+        "optimizer": ADAM,
+    } | options
     return pipelab.run(model, *data, loss, **options)
 
 
-def unsplit(model, optimizer=ADAM, *, scheduler=None, clip=None, data=batches, loss=functional.cross_entropy, steps=STEPS):
+def unsplit(
+    model,
+    optimizer=ADAM,
+    *,
+    scheduler=None,
+    clip=None,
+    data=batches,
+    loss=functional.cross_entropy,
+    steps=STEPS,
+):
     """The same training without a pipeline. Returns the model after it, and the losses."""
     whole, losses = copy.deepcopy(model), []
     trainer = optimizer(whole.parameters())
@@ -61,13 +78,20 @@ def assert_same(run, whole, losses):
 
 @pytest.mark.parametrize(
     "optimizer",
-    [functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9), ADAM, functools.partial(torch.optim.AdamW, weight_decay=0.1)],
+    [
+        functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        ADAM,
+        functools.partial(torch.optim.AdamW, weight_decay=0.1),
+    ],
     ids=["sgd", "adam", "adamw"],
 )
 @pytest.mark.parametrize("scheduler", [None, decay], ids=["constant", "decay"])
 def test_optimizers_and_learning_rate_schedules(optimizer, scheduler):
     model = mlp().double()
-    assert_same(train(model, optimizer=optimizer, scheduler=scheduler), *unsplit(model, optimizer, scheduler=scheduler))
+    assert_same(
+        train(model, optimizer=optimizer, scheduler=scheduler),
+        *unsplit(model, optimizer, scheduler=scheduler),
+    )
 
 
 @pytest.mark.parametrize("schedule", ["1f1b", "zb-v", "chimera"])
@@ -93,11 +117,16 @@ def test_uneven_microbatches_accumulate_to_the_mean_of_the_batch():
 
 def test_bfloat16_computes_in_autocast_and_weights_stay_as_they_are():
     model = mlp()
-    run, full = (train(model, (lambda step: batch(seed=step), None), dtype=d) for d in ("bfloat16", "float32"))
+    run, full = (
+        train(model, (lambda step: batch(seed=step), None), dtype=d)
+        for d in ("bfloat16", "float32")
+    )
     assert run.losses != full.losses and run.losses == pytest.approx(full.losses, rel=0.05)
     assert {value.dtype for value in run.state_dict.values()} == {torch.float32}
     assert run.gradient_error <= 1e-5 and "bfloat16" in run.gradient_note
-    assert run.timeline.bytes_sent.max() < full.timeline.bytes_sent.max(), "what goes between ranks is half as large"
+    assert run.timeline.bytes_sent.max() < full.timeline.bytes_sent.max(), (
+        "what goes between ranks is half as large"
+    )
 
 
 @pytest.mark.parametrize("schedule", ["1f1b", "zb-h1"])
@@ -131,12 +160,22 @@ def language_model():
 
 def sentences(step):
     generator = torch.Generator().manual_seed(step)
-    return torch.randint(11, (12, 5), generator=generator), torch.randint(11, (12,), generator=generator)
+    return torch.randint(11, (12, 5), generator=generator), torch.randint(
+        11, (12,), generator=generator
+    )
 
 
 @pytest.mark.parametrize(
     ("schedule", "ranks"),
-    [("1f1b", 1), ("1f1b", 2), ("gpipe", 4), ("zb-h1", 3), ("zb-v", 2), ("chimera", 2), ("chimera", 4)],
+    [
+        ("1f1b", 1),
+        ("1f1b", 2),
+        ("gpipe", 4),
+        ("zb-h1", 3),
+        ("zb-v", 2),
+        ("chimera", 2),
+        ("chimera", 4),
+    ],
 )
 def test_tied_weights_are_trained_as_one(schedule, ranks):
     """On two ranks, on one (zb-v), and in both copies of the model."""
@@ -198,7 +237,8 @@ def skips():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "ranks"), [("1f1b", 5), ("gpipe", 2), ("interleaved-1f1b", 2), ("zb-h1", 3), ("zb-v", 2), ("chimera", 4)]
+    ("schedule", "ranks"),
+    [("1f1b", 5), ("gpipe", 2), ("interleaved-1f1b", 2), ("zb-h1", 3), ("zb-v", 2), ("chimera", 4)],
 )
 def test_tuples_skip_connections_masks_and_integers_pass_between_stages(schedule, ranks):
     layers = skips()
@@ -208,7 +248,9 @@ def test_tuples_skip_connections_masks_and_integers_pass_between_stages(schedule
     for name, value in whole.layers.state_dict().items():
         torch.testing.assert_close(run.state_dict[name], value, rtol=1e-8, atol=1e-10)
     assert run.gradient_error <= 1e-12
-    again = train(list(layers), schedule=schedule, ranks=ranks, microbatches=4, recompute="in-backward")
+    again = train(
+        list(layers), schedule=schedule, ranks=ranks, microbatches=4, recompute="in-backward"
+    )
     assert again.losses == run.losses
 
 
@@ -273,10 +315,14 @@ def test_shapes_may_change_between_microbatches():
             return x[:, : int(x[0, 0, 0].abs() * 10) % 4 + 1]
 
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(16, 16), Cut(), nn.Linear(16, 16), Head(nn.Parameter(torch.randn(4, 16)))).double()
+    model = nn.Sequential(
+        nn.Linear(16, 16), Cut(), nn.Linear(16, 16), Head(nn.Parameter(torch.randn(4, 16)))
+    ).double()
     x, y = torch.randn(12, 5, 16).double(), torch.randint(4, (12,))
     run = train(model, (x, y), microbatches=6, steps=1, optimizer=None)
-    sent = run.timeline.bytes_sent[(run.timeline.stage == 1) & (run.timeline.kind == pipelab.Kind.F)]
+    sent = run.timeline.bytes_sent[
+        (run.timeline.stage == 1) & (run.timeline.kind == pipelab.Kind.F)
+    ]
     assert len(set(sent.tolist())) > 1
     whole = copy.deepcopy(model)
     for a, b in zip(x.tensor_split(6), y.tensor_split(6)):
@@ -288,23 +334,39 @@ def test_shapes_may_change_between_microbatches():
 # Evaluation
 
 
-@pytest.mark.parametrize("schedule", ["1f1b", "gpipe", "interleaved-1f1b", "zb-v", "chimera", "dualpipe", "pipedream"])
+@pytest.mark.parametrize(
+    "schedule", ["1f1b", "gpipe", "interleaved-1f1b", "zb-v", "chimera", "dualpipe", "pipedream"]
+)
 def test_evaluation_is_the_unsplit_models(schedule):
     torch.manual_seed(0)
-    layers = [nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Dropout(0.5)) for _ in range(4)]
+    layers = [
+        nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Dropout(0.5)) for _ in range(4)
+    ]
     model = nn.Sequential(*layers, nn.Linear(16, 4)).double()
     before = copy.deepcopy(model.state_dict())
     done = pipelab.evaluate(
-        model, batches, None, functional.cross_entropy, schedule=schedule, ranks=2, microbatches=4, steps=2, outputs=True
+        model,
+        batches,
+        None,
+        functional.cross_entropy,
+        schedule=schedule,
+        ranks=2,
+        microbatches=4,
+        steps=2,
+        outputs=True,
     )
     whole = copy.deepcopy(model).eval()
     for step in range(2):
         x, y = batches(step)
         torch.testing.assert_close(done.outputs[step], whole(x))
-        assert done.losses[step] == pytest.approx(functional.cross_entropy(whole(x), y).item(), rel=1e-9)
+        assert done.losses[step] == pytest.approx(
+            functional.cross_entropy(whole(x), y).item(), rel=1e-9
+        )
     assert set(done.timelines[0].kind.tolist()) == {pipelab.Kind.F} and len(done.timelines) == 2
     assert done.timelines[1].bytes_held.max() == 0
-    assert model.training and all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+    assert model.training and all(
+        torch.equal(model.state_dict()[name], value) for name, value in before.items()
+    )
 
 
 def test_evaluation_brings_outputs_only_when_asked_and_tuples_too():
@@ -317,12 +379,19 @@ def test_evaluation_brings_outputs_only_when_asked_and_tuples_too():
     def loss(output, target):
         return functional.cross_entropy(output[0], target)
 
-    scores, choice = pipelab.evaluate(model, x, y, loss, schedule="gpipe", ranks=2, microbatches=5, outputs=True).outputs[0]
+    scores, choice = pipelab.evaluate(
+        model, x, y, loss, schedule="gpipe", ranks=2, microbatches=5, outputs=True
+    ).outputs[0]
     torch.testing.assert_close(scores, mlp()(x))
     assert torch.equal(choice, scores.argmax(1))
-    assert pipelab.evaluate(model, x, y, loss, schedule="gpipe", ranks=2, microbatches=5).outputs is None
+    assert (
+        pipelab.evaluate(model, x, y, loss, schedule="gpipe", ranks=2, microbatches=5).outputs
+        is None
+    )
 
 
 def test_evaluation_that_fails_is_told_like_a_run():
     with pytest.raises(errors.WorkerError, match="Rank 0 raised RuntimeError: mat1 and mat2"):
-        pipelab.evaluate(mlp(width=8), *batch(), functional.mse_loss, schedule="1f1b", ranks=2, microbatches=2)
+        pipelab.evaluate(
+            mlp(width=8), *batch(), functional.mse_loss, schedule="1f1b", ranks=2, microbatches=2
+        )

@@ -1,4 +1,6 @@
-"""The engine's gradients and losses against the unsplit model: what layers and data do (test_registry.py: schedules)."""
+"""The engine's gradients and losses against the unsplit model: what layers and data do
+(test_registry.py: schedules).
+"""
 
 import copy
 
@@ -15,7 +17,8 @@ STEPS = 3
 
 
 @pytest.mark.parametrize(
-    "optimizer", [lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9), lambda ps: torch.optim.Adam(ps)]
+    "optimizer",
+    [lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9), lambda ps: torch.optim.Adam(ps)],
 )
 def test_training_with_an_optimizer_equals_the_unsplit_model_over_several_steps(model, optimizer):
     def batches(step):
@@ -23,9 +26,16 @@ def test_training_with_an_optimizer_equals_the_unsplit_model_over_several_steps(
 
     before = copy.deepcopy(model.state_dict())
     run = pipelab.run(
-        model, batches, None, functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4, steps=STEPS,
+        model,
+        batches,
+        None,
+        functional.cross_entropy,
+        schedule="1f1b",
+        ranks=4,
+        microbatches=4,
+        steps=STEPS,
         optimizer=optimizer,
-    )  # fmt: skip
+    )
     whole, losses = copy.deepcopy(model), []
     trainer = optimizer(whole.parameters())
     for step in range(STEPS):
@@ -64,8 +74,13 @@ def test_several_stages_per_rank_in_any_legal_order(model, data):
         run = pipelab.run(model, *data, functional.cross_entropy, schedule=schedule)
         assert run.gradient_error <= 1e-5
         assert run.timeline.metrics["stages_per_rank"] == 2
-        measured = [run.timeline.started[low:high] for low, high in zip(schedule.offsets, schedule.offsets[1:])]
-        assert all((times[1:] >= times[:-1]).all() for times in measured), "each rank follows the schedule's order"
+        measured = [
+            run.timeline.started[low:high]
+            for low, high in zip(schedule.offsets, schedule.offsets[1:])
+        ]
+        assert all((times[1:] >= times[:-1]).all() for times in measured), (
+            "each rank follows the schedule's order"
+        )
 
 
 def test_last_stage_may_run_microbatches_out_of_order(model, data):
@@ -79,16 +94,22 @@ def test_last_stage_may_run_microbatches_out_of_order(model, data):
 
 def test_dropout_is_the_same_however_the_model_is_cut():
     torch.manual_seed(0)
-    model = nn.Sequential(*(nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.5)) for _ in range(3)), nn.Linear(16, 4))
+    model = nn.Sequential(
+        *(nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.5)) for _ in range(3)), nn.Linear(16, 4)
+    )
     x, y = batch()
     runs = [
-        pipelab.run(model, x, y, functional.cross_entropy, schedule="1f1b", ranks=p, microbatches=4, seed=5)
+        pipelab.run(
+            model, x, y, functional.cross_entropy, schedule="1f1b", ranks=p, microbatches=4, seed=5
+        )
         for p in (1, 2, 4)
     ]
     assert runs[0].losses == runs[1].losses == runs[2].losses
     assert all(run.gradient_error <= 1e-5 for run in runs)
     assert "random" in runs[0].gradient_note
-    other = pipelab.run(model, x, y, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=4, seed=6)
+    other = pipelab.run(
+        model, x, y, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=4, seed=6
+    )
     assert other.losses != runs[0].losses
 
 
@@ -96,11 +117,19 @@ def test_batchnorm_is_compared_with_microbatches_and_its_statistics_come_back():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
     run = pipelab.run(
-        model, *batch(), functional.cross_entropy, schedule="gpipe", ranks=2, microbatches=3, pace=(0.01, 0.02)
+        model,
+        *batch(),
+        functional.cross_entropy,
+        schedule="gpipe",
+        ranks=2,
+        microbatches=3,
+        pace=(0.01, 0.02),
     )
     assert run.gradient_error <= 1e-5
     assert "BatchNorm" in run.gradient_note
-    assert run.state_dict["1.num_batches_tracked"] == 3, "rehearsing a paced run leaves nothing behind"
+    assert run.state_dict["1.num_batches_tracked"] == 3, (
+        "rehearsing a paced run leaves nothing behind"
+    )
 
 
 class Small(nn.Module):
@@ -118,9 +147,14 @@ class Small(nn.Module):
 
 def test_where_the_whole_batch_does_not_fit(data):
     layers = [nn.Linear(16, 16), Small(6), nn.Linear(16, 4)]
-    run = pipelab.run(layers, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=4)
+    run = pipelab.run(
+        layers, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=4
+    )
     assert run.gradient_error <= 1e-5
-    assert run.gradient_note == "against micro-batches one after the other: the whole batch does not fit in memory"
+    assert (
+        run.gradient_note
+        == "against micro-batches one after the other: the whole batch does not fit in memory"
+    )
 
 
 class First(nn.Module):
@@ -142,7 +176,9 @@ class Second(nn.Module):
 
 def test_where_the_unsplit_model_does_not_fit(data):
     layers = [nn.Sequential(First(), nn.Linear(16, 16)), nn.Sequential(Second(), nn.Linear(16, 4))]
-    run = pipelab.run(layers, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=4)
+    run = pipelab.run(
+        layers, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=4
+    )
     assert (run.gradient_error, run.gradient_note) == (
         None,
         "nothing to compare with: the unsplit model does not fit in memory",
@@ -150,7 +186,9 @@ def test_where_the_unsplit_model_does_not_fit(data):
 
 
 def test_views_identities_and_parameters_added_to_them_keep_their_own_gradients():
-    """A gradient read in place must not become the gradient of a parameter: its memory is used again."""
+    """A gradient read in place must not become the gradient of a parameter: its memory is used
+    again.
+    """
 
     class Shift(nn.Module):
         def __init__(self):
@@ -161,9 +199,13 @@ def test_views_identities_and_parameters_added_to_them_keep_their_own_gradients(
             return (x.view(-1, 16, 4, 4) + self.by).view(-1, 256)
 
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(16, 256), Shift(), nn.Flatten(), nn.Identity(), Shift(), nn.Linear(256, 4))
+    model = nn.Sequential(
+        nn.Linear(16, 256), Shift(), nn.Flatten(), nn.Identity(), Shift(), nn.Linear(256, 4)
+    )
     x, y = batch(size=8)
-    run = pipelab.run(model, x, y, functional.cross_entropy, schedule="1f1b", ranks=6, microbatches=8)
+    run = pipelab.run(
+        model, x, y, functional.cross_entropy, schedule="1f1b", ranks=6, microbatches=8
+    )
     assert run.gradient_error <= 1e-5
 
 
@@ -171,13 +213,31 @@ def test_views_identities_and_parameters_added_to_them_keep_their_own_gradients(
 @pytest.mark.parametrize("schedule", ["1f1b", "zb-v"])
 def test_layers_that_work_in_place_may_stand_first_on_a_stage(schedule, recompute):
     torch.manual_seed(0)
-    layers = [nn.Hardtanh(inplace=True), nn.Linear(16, 16), nn.ReLU(inplace=True), nn.Linear(16, 16), nn.Flatten(),
-              nn.ELU(inplace=True), nn.Linear(16, 16), nn.ReLU(inplace=True), nn.Linear(16, 4)]  # fmt: skip
+    layers = [
+        nn.Hardtanh(inplace=True),
+        nn.Linear(16, 16),
+        nn.ReLU(inplace=True),
+        nn.Linear(16, 16),
+        nn.Flatten(),
+        # fmt: skip
+        nn.ELU(inplace=True),
+        nn.Linear(16, 16),
+        nn.ReLU(inplace=True),
+        nn.Linear(16, 4),
+    ]
     model, (x, y) = nn.Sequential(*layers).double(), batch()
     run = pipelab.run(
-        model, x.double() * 3, y, functional.cross_entropy, schedule=schedule, ranks=4, microbatches=4, recompute=recompute,
-        steps=2, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
-    )  # fmt: skip
+        model,
+        x.double() * 3,
+        y,
+        functional.cross_entropy,
+        schedule=schedule,
+        ranks=4,
+        microbatches=4,
+        recompute=recompute,
+        steps=2,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+    )
     assert run.gradient_error <= 1e-12
 
 
@@ -185,7 +245,9 @@ def test_frozen_and_unused_parts_are_no_trouble(data):
     model = mlp(4)
     for parameter in model[0].parameters():
         parameter.requires_grad_(False)
-    run = pipelab.run(model, *data, functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=2)
+    run = pipelab.run(
+        model, *data, functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=2
+    )
     assert run.gradient_error <= 1e-5
     assert "0.0.weight" not in run.gradients
 
@@ -193,8 +255,15 @@ def test_frozen_and_unused_parts_are_no_trouble(data):
 def test_weights_of_tokens_replace_the_share_of_samples(model, data):
     x, y = data
     run = pipelab.run(
-        model, x, y, functional.cross_entropy, schedule="gpipe", ranks=2, microbatches=2, weight=lambda t: float((t > 0).sum())
-    )  # fmt: skip
+        model,
+        x,
+        y,
+        functional.cross_entropy,
+        schedule="gpipe",
+        ranks=2,
+        microbatches=2,
+        weight=lambda t: float((t > 0).sum()),
+    )
     halves = list(zip(x.tensor_split(2), y.tensor_split(2), strict=True))
     counts = [float((t > 0).sum()) for _, t in halves]
     losses = [functional.cross_entropy(model(a), b).item() for a, b in halves]

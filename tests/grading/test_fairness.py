@@ -1,4 +1,6 @@
-"""Right solutions get all points, untouched stubs none, and each typical mistake loses points with the reason."""
+"""Right solutions get all points, untouched stubs none, and each typical mistake loses points with
+the reason.
+"""
 
 import contextlib
 import importlib.util
@@ -37,8 +39,12 @@ class Outcomes:
 
     @property
     def score(self):
-        shares = {name: sum(share for _, _, share in ends) / len(ends) for name, ends in self.ends.items()}
-        return sum(self.points[name] * share for name, share in shares.items()), sum(self.points.values())
+        shares = {
+            name: sum(share for _, _, share in ends) / len(ends) for name, ends in self.ends.items()
+        }
+        return sum(self.points[name] * share for name, share in shares.items()), sum(
+            self.points.values()
+        )
 
 
 def grade(exercise, source, folder, monkeypatch):
@@ -51,7 +57,16 @@ def grade(exercise, source, folder, monkeypatch):
     outcomes, printed = Outcomes(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         pytest.main(
-            ["-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pytest.ini"), "--rootdir", str(ROOT), str(exercise.tests)],
+            [
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-c",
+                str(ROOT / "pytest.ini"),
+                "--rootdir",
+                str(ROOT),
+                str(exercise.tests),
+            ],
             plugins=[outcomes],
         )
     assert outcomes.ends, printed.getvalue()
@@ -63,7 +78,9 @@ def folder_of(exercise):
 
 
 def mistakes_of(exercise):
-    spec = importlib.util.spec_from_file_location(f"mistakes_{exercise.number}", folder_of(exercise) / "mistakes.py")
+    spec = importlib.util.spec_from_file_location(
+        f"mistakes_{exercise.number}", folder_of(exercise) / "mistakes.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.MISTAKES
@@ -90,7 +107,9 @@ def test_the_solution_and_unusual_ones_get_all_points(exercise, tmp_path, monkey
 def test_the_stub_is_not_started_and_no_error(exercise, tmp_path, monkeypatch):
     outcomes = grade(exercise, None, tmp_path, monkeypatch)
     assert outcomes.score[0] == 0
-    assert {status for ends in outcomes.ends.values() for status, _, _ in ends} == {"not started"}, outcomes.ends
+    assert {status for ends in outcomes.ends.values() for status, _, _ in ends} == {
+        "not started"
+    }, outcomes.ends
 
 
 @every_exercise
@@ -109,7 +128,9 @@ def test_each_mistake_loses_points_with_its_reason(exercise, tmp_path, monkeypat
 
 
 def test_a_real_run_fits_into_the_limits_of_a_supervised_grading(tmp_path):
-    """The engine's shared file is sparse and huge where it may be; under a limit of file size it once could not be made."""
+    """The engine's shared file is sparse and huge where it may be; under a limit of file size it
+    once could not be made.
+    """
     exercise = next(one for one in EXERCISES if one.number == "04")
     (tmp_path / exercise.file.name).write_text(solution_of(exercise), encoding="utf-8")
     grade = supervise(exercise, submission=tmp_path)
@@ -119,8 +140,18 @@ def test_a_real_run_fits_into_the_limits_of_a_supervised_grading(tmp_path):
 def test_exercises_have_what_a_student_needs():
     table = (ROOT / "README.md").read_text(encoding="utf-8")
     for exercise in EXERCISES:
-        points = sum(map(int, re.findall(r"@pytest\.mark\.points\((\d+), ", exercise.tests.read_text(encoding="utf-8"))))
-        assert f"| {exercise.number} | [{exercise.title}]({exercise.name}/README.md) | {points} | " in table
+        points = sum(
+            map(
+                int,
+                re.findall(
+                    r"@pytest\.mark\.points\((\d+), ", exercise.tests.read_text(encoding="utf-8")
+                ),
+            )
+        )
+        assert (
+            f"| {exercise.number} | [{exercise.title}]({exercise.name}/README.md) | {points} | "
+            in table
+        )
         readme = (exercise.tests.parent / "README.md").read_text(encoding="utf-8")
         assert readme.startswith("# ") and f"pipelab grade {exercise.number}" in readme
         assert exercise.title in readme

@@ -1,4 +1,6 @@
-"""Whatever a student's file does, each test gets its due result with the cause named, and the tests after it still count."""
+"""Whatever a student's file does, each test gets its due result with the cause named, and the tests
+after it still count.
+"""
 
 import base64
 import json
@@ -51,12 +53,16 @@ def after(n):
 
 @pytest.fixture
 def make(tmp_path):
-    """An exercise whose student's function ``hazard`` has this body (or whose whole file this is)."""
+    """An exercise whose student's function ``hazard`` has this body (or whose whole file this
+    is).
+    """
 
     def make(hazard="return 2", file=None):
         folder = tmp_path / "exercises" / "01_hazard"
         folder.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "exercises" / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
+        (tmp_path / "exercises" / "pytest.ini").write_text(
+            "[pytest]\naddopts = --import-mode=importlib\n"
+        )
         (folder / "README.md").write_text("# A hazard\n")
         (folder / "test_hazard.py").write_text(TESTS)
         body = STUDENT.format(hazard=textwrap.indent(textwrap.dedent(hazard), "    "))
@@ -70,7 +76,9 @@ def outcome(exercise, **limits):
     before = set(psutil.Process().children(recursive=True))
     grade = supervise(exercise, limits=Limits(**({"seconds": 10} | limits)))
     assert set(psutil.Process().children(recursive=True)) <= before, "something is left"
-    return grade, {result.test: (result.score, result.status, result.message) for result in grade.results}
+    return grade, {
+        result.test: (result.score, result.status, result.message) for result in grade.results
+    }
 
 
 def test_a_right_file_gets_all_points(make):
@@ -80,25 +88,50 @@ def test_a_right_file_gets_all_points(make):
 
 
 HAZARDS = {
-    "an endless loop": ("while True: pass", "timeout", "it did not end within 2 s: an endless loop"),
-    "a wait for ever": ("threading.Event().wait()", "timeout", "a wait for something that never comes"),
-    "a segmentation fault": ("import ctypes; ctypes.string_at(0)", "crashed", "your code crashed Python itself: SIGSEGV"),
+    "an endless loop": (
+        "while True: pass",
+        "timeout",
+        "it did not end within 2 s: an endless loop",
+    ),
+    "a wait for ever": (
+        "threading.Event().wait()",
+        "timeout",
+        "a wait for something that never comes",
+    ),
+    "a segmentation fault": (
+        "import ctypes; ctypes.string_at(0)",
+        "crashed",
+        "your code crashed Python itself: SIGSEGV",
+    ),
     "os._exit(0)": ("os._exit(0)", "crashed", "your code ended Python by itself, with exit code 0"),
     "SystemExit": ("sys.exit(0)", "failed", "your code ended Python: SystemExit(0)"),
     "KeyboardInterrupt": ("raise KeyboardInterrupt", "crashed", "your code ended Python by itself"),
     "killing itself": ("os.kill(os.getpid(), signal.SIGKILL)", "crashed", "the process was killed"),
     "a memory bomb": ("x = [bytearray(1 << 28) for _ in range(1000)]", "failed", "MemoryError"),
-    "a huge file": ("open('/dev/null'); f = open(os.path.join(os.environ['TMPDIR'], 'big'), 'wb')\n"
-                    "for _ in range(100): f.write(bytes(1 << 20)); f.flush()", "failed", "File too large"),
+    "a huge file": (
+        "open('/dev/null'); f = open(os.path.join(os.environ['TMPDIR'], 'big'), 'wb')\nfor _ in "
+        "range(100): f.write(bytes(1 << 20)); f.flush()",
+        "failed",
+        "File too large",
+    ),
     "an object equal to everything": (
-        "class Any(int):\n    __eq__ = lambda self, other: True\nreturn Any(7)", "failed",
+        "class Any(int):\n    __eq__ = lambda self, other: True\nreturn Any(7)",
+        "failed",
         "hazard() is a Any, but it should be a int",
     ),
-    "a patched pytest": ("import pytest; pytest.fail = lambda *a, **k: None; return 2", "failed", "changes pytest itself"),
+    "a patched pytest": (
+        "import pytest; pytest.fail = lambda *a, **k: None; return 2",
+        "failed",
+        "changes pytest itself",
+    ),
     "a wrong answer": ("return 3", "failed", "hazard() should be 2"),
-    "an error": ("return 1 / 0", "failed", "ZeroDivisionError: division by zero (line 8 of hazard.py)"),
+    "an error": (
+        "return 1 / 0",
+        "failed",
+        "ZeroDivisionError: division by zero (line 8 of hazard.py)",
+    ),
     "not started": ("raise NotImplementedError", "not started", "not started yet"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("hazard", HAZARDS)
@@ -122,7 +155,8 @@ def test_megabytes_of_output_are_no_matter(make):
 
 def test_children_that_it_leaves_are_ended(make):
     body = """
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+        sleep = "import time; time.sleep(600)"
+        subprocess.Popen([sys.executable, "-c", sleep], start_new_session=True)
         if os.fork() == 0:
             os.setsid()
             time.sleep(600)
@@ -139,10 +173,13 @@ def test_a_forked_child_does_not_speak_for_the_test(make):
 
 
 def test_forged_lines_do_not_count(make):
-    """The pipe's number is not in the environment any more, and a line without the nonce is nothing."""
+    """The pipe's number is not in the environment any more, and a line without the nonce is
+    nothing.
+    """
     body = """
         for fd in range(3, 40):
-            try: os.write(fd, b'{"end": "x", "status": "passed", "message": "", "share": 1.0, "seconds": 0}\\n')
+            end = b'{"end": "x", "status": "passed", "message": "", "share": 1.0, "seconds": 0}\\n'
+            try: os.write(fd, end)
             except OSError: pass
         assert "PIPELAB_NONCE" not in os.environ
         return 3
@@ -163,7 +200,10 @@ def test_partial_credit(make):
     ("file", "message"),
     [
         ("def before(:\n", "hazard.py cannot be imported, line 1: SyntaxError"),
-        ("import nowhere\n", "hazard.py cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        (
+            "import nowhere\n",
+            "hazard.py cannot be imported: ModuleNotFoundError: No module named 'nowhere'",
+        ),
         ("raise SystemExit(0)\n", "hazard.py cannot be imported: SystemExit"),
         ("import os; os._exit(0)\n", "your code ended Python by itself, with exit code 0"),
     ],
@@ -179,47 +219,80 @@ def test_a_missing_file(make):
     exercise.file.unlink()
     grade, results = outcome(exercise)
     assert grade.score == 0
-    assert "hazard.py is missing: put it beside the tests, under that name" in results["test_before"][2]
+    assert (
+        "hazard.py is missing: put it beside the tests, under that name"
+        in results["test_before"][2]
+    )
 
 
 def test_every_format(make, tmp_path, capsys):
     exercise = make("return 3")
-    files = {flag: tmp_path / flag.strip("-") for flag in ("--junit", "--gradescope", "--markdown", "--classroom")}
+    files = {
+        flag: tmp_path / flag.strip("-")
+        for flag in ("--junit", "--gradescope", "--markdown", "--classroom")
+    }
     flags = [part for flag, path in files.items() for part in (flag, str(path))]
-    assert main(["grade", "1", "--exercises", str(exercise.tests.parents[1]), "--json", *flags]) == 0
+    assert (
+        main(["grade", "1", "--exercises", str(exercise.tests.parents[1]), "--json", *flags]) == 0
+    )
     data = json.loads(capsys.readouterr().out)
     assert (data["score"], data["points"], data["exercises"][0]["exercise"]) == (4, 6, "01_hazard")
     suite = ElementTree.parse(files["--junit"]).getroot()[0]
     assert (suite.get("tests"), suite.get("failures")) == ("3", "1")
     scope = json.loads(files["--gradescope"].read_text())
     assert scope["score"] == 4 and [test["max_score"] for test in scope["tests"]] == [1, 2, 3]
-    assert scope["tests"][1]["output"] == "hazard() should be 2" and scope["stdout_visibility"] == "hidden"
+    assert (
+        scope["tests"][1]["output"] == "hazard() should be 2"
+        and scope["stdout_visibility"] == "hidden"
+    )
     assert "- ✗ **0/2** the hazard" in files["--markdown"].read_text()
     room = json.loads(base64.b64decode(files["--classroom"].read_text()))
     assert (room["version"], room["status"], room["max_score"]) == (1, "fail", 6)
     assert main(["grade", "1", "--exercises", str(exercise.tests.parents[1])]) == 0
     text = capsys.readouterr().out
-    assert "01_hazard  4 of 6  A hazard\n" in text and "  ✗ 0/2  the hazard\n        hazard() should be 2\n" in text
+    assert (
+        "01_hazard  4 of 6  A hazard\n" in text
+        and "  ✗ 0/2  the hazard\n        hazard() should be 2\n" in text
+    )
 
 
 def test_a_class(make, tmp_path, capsys):
-    """Tests come from the teacher; a bad submission costs only its own student; what is done is not done again."""
+    """Tests come from the teacher; a bad submission costs only its own student; what is done is not
+    done again.
+    """
     exercise = make()
     class_folder, out = tmp_path / "class", tmp_path / "out"
     good = exercise.file.read_text()
-    for student, file in {"ada": good, "bob": good.replace("return 2", "os._exit(0)"), "cem": None}.items():
+    for student, file in {
+        "ada": good,
+        "bob": good.replace("return 2", "os._exit(0)"),
+        "cem": None,
+    }.items():
         (class_folder / student).mkdir(parents=True)
         if file is not None:
             (class_folder / student / "hazard.py").write_text(file)
     (class_folder / "bob" / "test_hazard.py").write_text("def test_all(): pass\n")
     (class_folder / "ada" / "01_hazard").mkdir()
     (class_folder / "ada" / "01_hazard" / "hazard.py").write_text(good)
-    flags = ["--exercises", str(exercise.tests.parents[1]), "--submissions", str(class_folder), "--out", str(out)]
+    flags = [
+        "--exercises",
+        str(exercise.tests.parents[1]),
+        "--submissions",
+        str(class_folder),
+        "--out",
+        str(out),
+    ]
     assert main(["grade", *flags]) == 0
     assert (out / "grades.csv").read_text() == (
-        "student,01_hazard,total,of,status\nada,6,6,6,ok\nbob,4,4,6,01_hazard: crashed\ncem,0,0,6,ok\n"
+        "student,01_hazard,total,of,status\nada,6,6,6,ok\nbob,4,4,6,01_hazard: "
+        "crashed\ncem,0,0,6,ok\n"
     )
-    assert {path.name for path in (out / "bob").iterdir()} == {"grade.json", "results.json", "junit.xml", "feedback.md"}
+    assert {path.name for path in (out / "bob").iterdir()} == {
+        "grade.json",
+        "results.json",
+        "junit.xml",
+        "feedback.md",
+    }
     (out / "cem" / "grade.json").unlink()
     (class_folder / "cem" / "hazard.py").write_text(good)
     capsys.readouterr()
@@ -233,7 +306,9 @@ def test_grade_in_a_notebook(make):
     grades = pipelab.grade("01", folder=exercise.tests.parents[1])
     assert (grades[0].score, grades[0].results[1].message) == (4, "hazard() should be 2")
     assert (
-        "✗ 0/2  the hazard" in grades._repr_html_() and "4 of 6 points" in str(grades) and "<svg" not in grades._repr_html_()
+        "✗ 0/2  the hazard" in grades._repr_html_()
+        and "4 of 6 points" in str(grades)
+        and "<svg" not in grades._repr_html_()
     )
     with pytest.raises(UsageError, match="There is no exercise '07'. Valid names: 01"):
         pipelab.grade("07", folder=exercise.tests.parents[1])
@@ -243,7 +318,8 @@ def test_a_schedule_that_fails_is_shown(make):
     exercise = make()
     test = exercise.tests.read_text().replace("import plain", "import legal, plain")
     test = test.replace(
-        "    assert plain(student.hazard()", "    legal([['0F0', '0B0']], 1)\n    assert 1 + plain(student.hazard()"
+        "    assert plain(student.hazard()",
+        "    legal([['0F0', '0B0']], 1)\n    assert 1 + plain(student.hazard()",
     )
     exercise.tests.write_text(test)
     grades = pipelab.grade("01", folder=exercise.tests.parents[1])
@@ -272,9 +348,13 @@ def test_plain_pytest_runs_the_exercises_too(make):
 
 def test_bare_pytest_in_the_repository_does_not_run_the_stubs():
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/grading"], capture_output=True, text=True, timeout=60,
-        cwd=Path(__file__).parents[2], check=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/grading"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
     assert "exercises/" not in done.stdout
 
 
@@ -282,7 +362,11 @@ def test_handout(tmp_path, capsys):
     folder = tmp_path / "students"
     assert main(["handout", str(folder)]) == 0
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert {"exercises/01_makespan/makespan.py", "exercises/pytest.ini", "notebooks/00-start-here.ipynb"} <= names
+    assert {
+        "exercises/01_makespan/makespan.py",
+        "exercises/pytest.ini",
+        "notebooks/00-start-here.ipynb",
+    } <= names
     assert not any("solution" in name or "mistake" in name for name in names)
     assert main(["handout", str(folder)]) == 2
     assert "a handout goes into a new or an empty folder" in capsys.readouterr().err

@@ -57,6 +57,15 @@ def test_every_way_to_stop_is_a_keyboard_interrupt(number):
 
 def test_a_module_in_the_current_folder_is_not_taken_for_the_library(tmp_path):
     (tmp_path / "random.py").write_text("raise SystemExit('a student wrote this')\n")
-    script = "from pipelab.launcher.child import child\nwith child(['-m', 'tempfile']) as c: print(c.wait())"
-    answer = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    script = (
+        "from pipelab.launcher.child import child\nwith child(['-m', 'tempfile']) as c: "
+        "print(c.wait())"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert answer.stdout == "0\n", answer.stderr

@@ -37,8 +37,20 @@ def test_a_healthy_machine_has_no_problems():
 @pytest.mark.parametrize(
     "machine, torch_problem, what, do, needed",
     [
-        ({"versions": {"torch": None}}, "whatever", "not installed: torch", "pip install -e .", True),
-        ({}, "torch cannot be imported: OSError: libgomp.so.1", "libgomp", "pip install --force-reinstall torch", True),
+        (
+            {"versions": {"torch": None}},
+            "whatever",
+            "not installed: torch",
+            "pip install -e .",
+            True,
+        ),
+        (
+            {},
+            "torch cannot be imported: OSError: libgomp.so.1",
+            "libgomp",
+            "pip install --force-reinstall torch",
+            True,
+        ),
         ({"notebooks": None}, None, "the notebooks are not there", "from a checkout", True),
         ({"cores": 1}, None, "one CPU core", "--pace 10,20", False),
         ({"fork": False}, None, "cannot fork", "it works", False),
@@ -66,7 +78,18 @@ def test_a_torch_that_hangs_is_a_finding(monkeypatch):
 
 
 def test_the_report_for_a_person():
-    answer = subprocess.run([sys.executable, "-m", "pipelab", "doctor"], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(
+        [sys.executable, "-m", "pipelab", "doctor"], capture_output=True, text=True, timeout=60
+    )
     assert answer.returncode == 0
     heads = [line.split()[0] for line in answer.stdout.splitlines()[:8]]
-    assert heads == ["versions", "system", "cores", "memory", "GPUs", "workers", "notebooks", "chromium"]
+    assert heads == [
+        "versions",
+        "system",
+        "cores",
+        "memory",
+        "GPUs",
+        "workers",
+        "notebooks",
+        "chromium",
+    ]

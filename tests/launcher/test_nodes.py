@@ -15,18 +15,34 @@ SMALL = ["--model", "mlp", "--layers", "4", "--width", "8", "--steps", "2", "--j
 
 
 def test_two_hosts_train_what_one_trains(capsys):
-    """Two agents on this machine, over loopback: rank 0's prints, and its losses are those of processes of one host."""
+    """Two agents on this machine, over loopback: rank 0's prints, and its losses are those of
+    processes of one host.
+    """
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         master = f"127.0.0.1:{server.getsockname()[1]}"
     house = os.path.dirname(os.path.dirname(pipelab.__file__))
     hosts = [
         subprocess.Popen(
-            [sys.executable, "-m", "pipelab", "train", *SMALL, "--nnodes", "2", f"--node-rank={node}", "--master", master],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": house},
+            [
+                sys.executable,
+                "-m",
+                "pipelab",
+                "train",
+                *SMALL,
+                "--nnodes",
+                "2",
+                f"--node-rank={node}",
+                "--master",
+                master,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": house},
         )
         for node in (0, 1)
-    ]  # fmt: skip
+    ]
     printed = []
     for host in hosts:
         try:
@@ -45,13 +61,20 @@ def test_two_hosts_train_what_one_trains(capsys):
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        ("--nnodes 3 --ranks 4", "4 ranks cannot be shared out evenly over 3 hosts: --ranks is a multiple of --nnodes"),
+        (
+            "--nnodes 3 --ranks 4",
+            "4 ranks cannot be shared out evenly over 3 hosts: --ranks is a multiple of --nnodes",
+        ),
         ("--nnodes 0", "2 ranks cannot be shared out evenly over 0 hosts"),
         (
             "--nnodes 2",
-            "every host is told its own number and where the first one is: --node-rank 0 --master HOST:PORT there",
+            "every host is told its own number and where the first one is: --node-rank 0 "
+            "--master HOST:PORT there",
         ),
-        ("--nnodes 2 --node-rank 0 --master here", "--master is HOST:PORT, such as 10.0.0.1:29400, not 'here'"),
+        (
+            "--nnodes 2 --node-rank 0 --master here",
+            "--master is HOST:PORT, such as 10.0.0.1:29400, not 'here'",
+        ),
     ],
 )
 def test_hosts_that_cannot_work(capsys, flags, text):

@@ -41,7 +41,9 @@ def start():
     processes = []
 
     def start(*flags):
-        lab = subprocess.Popen([*LAB, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        lab = subprocess.Popen(
+            [*LAB, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         processes.append(lab)
         before = []
         for line in lab.stdout:
@@ -69,9 +71,13 @@ def command(process):
 
 
 def ask(address, path, token=None, method="GET"):
-    connection = http.client.HTTPConnection("127.0.0.1", int(re.search(r":(\d+)/", address)[1]), timeout=30)
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", int(re.search(r":(\d+)/", address)[1]), timeout=30
+    )
     try:
-        connection.request(method, path, headers={"Authorization": f"token {token}"} if token else {})
+        connection.request(
+            method, path, headers={"Authorization": f"token {token}"} if token else {}
+        )
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
     finally:
@@ -105,7 +111,13 @@ def test_the_lab_is_served_and_leaves_no_process(start, number):
 
 def test_the_self_check_is_told_before_the_address(start):
     *_, before = start()
-    assert [line.split()[0] for line in before] == ["pipelab", "devices", "training", "bubble", "gradients"]
+    assert [line.split()[0] for line in before] == [
+        "pipelab",
+        "devices",
+        "training",
+        "bubble",
+        "gradients",
+    ]
 
 
 def test_news_and_update_checks_are_off(start):
@@ -114,7 +126,9 @@ def test_news_and_update_checks_are_off(start):
     plugin = "@jupyterlab/apputils-extension:notification"
     status, settings = ask(line, f"/lab/api/settings/{plugin}", token)
     assert status == 200
-    defaults = {name: rule["default"] for name, rule in json.loads(settings)["schema"]["properties"].items()}
+    defaults = {
+        name: rule["default"] for name, rule in json.loads(settings)["schema"]["properties"].items()
+    }
     assert (defaults["fetchNews"], defaults["checkForUpdates"]) == ("false", False)
     assert ask(line, "/lab/api/update", token) == (200, '{"notification": null}')
 

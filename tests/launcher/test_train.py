@@ -1,4 +1,6 @@
-"""`pipelab train`: real workers, the keys of the contract, and an end that leaves nothing behind."""
+"""`pipelab train`: real workers, the keys of the contract, and an end that leaves nothing
+behind.
+"""
 
 import json
 import signal
@@ -13,9 +15,23 @@ from pipelab.cli import main
 from pipelab.launcher.child import descendants
 
 KEYS = [
-    "schedule", "ranks", "stages", "microbatches", "device", "workers", "transport", "executor", "losses", "measured",
-    "predicted", "gradient_error", "peak_in_flight", "peak_activation_bytes", "peak_memory_bytes", "gap_ms",
-]  # fmt: skip
+    "schedule",
+    "ranks",
+    "stages",
+    "microbatches",
+    "device",
+    "workers",
+    "transport",
+    "executor",
+    "losses",
+    "measured",
+    "predicted",
+    "gradient_error",
+    "peak_in_flight",
+    "peak_activation_bytes",
+    "peak_memory_bytes",
+    "gap_ms",
+]
 SMALL = ["--model", "mlp", "--layers", "4", "--width", "8"]
 
 
@@ -35,7 +51,12 @@ def test_the_defaults_train_a_gpt_and_its_loss_falls(train):
     code, data, err = train()
     assert code == 0
     assert list(data) == KEYS
-    assert (data["schedule"], data["ranks"], data["stages"], data["microbatches"]) == ("1f1b", 2, 2, 4)
+    assert (data["schedule"], data["ranks"], data["stages"], data["microbatches"]) == (
+        "1f1b",
+        2,
+        2,
+        4,
+    )
     assert (data["device"], data["workers"], data["executor"]) == ("cpu", "processes", "pipelab")
     assert len(data["losses"]) == len(data["measured"]) == 5
     assert data["losses"][-1] < 0.9 * data["losses"][0]
@@ -51,13 +72,28 @@ def test_the_defaults_train_a_gpt_and_its_loss_falls(train):
 
 
 def test_the_seed_decides_the_losses(train):
-    (_, first, _), (_, again, _), (_, other, _) = (train(*SMALL, "--steps", "1", "--seed", s) for s in "112")
+    (_, first, _), (_, again, _), (_, other, _) = (
+        train(*SMALL, "--steps", "1", "--seed", s) for s in "112"
+    )
     assert first["losses"] == again["losses"] != other["losses"]
 
 
 def test_a_paced_run_is_predicted_by_its_pace(train):
-    flags = ["--schedule", "gpipe", "--microbatches", "2", "--pace", "20,40", "--steps", "2", "--stages-per-rank", "1"]
-    _, data, _ = train(*SMALL, *flags, "--timeout", "20", "--device", "cpu", "--workers", "processes")
+    flags = [
+        "--schedule",
+        "gpipe",
+        "--microbatches",
+        "2",
+        "--pace",
+        "20,40",
+        "--steps",
+        "2",
+        "--stages-per-rank",
+        "1",
+    ]
+    _, data, _ = train(
+        *SMALL, *flags, "--timeout", "20", "--device", "cpu", "--workers", "processes"
+    )
     assert data["schedule"] == "gpipe"
     assert data["predicted"]["makespan_ms"] == pytest.approx(3 * 60)
     assert data["predicted"]["compute_ms"] == pytest.approx([120, 120])
@@ -75,7 +111,9 @@ def test_the_gap_to_the_prediction_is_in_the_data(train):
 
 def test_torchs_own_engine_beside_ours(train, tmp_path):
     page = tmp_path / "both.html"
-    code, data, _ = train(*SMALL, "--executor", "torch", "--schedule", "zb-h1", "--steps", "2", "--html", str(page))
+    code, data, _ = train(
+        *SMALL, "--executor", "torch", "--schedule", "zb-h1", "--steps", "2", "--html", str(page)
+    )
     assert code == 0 and list(data) == [*KEYS, "beside"]
     assert (data["executor"], data["beside"]["executor"]) == ("torch", "pipelab")
     assert data["beside"]["gradient_difference"] == 0
@@ -85,7 +123,9 @@ def test_torchs_own_engine_beside_ours(train, tmp_path):
 
 
 def test_threads_and_processes_give_the_same_losses(train):
-    (_, processes, _), (_, threads, _) = (train(*SMALL, "--workers", workers) for workers in ("processes", "threads"))
+    (_, processes, _), (_, threads, _) = (
+        train(*SMALL, "--workers", workers) for workers in ("processes", "threads")
+    )
     assert (threads["workers"], threads["transport"]) == ("threads", "references in one process")
     assert threads["losses"] == processes["losses"]
 
@@ -94,23 +134,51 @@ def test_a_schedule_of_ones_own_and_its_files(train, tmp_path):
     mine = tmp_path / "mine.csv"
     mine.write_text("0F0,2F0,0F1,2F1,2B0,0B0,2B1,0B1\n1F0,1F1,1B0,1B1\n")
     html, trace = tmp_path / "step.html", tmp_path / "step.json"
-    code, data, _ = train(*SMALL, "--schedule", str(mine), "--steps", "1", "--html", str(html), "--trace", str(trace))
+    code, data, _ = train(
+        *SMALL, "--schedule", str(mine), "--steps", "1", "--html", str(html), "--trace", str(trace)
+    )
     assert code == 0
-    assert (data["schedule"], data["ranks"], data["stages"], data["microbatches"]) == ("mine", 2, 3, 2)
-    actions = [event["name"] for event in json.loads(trace.read_text())["traceEvents"] if event["ph"] == "X"]
+    assert (data["schedule"], data["ranks"], data["stages"], data["microbatches"]) == (
+        "mine",
+        2,
+        3,
+        2,
+    )
+    actions = [
+        event["name"]
+        for event in json.loads(trace.read_text())["traceEvents"]
+        if event["ph"] == "X"
+    ]
     assert sorted(actions) == sorted(mine.read_text().replace("\n", ",").strip(",").split(","))
     page = html.read_text()
     assert "<canvas" in page or "createElement" in page
     assert "plotly" not in page.lower()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "step.html", "step.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "mine.csv",
+        "step.html",
+        "step.json",
+    ]
 
 
 def test_the_text_for_a_person(capsys):
     assert main(["train", *SMALL, "--steps", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1f1b: 2 ranks, 2 stages, 4 micro-batches; cpu, processes, shared memory"
-    assert [line.split("  ")[0] for line in lines[1:5]] == ["loss", "makespan", "bubble_fraction", "gradient error"]
-    assert lines[5].split() == ["rank", "compute", "transfer", "wait", "in", "flight", "activations"]
+    assert [line.split("  ")[0] for line in lines[1:5]] == [
+        "loss",
+        "makespan",
+        "bubble_fraction",
+        "gradient error",
+    ]
+    assert lines[5].split() == [
+        "rank",
+        "compute",
+        "transfer",
+        "wait",
+        "in",
+        "flight",
+        "activations",
+    ]
     assert [line.split()[0] for line in lines[6:]] == ["0", "1", "gap"]
 
 
@@ -125,7 +193,10 @@ def test_the_text_for_a_person(capsys):
         (["--timeout", "0"], "timeout is 0"),
         (["--optimizer", "lion"], "There is no optimizer 'lion'. Valid names: adam, adamw, sgd."),
         (["--dtype", "float16"], "There is no dtype 'float16'. Did you mean 'bfloat16'?"),
-        (["--recompute", "never"], "There is no way of recomputing 'never'. Valid names: in-backward, early."),
+        (
+            ["--recompute", "never"],
+            "There is no way of recomputing 'never'. Valid names: in-backward, early.",
+        ),
         (["--clip", "0"], "clip is 0"),
     ],
 )
@@ -137,7 +208,9 @@ def test_what_cannot_be_trained_is_refused_before_a_worker_starts(train, flags, 
     assert len(descendants(psutil.Process().pid)) <= before
 
 
-@pytest.mark.parametrize("row", ["0F0,0I0,0W0", "0F0,0R0,0B0", "0F0,0F1,0B0,(0F2;0B1)OVERLAP_F_B,0B2"])
+@pytest.mark.parametrize(
+    "row", ["0F0,0I0,0W0", "0F0,0R0,0B0", "0F0,0F1,0B0,(0F2;0B1)OVERLAP_F_B,0B2"]
+)
 def test_every_kind_of_a_file_is_trained(train, tmp_path, row):
     path = tmp_path / "mine.csv"
     path.write_text(row + "\n")
@@ -149,19 +222,32 @@ def test_every_kind_of_a_file_is_trained(train, tmp_path, row):
 def test_an_asynchronous_schedule_says_why_its_gradients_are_not_compared(capsys):
     assert main(["train", *SMALL, "--schedule", "pipedream", "--steps", "2"]) == 0
     out = capsys.readouterr().out
-    assert "gradient error   nothing to compare with: micro-batches of one step saw weights of several versions" in out
+    assert (
+        "gradient error   nothing to compare with: micro-batches of one step saw weights of "
+        "several versions" in out
+    )
 
 
 @pytest.mark.parametrize(
     "flags",
-    [["--optimizer", "sgd"], ["--optimizer", "adamw"], ["--dtype", "bfloat16"], ["--clip", "0.01", "--optimizer", "sgd"]],
+    [
+        ["--optimizer", "sgd"],
+        ["--optimizer", "adamw"],
+        ["--dtype", "bfloat16"],
+        ["--clip", "0.01", "--optimizer", "sgd"],
+    ],
     ids=" ".join,
 )
 def test_how_to_train_changes_what_comes_out(train, flags):
     base = flags[2:] if "--clip" in flags else []
-    (code, data, _), (_, plain, _) = train(*SMALL, "--steps", "3", *flags), train(*SMALL, "--steps", "3", *base)
+    (code, data, _), (_, plain, _) = (
+        train(*SMALL, "--steps", "3", *flags),
+        train(*SMALL, "--steps", "3", *base),
+    )
     assert code == 0
-    assert data["losses"] != plain["losses"] and data["losses"] == pytest.approx(plain["losses"], rel=0.5)
+    assert data["losses"] != plain["losses"] and data["losses"] == pytest.approx(
+        plain["losses"], rel=0.5
+    )
     assert data["gradient_error"] <= 1e-5
 
 
@@ -185,8 +271,22 @@ def test_a_checkpoint_is_gone_on_from(train, tmp_path):
 
 def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path):
     html = tmp_path / "step.html"
-    command = [sys.executable, "-m", "pipelab", "train", *SMALL, "--steps", "1000", "--pace", "20,40", "--html", str(html)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+    command = [
+        sys.executable,
+        "-m",
+        "pipelab",
+        "train",
+        *SMALL,
+        "--steps",
+        "1000",
+        "--pace",
+        "20,40",
+        "--html",
+        str(html),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as training:
         assert training.stderr.readline().startswith("step 1/1000")
         family = descendants(training.pid)
         assert len(family) >= 2, "two workers at least"

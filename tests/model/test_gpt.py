@@ -36,7 +36,9 @@ def test_a_character_does_not_see_what_follows():
 
 def test_a_character_sees_what_stands_before_it():
     model = small()
-    assert not torch.allclose(model(torch.tensor([[0, 1, 2, 3, 4]]))[:, -1], model(torch.tensor([[5, 1, 2, 3, 4]]))[:, -1])
+    assert not torch.allclose(
+        model(torch.tensor([[0, 1, 2, 3, 4]]))[:, -1], model(torch.tensor([[5, 1, 2, 3, 4]]))[:, -1]
+    )
 
 
 @pytest.mark.parametrize("width, heads", [(8, 4), (6, 2), (5, 1)])
@@ -53,5 +55,7 @@ def test_loss_is_the_mean_over_all_characters():
 
 
 def test_one_layer_is_refused():
-    with pytest.raises(UsageError, match="a gpt of 1 layers cannot be built.*at least 2.*--model mlp"):
+    with pytest.raises(
+        UsageError, match="a gpt of 1 layers cannot be built.*at least 2.*--model mlp"
+    ):
         gpt(layers=1, width=8, vocabulary=7, sequence=5)

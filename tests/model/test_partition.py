@@ -20,12 +20,16 @@ def test_stages_are_the_model_in_order(layers, data):
     model = linears(layers)
     parts = split(model, stages)
     assert [layer for part in parts for layer in part] == list(model)
-    assert [len(part) for part in parts] == [len(piece) for piece in torch.arange(layers).tensor_split(stages)]
+    assert [len(part) for part in parts] == [
+        len(piece) for piece in torch.arange(layers).tensor_split(stages)
+    ]
 
 
 def test_parameters_keep_their_names_and_their_memory():
     model = workload("gpt", layers=4, width=8).model
-    names = {name: parameter for part in split(model, 3) for name, parameter in part.named_parameters()}
+    names = {
+        name: parameter for part in split(model, 3) for name, parameter in part.named_parameters()
+    }
     assert names.keys() == dict(model.named_parameters()).keys()
     assert all(names[name] is parameter for name, parameter in model.named_parameters())
 
@@ -41,7 +45,10 @@ def test_the_stages_one_after_another_compute_what_the_model_computes():
 
 def test_a_list_of_modules_is_a_model():
     parts = split([nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)], 2)
-    assert [list(part.state_dict()) for part in parts] == [["0.weight", "0.bias"], ["2.weight", "2.bias"]]
+    assert [list(part.state_dict()) for part in parts] == [
+        ["0.weight", "0.bias"],
+        ["2.weight", "2.bias"],
+    ]
 
 
 def test_a_partition_is_followed():
@@ -58,13 +65,28 @@ class Residual(nn.Sequential):
     [
         (linears(2), 3, None, "3 stages are more than the 2 layers of the model.*at most 2 stages"),
         (linears(1), 3, None, "more than the 1 layer of the model.*at most 1 stage "),
-        (linears(8), 2, [3, 3], r"the partition \[3, 3\] adds up to 6 layers, but the model has 8.*\[4, 4\]"),
+        (
+            linears(8),
+            2,
+            [3, 3],
+            r"the partition \[3, 3\] adds up to 6 layers, but the model has 8.*\[4, 4\]",
+        ),
         (linears(8), 3, [4, 4], r"the partition \[4, 4\] names 2 stages, but there are 3"),
         (linears(8), 2, [8, 0], "leaves stage 1 with 0 layers"),
         (linears(8), 2, [9, -1], "leaves stage 1 with -1 layers"),
-        (Residual(nn.Linear(4, 4)), 1, None, "a model of type Residual cannot be cut.*pass an nn.Sequential"),
+        (
+            Residual(nn.Linear(4, 4)),
+            1,
+            None,
+            "a model of type Residual cannot be cut.*pass an nn.Sequential",
+        ),
         (nn.Linear(4, 4), 1, None, "a model of type Linear cannot be cut"),
-        ([nn.Linear(4, 4), torch.relu], 1, None, "layer 1 of the model is a builtin_function_or_method"),
+        (
+            [nn.Linear(4, 4), torch.relu],
+            1,
+            None,
+            "layer 1 of the model is a builtin_function_or_method",
+        ),
     ],
 )
 def test_refusals(model, stages, partition, message):
@@ -89,7 +111,8 @@ def test_two_parameters_over_one_memory_name_both_layers():
     model = linears(2)
     model[1].weight = nn.Parameter(model[0].weight.data)
     with pytest.raises(
-        UsageError, match=r"layer 0 and layer 1 share the memory .*\(0.weight and 1.weight\).*stages 0 and 1"
+        UsageError,
+        match=r"layer 0 and layer 1 share the memory .*\(0.weight and 1.weight\).*stages 0 and 1",
     ):
         split(model, 2)
 

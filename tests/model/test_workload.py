@@ -29,7 +29,9 @@ def test_loss_falls_visibly_within_twelve_steps(name):
 
 @pytest.mark.parametrize("name", ["gpt", "mlp"])
 def test_same_arguments_same_numbers(name):
-    first, again, other = (workload(name, layers=3, width=8, batch=4, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        workload(name, layers=3, width=8, batch=4, seed=seed) for seed in (1, 1, 2)
+    )
     for name, parameter in first.model.state_dict().items():
         assert torch.equal(parameter, again.model.state_dict()[name])
     x, _ = first.batches(5)

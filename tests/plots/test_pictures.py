@@ -1,4 +1,6 @@
-"""Figure, SVG and page: made from any Timeline, complete, and usable where they are meant to be used."""
+"""Figure, SVG and page: made from any Timeline, complete, and usable where they are meant to be
+used.
+"""
 
 import base64
 import json
@@ -16,7 +18,9 @@ from pipelab.errors import UsageError
 from pipelab.plots import svg, view, write_page
 from pipelab.plots.palette import LOOKS, ink, shade
 
-SPLIT = Schedule.from_rows([["0F0", "0F1", "0I0", "0W0", "0I1", "0W1"], ["1F0", "1I0", "1F1", "1W0", "1I1", "1W1"]])
+SPLIT = Schedule.from_rows(
+    [["0F0", "0F1", "0I0", "0W0", "0I1", "0W1"], ["1F0", "1I0", "1F1", "1W0", "1I1", "1W1"]]
+)
 
 
 @pytest.fixture(params=["1f1b", "split"])
@@ -28,7 +32,9 @@ def test_figure_has_a_bar_per_action_and_few_traces(timeline):
     figure = plot(timeline)
     assert type(figure).__name__ == "Figure"
     *kinds, memory = figure.data
-    assert [trace.name[0] for trace in kinds] == [kind.name for kind in sorted(timeline.schedule.kinds)]
+    assert [trace.name[0] for trace in kinds] == [
+        kind.name for kind in sorted(timeline.schedule.kinds)
+    ]
     assert sum(len(trace.y) for trace in kinds) == len(timeline.kind)
     for trace, kind in zip(kinds, sorted(timeline.schedule.kinds), strict=True):
         assert np.allclose(trace.base, timeline.started[timeline.kind == kind])
@@ -47,11 +53,15 @@ def test_memory_strips_of_a_figure_never_overlap(timeline):
             current.append(value)
     assert len(strips) == timeline.schedule.ranks
     for rank, strip in enumerate(strips):
-        assert rank + 0.25 < min(strip) <= max(strip) < rank + 0.75  # under the rank's bars, above the next rank's
+        assert (
+            rank + 0.25 < min(strip) <= max(strip) < rank + 0.75
+        )  # under the rank's bars, above the next rank's
 
 
 def test_a_measured_figure_says_its_unit():
-    timeline = replace(simulate(build("naive", ranks=2, microbatches=2)), unit="s", source="measured")
+    timeline = replace(
+        simulate(build("naive", ranks=2, microbatches=2)), unit="s", source="measured"
+    )
     figure = plot(timeline)
     assert figure.layout.xaxis.title.text == "time (s)"
     assert "measured" in figure.layout.title.text
@@ -62,7 +72,9 @@ def test_svg_is_well_formed_and_needs_no_style_sheet(timeline):
     root = ElementTree.fromstring(text)
     tags = {element.tag.split("}")[1] for element in root.iter()}
     assert tags <= {"svg", "title", "text", "rect", "path", "g"}
-    assert not any("style" in element.attrib or "class" in element.attrib for element in root.iter())
+    assert not any(
+        "style" in element.attrib or "class" in element.attrib for element in root.iter()
+    )
     assert text.count("M") >= len(timeline.kind)
     assert len(text) < 16_000
 
@@ -146,5 +158,8 @@ def test_plotly_is_imported_only_for_a_figure():
 
 
 def test_latency_shows_as_a_gap():
-    plain, late = (simulate(build("gpipe", ranks=2, microbatches=1), Costs(latency=latency)) for latency in (0, 3))
+    plain, late = (
+        simulate(build("gpipe", ranks=2, microbatches=1), Costs(latency=latency))
+        for latency in (0, 3)
+    )
     assert plot(late).data[0].base[1] - plot(plain).data[0].base[1] == 3

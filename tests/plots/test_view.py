@@ -28,7 +28,8 @@ def timeline():
 def test_every_action_is_a_bar(timeline):
     table = bars(view(timeline))
     assert np.array_equal(
-        table[:, :4], np.stack([timeline.rank, timeline.stage, timeline.microbatch, timeline.kind], axis=1)
+        table[:, :4],
+        np.stack([timeline.rank, timeline.stage, timeline.microbatch, timeline.kind], axis=1),
     )
     assert np.allclose(table[:, 4], timeline.started)
     assert np.allclose(table[:, 5], timeline.ended)
@@ -37,13 +38,19 @@ def test_every_action_is_a_bar(timeline):
 
 def test_words(timeline):
     message = view(timeline)
-    assert (message["source"], message["unit"], message["memory_unit"]) == ("predicted", "", "activations")
+    assert (message["source"], message["unit"], message["memory_unit"]) == (
+        "predicted",
+        "",
+        "activations",
+    )
     assert (message["ranks"], message["microbatches"], message["kinds"]) == (3, 5, [Kind.F, Kind.B])
     assert message["end"] == timeline.makespan
     assert message["step"] == 1
     assert message["looks"][Kind.B]["letter"] == "B"
     assert caption(timeline) == "1f1b: 3 ranks, 5 micro-batches"
-    assert caption(simulate(build("naive", ranks=1, microbatches=1))) == "naive: 1 rank, 1 micro-batch"
+    assert (
+        caption(simulate(build("naive", ranks=1, microbatches=1))) == "naive: 1 rank, 1 micro-batch"
+    )
 
 
 def test_memory_steps_follow_the_timeline(timeline):
@@ -60,7 +67,13 @@ def test_parts_of_the_memory_sum_to_what_the_rank_holds():
     sizes = Memory(activations=5, weights=7, gradients=7, optimizer_state=14)
     timeline = simulate(build("pipedream", ranks=2, microbatches=4), memory=sizes)
     message = view(timeline)
-    assert message["parts"] == ["activations", "weights", "weight_versions", "gradients", "optimizer_state"]
+    assert message["parts"] == [
+        "activations",
+        "weights",
+        "weight_versions",
+        "gradients",
+        "optimizer_state",
+    ]
     assert message["memory_unit"] == "bytes"
     levels = memory(message)
     assert np.allclose(levels[:, 0].sum(axis=1), timeline.bytes_held)
@@ -70,8 +83,16 @@ def test_parts_of_the_memory_sum_to_what_the_rank_holds():
 
 
 def test_seconds_become_milliseconds_from_the_first_start():
-    predicted = simulate(build("gpipe", ranks=2, microbatches=2), Costs(forward=0.01, backward=0.02))
-    late = replace(predicted, unit="s", source="measured", started=predicted.started + 5, ended=predicted.ended + 5)
+    predicted = simulate(
+        build("gpipe", ranks=2, microbatches=2), Costs(forward=0.01, backward=0.02)
+    )
+    late = replace(
+        predicted,
+        unit="s",
+        source="measured",
+        started=predicted.started + 5,
+        ended=predicted.ended + 5,
+    )
     message = view(late)
     assert message["unit"] == "ms"
     assert message["source"] == "measured"
@@ -101,8 +122,14 @@ def test_every_number_carries_its_definition():
     assert table["bubble_overhead"]["definition"] == "idle / busy"
     assert "longest span" in table["bubble_rate"]["definition"]
     assert table["throughput"]["value"] == pytest.approx(8 / 33)
-    assert (table["peak_memory"]["value"], table["peak_memory"]["form"]) == (None, "memory")  # not among the metrics
-    shown = {number["key"]: number["value"] for number in view(simulate(build("1f1b", ranks=4, microbatches=8)))["numbers"]}
+    assert (table["peak_memory"]["value"], table["peak_memory"]["form"]) == (
+        None,
+        "memory",
+    )  # not among the metrics
+    shown = {
+        number["key"]: number["value"]
+        for number in view(simulate(build("1f1b", ranks=4, microbatches=8)))["numbers"]
+    }
     assert shown["peak_memory"] == 4
 
 

@@ -38,14 +38,32 @@ def test_overlap():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "F0", "0F", "0F0garbage", "0BW0", "0f0", "-1F0", "0F0.5", "0X0", "0F0@", "٣F0", "(0F0;1B0)", "(0F0)OVERLAP_F_B"],
+    [
+        "",
+        "F0",
+        "0F",
+        "0F0garbage",
+        "0BW0",
+        "0f0",
+        "-1F0",
+        "0F0.5",
+        "0X0",
+        "0F0@",
+        "٣F0",
+        "(0F0;1B0)",
+        "(0F0)OVERLAP_F_B",
+    ],
 )
 def test_anything_else_is_refused_with_the_form(text):
-    with pytest.raises(ScheduleFormatError, match="An action is .stage..kind..microbatch., such as 2F0"):
+    with pytest.raises(
+        ScheduleFormatError, match="An action is .stage..kind..microbatch., such as 2F0"
+    ):
         parse_cell(text)
 
 
-@pytest.mark.parametrize("text", ["(0F0;1F0)OVERLAP_F_B", "(0B0;1B0)OVERLAP_F_B", "(0F0;1W0)OVERLAP_F_B"])
+@pytest.mark.parametrize(
+    "text", ["(0F0;1F0)OVERLAP_F_B", "(0B0;1B0)OVERLAP_F_B", "(0F0;1W0)OVERLAP_F_B"]
+)
 def test_an_overlap_joins_a_forward_and_a_backward(text):
     with pytest.raises(ScheduleFormatError, match="one forward F with one backward"):
         parse_cell(text)

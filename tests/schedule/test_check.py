@@ -19,32 +19,127 @@ def rows(*lines):
 CASES = {
     "rank without work": (rows("0F0 0B0", ""), "missing", 1, None, None, "Rank 1 has no actions"),
     "micro-batch out of range": (
-        rows("0F0 0F1 0B0 0B1 0F7 0B7", "1F0 1F1 1B0 1B1"), "out-of-range", 0, 4, "0F7", "micro-batch 2 appears nowhere"),
+        rows("0F0 0F1 0B0 0B1 0F7 0B7", "1F0 1F1 1B0 1B1"),
+        "out-of-range",
+        0,
+        4,
+        "0F7",
+        "micro-batch 2 appears nowhere",
+    ),
     "counting from one": (rows("0F1 0B1"), "out-of-range", 0, 0, "0F1", "counting starts at 0"),
-    "stage out of range": (rows("0F0 0B0", "2F0 2B0"), "out-of-range", 1, 0, "2F0", "stage 1 appears nowhere"),
-    "wrong rank": (rows("0F0 0B0 0F1", "1F0 1B0 1F1 1B1 0B1"), "wrong-rank", 1, 4, "0B1", "belongs on rank 0"),
+    "stage out of range": (
+        rows("0F0 0B0", "2F0 2B0"),
+        "out-of-range",
+        1,
+        0,
+        "2F0",
+        "stage 1 appears nowhere",
+    ),
+    "wrong rank": (
+        rows("0F0 0B0 0F1", "1F0 1B0 1F1 1B1 0B1"),
+        "wrong-rank",
+        1,
+        4,
+        "0B1",
+        "belongs on rank 0",
+    ),
     "duplicate": (rows("0F0 0F0 0B0", "1F0 1B0"), "duplicate", 0, 1, "0F0", "a second time"),
     "B twice": (rows("0F0 0B0 0B0", "1F0 1B0"), "duplicate", 0, 2, "0B0", "a second time"),
     "B beside I": (rows("0F0 0I0 0B0"), "mixed-backward", 0, 2, "0B0", "either one B, or I and W"),
     "B beside W": (rows("0F0 0B0 0W0"), "mixed-backward", 0, 1, "0B0", "0W0 is there too"),
-    "no forward": (rows("0F0 0B0 0B1", "1F0 1B0 1F1 1B1"), "missing", 0, None, "0F1", "runs every micro-batch forward"),
-    "no backward": (rows("0F0 0B0 0F1", "1F0 1B0 1F1 1B1"), "missing", 0, None, "0B1", "needs its backward"),
+    "no forward": (
+        rows("0F0 0B0 0B1", "1F0 1B0 1F1 1B1"),
+        "missing",
+        0,
+        None,
+        "0F1",
+        "runs every micro-batch forward",
+    ),
+    "no backward": (
+        rows("0F0 0B0 0F1", "1F0 1B0 1F1 1B1"),
+        "missing",
+        0,
+        None,
+        "0B1",
+        "needs its backward",
+    ),
     "no W": (rows("0F0 0I0"), "missing", 0, None, "0W0", "leaves the weights without a gradient"),
     "no I": (rows("0F0 0W0"), "missing", 0, None, "0I0", "output gradient that I brings"),
-    "no stage for one micro-batch": (rows("0F0 0F1 0B0 0B1", "1F0 1B0"), "missing", 1, None, "1F1", "Rank 1: 1F1 is missing"),
-    "backward first": (rows("0B0 0F0", "1F0 1B0"), "order", 0, 0, "0B0", "activations that its forward kept"),
+    "no stage for one micro-batch": (
+        rows("0F0 0F1 0B0 0B1", "1F0 1B0"),
+        "missing",
+        1,
+        None,
+        "1F1",
+        "Rank 1: 1F1 is missing",
+    ),
+    "backward first": (
+        rows("0B0 0F0", "1F0 1B0"),
+        "order",
+        0,
+        0,
+        "0B0",
+        "activations that its forward kept",
+    ),
     "W before I": (rows("0F0 0W0 0I0"), "order", 0, 1, "0W0", "comes before 0I0"),
     "recompute before forward": (rows("0R0 0F0 0B0"), "order", 0, 0, "0R0", "nothing to recompute"),
-    "recompute after backward": (rows("0F0 0B0 0R0"), "order", 0, 1, "0B0", "restores the activations"),
-    "stages of one rank in the wrong order": (rows("1F0 0F0 1B0 0B0"), "order", 0, 0, "1F0", "on the same rank"),
-    "overlap with its own forward": (rows("(0F0;0B0)OVERLAP_F_B"), "order", 0, 0, "0B0", "comes before 0F0"),
-    "steps out of order": (rows("0F0 0B0 0STEP1 0STEP0"), "order", 0, 2, "0STEP1", "numbered as they stand"),
-    "a step is missing": (rows("0F0 0B0 0STEP0", "1F0 1B0"), "missing", 1, None, "1STEP0", "take 1 optimizer steps"),
+    "recompute after backward": (
+        rows("0F0 0B0 0R0"),
+        "order",
+        0,
+        1,
+        "0B0",
+        "restores the activations",
+    ),
+    "stages of one rank in the wrong order": (
+        rows("1F0 0F0 1B0 0B0"),
+        "order",
+        0,
+        0,
+        "1F0",
+        "on the same rank",
+    ),
+    "overlap with its own forward": (
+        rows("(0F0;0B0)OVERLAP_F_B"),
+        "order",
+        0,
+        0,
+        "0B0",
+        "comes before 0F0",
+    ),
+    "steps out of order": (
+        rows("0F0 0B0 0STEP1 0STEP0"),
+        "order",
+        0,
+        2,
+        "0STEP1",
+        "numbered as they stand",
+    ),
+    "a step is missing": (
+        rows("0F0 0B0 0STEP0", "1F0 1B0"),
+        "missing",
+        1,
+        None,
+        "1STEP0",
+        "take 1 optimizer steps",
+    ),
     "deadlock of two": (
-        rows("0F0 0B0 0F1 0B1", "1F1 1F0 1B0 1B1"), "deadlock", 0, 1, "0B0", "The cycle: 0B0 → 1F1 → 0B0"),
+        rows("0F0 0B0 0F1 0B1", "1F1 1F0 1B0 1B1"),
+        "deadlock",
+        0,
+        1,
+        "0B0",
+        "The cycle: 0B0 → 1F1 → 0B0",
+    ),
     "deadlock of three": (
-        rows("0F0 0F1 0B0 0B1", "1F0 1B0 1F1 1B1", "2F1 2F0 2B0 2B1"), "deadlock", 1, 1, "1B0", "1B0 → 2F1 → 1B0"),
-}  # fmt: skip
+        rows("0F0 0F1 0B0 0B1", "1F0 1B0 1F1 1B1", "2F1 2F0 2B0 2B1"),
+        "deadlock",
+        1,
+        1,
+        "1B0",
+        "1B0 → 2F1 → 1B0",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -72,11 +167,22 @@ def test_a_refusal_points_into_the_grid():
 def test_a_deadlock_names_who_waits_for_what_from_whom():
     refusal = check(rows("0F0 0B0 0F1 0B1", "1F1 1F0 1B0 1B1"))
     assert refusal.needs == "1B0"
-    assert "rank 0 stands at 0B0 and needs 1B0 from rank 1, which must first run 1F1" in refusal.message
-    assert "rank 1 stands at 1F1 and needs 0F1 from rank 0, which must first run 0B0" in refusal.message
+    assert (
+        "rank 0 stands at 0B0 and needs 1B0 from rank 1, which must first run 1F1"
+        in refusal.message
+    )
+    assert (
+        "rank 1 stands at 1F1 and needs 0F1 from rank 0, which must first run 0B0"
+        in refusal.message
+    )
 
 
-@given(name=st.sampled_from(ANY_COUNTS), ranks=st.integers(1, 6), microbatches=st.integers(1, 8), data=st.data())
+@given(
+    name=st.sampled_from(ANY_COUNTS),
+    ranks=st.integers(1, 6),
+    microbatches=st.integers(1, 8),
+    data=st.data(),
+)
 @settings(max_examples=60, deadline=None)
 def test_every_swap_is_either_legal_or_explained(name, ranks, microbatches, data):
     """Swap two actions of a rank anywhere: the check decides, and never fails itself."""
@@ -91,7 +197,12 @@ def test_every_swap_is_either_legal_or_explained(name, ranks, microbatches, data
         assert refusal.message
 
 
-@given(name=st.sampled_from(ANY_COUNTS), ranks=st.integers(1, 5), microbatches=st.integers(1, 6), data=st.data())
+@given(
+    name=st.sampled_from(ANY_COUNTS),
+    ranks=st.integers(1, 5),
+    microbatches=st.integers(1, 6),
+    data=st.data(),
+)
 @settings(max_examples=60, deadline=None)
 def test_leaving_out_or_doubling_an_action_is_always_refused(name, ranks, microbatches, data):
     actions = [list(row) for row in build(name, ranks=ranks, microbatches=microbatches).actions]

@@ -31,9 +31,19 @@ def test_files_of_other_projects_are_read_and_legal(path):
 
 def test_lowered_file_has_the_computation_of_its_twin():
     folder = FILES[0].parent
-    lowered, plain = (read_csv(folder / f"torch_zb1p_2rank_2stagep_{k}.csv") for k in ("comms", "compute"))
-    assert lowered.kinds == {Kind.F, Kind.I, Kind.W, Kind.B} and plain.kinds == {Kind.F, Kind.I, Kind.W}
-    assert [lowered.ranks, lowered.stages, lowered.microbatches] == [plain.ranks, plain.stages, plain.microbatches]
+    lowered, plain = (
+        read_csv(folder / f"torch_zb1p_2rank_2stagep_{k}.csv") for k in ("comms", "compute")
+    )
+    assert lowered.kinds == {Kind.F, Kind.I, Kind.W, Kind.B} and plain.kinds == {
+        Kind.F,
+        Kind.I,
+        Kind.W,
+    }
+    assert [lowered.ranks, lowered.stages, lowered.microbatches] == [
+        plain.ranks,
+        plain.stages,
+        plain.microbatches,
+    ]
 
 
 def test_empty_cells_are_idle_and_trailing_lines_nothing():
@@ -42,7 +52,9 @@ def test_empty_cells_are_idle_and_trailing_lines_nothing():
 
 
 def test_communication_is_verified_then_dropped():
-    lowered = "0UNSHARD,0F0,0SEND_F0,0RECV_B0,0B0,0REDUCE_GRAD,0RESHARD\n1RECV_F0,1F0,1B0,1SEND_B0\n"
+    lowered = (
+        "0UNSHARD,0F0,0SEND_F0,0RECV_B0,0B0,0REDUCE_GRAD,0RESHARD\n1RECV_F0,1F0,1B0,1SEND_B0\n"
+    )
     assert Schedule.from_csv(lowered) == Schedule.from_rows([["0F0", "0B0"], ["1F0", "1B0"]])
 
 
@@ -67,7 +79,10 @@ def test_communication_on_the_wrong_side_is_refused(text, action, why):
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("0F0,0B0\n1F0,1BB0", "line 2, cell 2: '1BB0' is not an action"), ("0F0,,0B0x", "line 1, cell 3: '0B0x'")],
+    [
+        ("0F0,0B0\n1F0,1BB0", "line 2, cell 2: '1BB0' is not an action"),
+        ("0F0,,0B0x", "line 1, cell 3: '0B0x'"),
+    ],
 )
 def test_unreadable_cells_are_named_by_line_and_cell(text, place):
     with pytest.raises(ScheduleFormatError) as caught:

@@ -18,7 +18,9 @@ def test_both_ways_of_computing_it_agree(name, monkeypatch):
         wide = longest_path.longest_path(again, duration, 0.25)
         monkeypatch.undo()
         assert narrow.complete and wide.complete
-        assert np.array_equal(narrow.started, wide.started) and np.array_equal(narrow.ended, wide.ended)
+        assert np.array_equal(narrow.started, wide.started) and np.array_equal(
+            narrow.ended, wide.ended
+        )
 
 
 @pytest.mark.parametrize("wide", [0, 10**9])

@@ -25,7 +25,10 @@ def texts(schedule, atoms):
 
 def test_links_of_two_ranks():
     schedule = build("1f1b")
-    found = {pair: tuple(texts(schedule, column) for column in link) for pair, link in links(schedule).items()}
+    found = {
+        pair: tuple(texts(schedule, column) for column in link)
+        for pair, link in links(schedule).items()
+    }
     assert found == {(0, 1): ("0F0 0F1", "1F0 1F1"), (1, 0): ("1B0 1B1", "0B0 0B1")}
     assert links(build("gpipe", ranks=1)) == {}
 
@@ -43,16 +46,25 @@ def test_every_message_is_sent_once_and_used_once(name):
         assert sum(len(link.sends) for link in found.values()) == crossing.sum()
         for (source, sink), link in found.items():
             assert set(producer[link.uses]) == set(link.sends)
-            assert set(schedule.rank[link.sends]) == {source} and set(schedule.rank[link.uses]) == {sink}
+            assert set(schedule.rank[link.sends]) == {source} and set(schedule.rank[link.uses]) == {
+                sink
+            }
             assert (np.diff(link.sends) > 0).all() and (np.diff(link.uses) > 0).all()
-        # An ordered transport that posts its receives in the order of the sends carries every schedule.
+        # An ordered transport that posts its receives in the order of the sends carries every
+        # schedule.
         assert all(0 <= kept < m * known.stages_per_rank for kept in kept_back(schedule).values())
-        assert (check_transport(schedule, "ordered") is None) == (not any(kept_back(schedule).values()))
+        assert (check_transport(schedule, "ordered") is None) == (
+            not any(kept_back(schedule).values())
+        )
 
 
 def test_on_a_v_messages_overtake_one_another():
     """There, forwards of one arm and gradients of the other share a link."""
-    late = {name for name in names() if not entry(name).problem(4, 12) and any(kept_back(entry(name).build(4, 12)).values())}
+    late = {
+        name
+        for name in names()
+        if not entry(name).problem(4, 12) and any(kept_back(entry(name).build(4, 12)).values())
+    }
     assert late == {"zb-v", "v-half", "v-min", "dualpipe-v", "hanayo"}
 
 
@@ -60,22 +72,32 @@ def test_an_order_that_needs_a_place_to_keep_messages():
     schedule = rows("0F0 0F1 0B1 0B0", "1F1 1F0 1B1 1B0")
     assert pipelab.check(schedule) is None and kept_back(schedule) == {(0, 1): 1, (1, 0): 0}
     refusal = check_transport(schedule, "ordered")
-    assert (refusal.code, refusal.rank, refusal.step, refusal.action, refusal.needs) == ("order", 1, 0, "1F1", "0F1")
+    assert (refusal.code, refusal.rank, refusal.step, refusal.action, refusal.needs) == (
+        "order",
+        1,
+        0,
+        "1F1",
+        "0F1",
+    )
     assert refusal.message.splitlines()[0] == (
-        "Rank 1, step 0: 1F1 needs 0F1 from rank 0, which sends 0F0 before it. A link without tags delivers in the order of "
-        "the sends: receive in that order and keep what is not needed yet."
+        "Rank 1, step 0: 1F1 needs 0F1 from rank 0, which sends 0F0 before it. A link without "
+        "tags delivers in the order of the sends: receive in that order and keep what is not "
+        "needed yet."
     )
 
 
 def test_blocking_sends_deadlock_in_1f1b_and_not_in_gpipe():
-    """Section "why blocking sends deadlock": in the steady state both neighbours want to send first."""
+    """Section "why blocking sends deadlock": in the steady state both neighbours want to send
+    first.
+    """
     assert check_transport(build("gpipe", 4, 8), "blocking") is None
     assert check_transport(build("naive", 4, 8), "blocking") is None
     refusal = check_transport(build("1f1b"), "blocking")
     assert (refusal.code, refusal.rank, refusal.step, refusal.action) == ("deadlock", 0, 1, "0F1")
     assert refusal.message.splitlines()[0] == (
-        "Rank 0, step 1: 0F1 never gets on with sends that block until they are received: rank 0 waits to send 0F1 to rank 1, "
-        "rank 1 waits to send 1B0 to rank 0. Send without waiting, or start such a send and receive together."
+        "Rank 0, step 1: 0F1 never gets on with sends that block until they are received: rank 0 "
+        "waits to send 0F1 to rank 1, rank 1 waits to send 1B0 to rank 0. Send without waiting, "
+        "or start such a send and receive together."
     )
 
 
@@ -83,5 +105,7 @@ def test_an_illegal_schedule_is_refused_for_what_it_is():
     stuck = rows("0B0 0F0", "1F0 1B0")
     for transport in ("tagged", "ordered", "blocking"):
         assert check_transport(stuck, transport).code == "order"
-    with pytest.raises(UnknownName, match="no kind of transport 'tcp'. Valid names: tagged, ordered, blocking"):
+    with pytest.raises(
+        UnknownName, match="no kind of transport 'tcp'. Valid names: tagged, ordered, blocking"
+    ):
         check_transport(stuck, "tcp")

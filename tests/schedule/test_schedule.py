@@ -7,16 +7,27 @@ from pipelab.schedule import Action, Kind, Overlap, Schedule
 
 def test_sizes_and_placement_follow_from_the_rows():
     schedule = Schedule.from_rows(["0F0 3F0 3B0 0B0".split(), "1F0 2F0 2B0 1B0".split()])
-    assert (schedule.ranks, schedule.stages, schedule.microbatches, schedule.replicas) == (2, 4, 1, 1)
+    assert (schedule.ranks, schedule.stages, schedule.microbatches, schedule.replicas) == (
+        2,
+        4,
+        1,
+        1,
+    )
     assert schedule.placement == {(0, 0): 0, (0, 3): 0, (0, 1): 1, (0, 2): 1}
     assert schedule.stages_per_rank == 2
-    assert Schedule.from_rows(["0F0 1F0 1B0 0B0".split(), "2F0 2B0".split()]).stages_per_rank is None
+    assert (
+        Schedule.from_rows(["0F0 1F0 1B0 0B0".split(), "2F0 2B0".split()]).stages_per_rank is None
+    )
 
 
 def test_actions_are_views_of_the_columns():
     schedule = Schedule.from_rows(["0F0 (0F1;0B0)OVERLAP_F_B 0B1".split()])
     row = schedule.actions[0]
-    assert len(row) == 3 and schedule.kind.tolist() == [0, 0, 1, 1] and schedule.cell.tolist() == [0, 1, 1, 2]
+    assert (
+        len(row) == 3
+        and schedule.kind.tolist() == [0, 0, 1, 1]
+        and schedule.cell.tolist() == [0, 1, 1, 2]
+    )
     assert row[1] == Overlap(Action(Kind.F, 0, 1), Action(Kind.B, 0, 0))
     assert row[-1] == Action(Kind.B, 0, 1) and row[:1] == [Action(Kind.F, 0, 0)]
     assert [str(a) for a in row] == ["0F0", "(0F1;0B0)OVERLAP_F_B", "0B1"]

@@ -14,11 +14,15 @@ def seen(schedule):
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
 def test_pipedream_stashes_p_minus_s_versions(ranks):
-    """arXiv 1806.03377, section 3.3: a micro-batch of stage s comes back p − s − 1 steps after it went."""
+    """arXiv 1806.03377, section 3.3: a micro-batch of stage s comes back p − s − 1 steps after it
+    went.
+    """
     schedule = build("pipedream", ranks=ranks, microbatches=16)
     version = seen(schedule)
     for stage in range(ranks):
-        lag = [i - version[Kind.B, stage, i] for i in range(16)]  # micro-batch i's backward is followed by STEP i
+        lag = [
+            i - version[Kind.B, stage, i] for i in range(16)
+        ]  # micro-batch i's backward is followed by STEP i
         assert max(lag) == lag[-1] == ranks - stage - 1
         assert all(version[Kind.F, stage, i] == version[Kind.B, stage, i] for i in range(16))
         assert [version[Kind.STEP, stage, i] for i in range(16)] == list(range(1, 17))
@@ -41,4 +45,6 @@ def test_without_steps_there_is_one_version():
 def test_stages_on_one_rank_count_for_themselves():
     rows = ["0F0 1F0 1B0 1STEP0 0B0 0STEP0 0F1 1F1 1I1 0I1 1W1 0W1 1STEP1 0STEP1".split()]
     version = seen(Schedule.from_rows(rows, weights="stashed"))
-    assert [version[kind, stage, 1] for kind in (Kind.F, Kind.I, Kind.W, Kind.STEP) for stage in (0, 1)] == [1] * 6 + [2] * 2
+    assert [
+        version[kind, stage, 1] for kind in (Kind.F, Kind.I, Kind.W, Kind.STEP) for stage in (0, 1)
+    ] == [1] * 6 + [2] * 2

@@ -1,4 +1,6 @@
-"""The heuristic: legal, within its memory, and no longer than the schedules that others are proud of."""
+"""The heuristic: legal, within its memory, and no longer than the schedules that others are proud
+of.
+"""
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,14 @@ from pipelab.search.policies import policies
 from pipelab.search.problem import pose
 from pipelab.simulator import Costs, simulate
 
-TRIPLES = [(1, 1, 1), (5, 6, 4), (18.522, 18.086, 9.337), (29.718, 29.444, 19.927), (2, 3, 1), (1, 2, 3)]
+TRIPLES = [
+    (1, 1, 1),
+    (5, 6, 4),
+    (18.522, 18.086, 9.337),
+    (29.718, 29.444, 19.927),
+    (2, 3, 1),
+    (1, 2, 3),
+]
 SIZES = [(2, 3), (3, 8), (4, 3), (4, 12), (5, 9)]
 positive = st.integers(1, 12).map(lambda n: n / 4)
 
@@ -41,12 +50,22 @@ def require_sound(found, limit, share=0.5):
 @pytest.mark.parametrize("triple", TRIPLES, ids=str)
 @pytest.mark.parametrize(("name", "times_p"), [("zb-1p", 1), ("zb-2p", 2)])
 def test_alone_it_is_as_good_as_the_automatic_schedules(name, times_p, triple, latency):
-    """Without a known schedule to start from, at the authors' limits and their share of W (arXiv 2401.10241, table 1)."""
+    """Without a known schedule to start from, at the authors' limits and their share of W (arXiv
+    2401.10241, table 1).
+    """
     costs = costs_of(triple, latency)
     for ranks, microbatches in (*SIZES, (8, 24)):
-        theirs = simulate(build(name, ranks=ranks, microbatches=microbatches, costs=costs), costs).makespan
+        theirs = simulate(
+            build(name, ranks=ranks, microbatches=microbatches, costs=costs), costs
+        ).makespan
         limit = times_p * ranks
-        found = best(ranks=ranks, microbatches=microbatches, costs=costs, memory_limit=limit, weight_grad_memory=0.4324)
+        found = best(
+            ranks=ranks,
+            microbatches=microbatches,
+            costs=costs,
+            memory_limit=limit,
+            weight_grad_memory=0.4324,
+        )
         require_sound(found, limit, 0.4324)
         assert found.makespan <= theirs * (1 + 1e-9), (ranks, microbatches)
 
@@ -57,17 +76,29 @@ def test_on_a_v_it_is_as_good_as_zb_v(triple, latency):
     costs = costs_of(triple, latency)
     for ranks, microbatches in SIZES[1:]:
         theirs = simulate(build("zb-v", ranks=ranks, microbatches=microbatches), costs).makespan
-        found = find(ranks=ranks, microbatches=microbatches, placement="v", costs=costs, memory_limit=ranks)
+        found = find(
+            ranks=ranks, microbatches=microbatches, placement="v", costs=costs, memory_limit=ranks
+        )
         require_sound(found, ranks)
         assert found.makespan <= theirs * (1 + 1e-9)
-        alone = best(ranks=ranks, microbatches=microbatches, placement="v", costs=costs, memory_limit=ranks)
-        assert alone.makespan <= theirs * 1.03  # with nothing to start from it comes near, and is often below
+        alone = best(
+            ranks=ranks, microbatches=microbatches, placement="v", costs=costs, memory_limit=ranks
+        )
+        assert (
+            alone.makespan <= theirs * 1.03
+        )  # with nothing to start from it comes near, and is often below
 
 
 @given(
-    name=st.sampled_from(names()), ranks=st.integers(1, 6), microbatches=st.integers(1, 14), f=positive, i=positive,
-    w=positive, latency=st.sampled_from([0, 0.25, 2]), share=st.sampled_from([0.25, 0.5, 1]),
-)  # fmt: skip
+    name=st.sampled_from(names()),
+    ranks=st.integers(1, 6),
+    microbatches=st.integers(1, 14),
+    f=positive,
+    i=positive,
+    w=positive,
+    latency=st.sampled_from([0, 0.25, 2]),
+    share=st.sampled_from([0.25, 0.5, 1]),
+)
 @settings(max_examples=80, deadline=None)
 def test_never_longer_than_a_schedule_of_the_catalogue_with_the_same_memory(
     name, ranks, microbatches, f, i, w, latency, share
@@ -76,24 +107,50 @@ def test_never_longer_than_a_schedule_of_the_catalogue_with_the_same_memory(
     for stages_per_rank in (1, 2):
         if entry(name).problem(ranks, microbatches, stages_per_rank, costs):
             continue
-        known = build(name, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank, costs=costs)
+        known = build(
+            name,
+            ranks=ranks,
+            microbatches=microbatches,
+            stages_per_rank=stages_per_rank,
+            costs=costs,
+        )
         limit = max(1, *peak_memory(known, share))
         found = find(
-            ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank, costs=costs, memory_limit=limit,
+            ranks=ranks,
+            microbatches=microbatches,
+            stages_per_rank=stages_per_rank,
+            costs=costs,
+            memory_limit=limit,
             weight_grad_memory=share,
-        )  # fmt: skip
+        )
         require_sound(found, limit, share)
-        if dict(known.placement) == dict(found.schedule.placement) and known.weights == "one" and not known.overlaps:
+        if (
+            dict(known.placement) == dict(found.schedule.placement)
+            and known.weights == "one"
+            and not known.overlaps
+        ):
             assert found.makespan <= simulate(known, costs).makespan * (1 + 1e-9)
 
 
-@given(data=st.data(), ranks=st.integers(2, 5), microbatches=st.integers(1, 10), placement=st.sampled_from(["loop", "v"]))
+@given(
+    data=st.data(),
+    ranks=st.integers(2, 5),
+    microbatches=st.integers(1, 10),
+    placement=st.sampled_from(["loop", "v"]),
+)
 @settings(max_examples=30, deadline=None)
 def test_unequal_stages(data, ranks, microbatches, placement):
-    """The orders of zb-1p and zb-v, which were made for equal stages, are no better with the same unequal costs."""
+    """The orders of zb-1p and zb-v, which were made for equal stages, are no better with the same
+    unequal costs.
+    """
     stages = ranks * (2 if placement == "v" else 1)
     each = st.lists(positive, min_size=stages, max_size=stages)
-    costs = Costs(data.draw(each), input_grad=data.draw(each), weight_grad=data.draw(each), latency=data.draw(positive))
+    costs = Costs(
+        data.draw(each),
+        input_grad=data.draw(each),
+        weight_grad=data.draw(each),
+        latency=data.draw(positive),
+    )
     found = find(ranks=ranks, microbatches=microbatches, placement=placement, costs=costs)
     require_sound(found, ranks)
     for name in ("zb-1p", "1f1b", "zb-h1") if placement == "loop" else ("zb-v",):
@@ -102,14 +159,20 @@ def test_unequal_stages(data, ranks, microbatches, placement):
 
 
 def test_the_curve_between_the_limits_falls_to_a_plateau():
-    """Zero bubble, arXiv 2401.10241, section 5: nothing is gained beyond ((p − 1)(I + 2c) + p F) / F micro-batches."""
+    """Zero bubble, arXiv 2401.10241, section 5: nothing is gained beyond ((p − 1)(I + 2c) + p F) /
+    F micro-batches.
+    """
     p, m, (f, i, w), c = 8, 32, (18.513, 18.086, 9.331), 0.626
     costs = Costs(f, input_grad=i, weight_grad=w, latency=c)
     plateau = ((p - 1) * (i + 2 * c) + p * f) / f
     limits = [1, 2, 4, 6, 8, 10, 12, 14, plateau, plateau + 1, 2 * p + 4, m]
-    makespans = [find(ranks=p, microbatches=m, costs=costs, memory_limit=limit).makespan for limit in limits]
+    makespans = [
+        find(ranks=p, microbatches=m, costs=costs, memory_limit=limit).makespan for limit in limits
+    ]
     assert makespans == sorted(makespans, reverse=True)
-    assert makespans[4] == pytest.approx(simulate(build("zb-h1", ranks=p, microbatches=m), costs).makespan)
+    assert makespans[4] == pytest.approx(
+        simulate(build("zb-h1", ranks=p, microbatches=m), costs).makespan
+    )
     assert makespans[8] == pytest.approx(makespans[-1], rel=2e-3)
     assert makespans[7] > makespans[-1] or makespans[6] > makespans[-1]
 
@@ -127,13 +190,20 @@ def test_of_equal_makespans_the_shorter_span_wins(names):
 
 
 def test_full_backwards_where_they_are_faster():
-    """I and W apart cost 3, together 1.2: then 1F1B is shorter than any order that splits them all."""
+    """I and W apart cost 3, together 1.2: then 1F1B is shorter than any order that splits them
+    all.
+    """
     costs = Costs(1, input_grad=1.5, weight_grad=1.5, backward=1.2)
     found = best(ranks=3, microbatches=6, costs=costs)
     assert Kind.B in found.schedule.kinds
     assert found.makespan <= simulate(build("1f1b", ranks=3, microbatches=6), costs).makespan
     require_sound(found, 3)
-    assert Kind.B not in best(ranks=3, microbatches=6, costs=Costs(1, input_grad=0.6, weight_grad=0.6)).schedule.kinds
+    assert (
+        Kind.B
+        not in best(
+            ranks=3, microbatches=6, costs=Costs(1, input_grad=0.6, weight_grad=0.6)
+        ).schedule.kinds
+    )
 
 
 def test_known_schedules_that_do_not_fit_are_left_out():
@@ -146,7 +216,10 @@ def test_known_schedules_that_do_not_fit_are_left_out():
         build("dualpipe-v", ranks=2, microbatches=6),  # pairs
     ]
     alone = best(ranks=2, microbatches=6, costs=costs, memory_limit=2)
-    assert best(ranks=2, microbatches=6, costs=costs, memory_limit=2, candidates=others).schedule == alone.schedule
+    assert (
+        best(ranks=2, microbatches=6, costs=costs, memory_limit=2, candidates=others).schedule
+        == alone.schedule
+    )
 
 
 def test_a_known_schedule_is_taken_when_nothing_is_shorter():
@@ -157,7 +230,9 @@ def test_a_known_schedule_is_taken_when_nothing_is_shorter():
 
 @pytest.mark.parametrize("placement", ["loop", "v"])
 def test_every_policy_keeps_to_the_memory(placement):
-    """Whatever the policy, it ends with a legal order or not at all, and its times are the simulator's."""
+    """Whatever the policy, it ends with a legal order or not at all, and its times are the
+    simulator's.
+    """
     costs = Costs(5, input_grad=6, weight_grad=4, latency=0.5)
     problem = pose(4, 7, placement, costs, 2.5, 0.25)
     finished = 0
@@ -173,14 +248,18 @@ def test_every_policy_keeps_to_the_memory(placement):
 
 @pytest.mark.parametrize("placement", ["loop", "v"])
 def test_improving_shortens_and_stays_legal(placement):
-    costs = Costs([5, 4, 6, 5] * (2 if placement == "v" else 1), input_grad=6, weight_grad=4, latency=0.5)
+    costs = Costs(
+        [5, 4, 6, 5] * (2 if placement == "v" else 1), input_grad=6, weight_grad=4, latency=0.5
+    )
     problem = pose(4, 8, placement, costs, 4, 0.5)
     name = "zb-h1" if placement == "loop" else "zb-v"
     known = build(name, ranks=4, microbatches=8)
     rows = [[(a.kind, a.stage, a.microbatch) for a in row] for row in known.actions]
     before = simulate(known, costs).makespan
     times = Orders(problem)
-    assert times.times([[times.number(*action) for action in row] for row in rows]).makespan == pytest.approx(before)
+    assert times.times(
+        [[times.number(*action) for action in row] for row in rows]
+    ).makespan == pytest.approx(before)
     better = improve(problem, rows, 400)
     schedule = problem.schedule(better)
     assert check(schedule) is None and max(peak_memory(schedule)) <= 4
@@ -206,20 +285,36 @@ def test_peak_memory(name, share, expected):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"memory_limit": 0.9}, "memory_limit is 0.9, in activations of one micro-batch through all of a rank's layers. "
-         "The smallest that works is 1, one micro-batch at a time; 1F1B holds up to 2, one per rank."),
+        (
+            {"memory_limit": 0.9},
+            "memory_limit is 0.9, in activations of one micro-batch through all of a rank's "
+            "layers. The smallest that works is 1, one micro-batch at a time; 1F1B holds up to "
+            "2, one per rank.",
+        ),
         ({"memory_limit": float("inf")}, "memory_limit is inf, in activations of one micro-batch"),
         ({"memory_limit": "much"}, "memory_limit is 'much', in activations of one micro-batch"),
-        ({"placement": "ring"}, "placement is 'ring'; it is 'loop' (one stage per rank) or 'v' (two, there and back "
-         "again)."),
-        ({"weight_grad_memory": 1.5}, "weight_grad_memory is 1.5; it is the share of a micro-batch's activations that W "
-         "gives back, from 0 (I gives back all) to 1 (W does)."),
+        (
+            {"placement": "ring"},
+            "placement is 'ring'; it is 'loop' (one stage per rank) or 'v' (two, there and back "
+            "again).",
+        ),
+        (
+            {"weight_grad_memory": 1.5},
+            "weight_grad_memory is 1.5; it is the share of a micro-batch's activations that W "
+            "gives back, from 0 (I gives back all) to 1 (W does).",
+        ),
         ({"ranks": 0}, "0 ranks are impossible; the number of ranks is a whole number, 1 or more."),
-        ({"costs": Costs([1, 2, 3])}, "There are 3 costs per stage, but the schedule has 2 stages."),
-        ({"microbatches": 10**6}, "auto searches among schedules of up to 100,000 actions, and these sizes make "
-         "6,000,000: search for fewer micro-batches, or take a schedule that needs no search."),
+        (
+            {"costs": Costs([1, 2, 3])},
+            "There are 3 costs per stage, but the schedule has 2 stages.",
+        ),
+        (
+            {"microbatches": 10**6},
+            "auto searches among schedules of up to 100,000 actions, and these sizes make "
+            "6,000,000: search for fewer micro-batches, or take a schedule that needs no search.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors_say_what_is_possible(arguments, text):
     with pytest.raises(UsageError) as error:
         best(**{"ranks": 2, "microbatches": 3} | arguments)
@@ -229,14 +324,18 @@ def test_errors_say_what_is_possible(arguments, text):
 @pytest.mark.parametrize(
     ("name", "arguments", "text"),
     [
-        ("auto", {"stages_per_rank": 1, "placement": "v"}, "auto places 1 stage per rank as 'loop', not 'v': "
-         "give one of stages_per_rank and placement."),
+        (
+            "auto",
+            {"stages_per_rank": 1, "placement": "v"},
+            "auto places 1 stage per rank as 'loop', not 'v': give one of stages_per_rank and "
+            "placement.",
+        ),
         ("auto", {"placement": "w"}, "placement is 'w'; it is 'loop' (one stage per rank) or 'v'"),
         ("auto", {"memory_limit": 0}, "memory_limit is 0, in activations"),
         ("1f1b", {"memory_limit": 4}, "1f1b takes no memory_limit: its order fixes that."),
         ("zb-v", {"placement": "v"}, "zb-v takes no placement: its order fixes that."),
     ],
-)  # fmt: skip
+)
 def test_errors_of_build(name, arguments, text):
     with pytest.raises(UsageError) as error:
         build(name, ranks=2, microbatches=3, **arguments)
@@ -254,8 +353,14 @@ def test_more_effort_finds_shorter_schedules():
 @pytest.mark.parametrize("placement", ["loop", "v"])
 @pytest.mark.parametrize("limit", [1, 1.25, 2])
 def test_least_effort_still_finds_one(placement, limit):
-    for costs in (Costs(5, input_grad=6, weight_grad=4), Costs(0, backward=0), Costs(1, backward=0, latency=3)):
-        found = best(ranks=4, microbatches=7, placement=placement, memory_limit=limit, costs=costs, effort=0)
+    for costs in (
+        Costs(5, input_grad=6, weight_grad=4),
+        Costs(0, backward=0),
+        Costs(1, backward=0, latency=3),
+    ):
+        found = best(
+            ranks=4, microbatches=7, placement=placement, memory_limit=limit, costs=costs, effort=0
+        )
         assert check(found.schedule) is None and max(found.memory) <= limit
 
 
@@ -273,4 +378,6 @@ def test_all_known_schedules_are_where_the_search_expects_them():
         for known in entries:
             stages_per_rank = 2 if placement == "v" else 1
             schedule = build(known.name, ranks=3, microbatches=6, stages_per_rank=stages_per_rank)
-            assert dict(schedule.placement) == dict(build("auto", ranks=3, microbatches=6, placement=placement).placement)
+            assert dict(schedule.placement) == dict(
+                build("auto", ranks=3, microbatches=6, placement=placement).placement
+            )

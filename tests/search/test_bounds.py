@@ -1,4 +1,6 @@
-"""Nothing is below a lower bound: neither the exact optimum nor any schedule of the catalogue that fits."""
+"""Nothing is below a lower bound: neither the exact optimum nor any schedule of the catalogue that
+fits.
+"""
 
 import pytest
 from hypothesis import given, settings
@@ -17,22 +19,40 @@ positive = st.integers(1, 12).map(lambda n: n / 4)
 
 @st.composite
 def cases(draw, ranks, microbatches):
-    """(sizes, placement, costs per stage, limit, share) with numbers that the exact search takes as they are."""
+    """(sizes, placement, costs per stage, limit, share) with numbers that the exact search takes as
+    they are.
+    """
     p, m, placement = draw(ranks), draw(microbatches), draw(st.sampled_from(["loop", "v"]))
     stages = p * (2 if placement == "v" else 1)
     each = st.lists(positive, min_size=stages, max_size=stages)
     full = draw(st.sampled_from([None, "given"]))
     costs = Costs(
-        draw(each), input_grad=draw(each), weight_grad=draw(each), backward=full and draw(each), latency=draw(quarters)
+        draw(each),
+        input_grad=draw(each),
+        weight_grad=draw(each),
+        backward=full and draw(each),
+        latency=draw(quarters),
     )
-    return p, m, placement, costs, draw(st.integers(2, 4 * p)) / 2, draw(st.sampled_from([0, 0.25, 0.5, 1]))
+    return (
+        p,
+        m,
+        placement,
+        costs,
+        draw(st.integers(2, 4 * p)) / 2,
+        draw(st.sampled_from([0, 0.25, 0.5, 1])),
+    )
 
 
 @given(cases(st.integers(1, 3), st.integers(1, 3)))
 @settings(max_examples=40, deadline=None)
 def test_bounds_against_the_exact_optimum(case):
     p, m, placement, costs, limit, share = case
-    asked = {"placement": placement, "costs": costs, "memory_limit": limit, "weight_grad_memory": share}
+    asked = {
+        "placement": placement,
+        "costs": costs,
+        "memory_limit": limit,
+        "weight_grad_memory": share,
+    }
     bound = lower_bound(pose(p, m, placement, costs, limit, share), costs)
     quick = best(ranks=p, microbatches=m, **asked)
     optimum = best(ranks=p, microbatches=m, **asked, exact=True, time_limit=20)
@@ -43,9 +63,15 @@ def test_bounds_against_the_exact_optimum(case):
 
 
 @given(
-    name=st.sampled_from(names()), ranks=st.integers(1, 7), microbatches=st.integers(1, 20), f=positive, i=positive,
-    w=positive, latency=quarters, share=st.sampled_from([0, 0.4324, 0.5, 1]),
-)  # fmt: skip
+    name=st.sampled_from(names()),
+    ranks=st.integers(1, 7),
+    microbatches=st.integers(1, 20),
+    f=positive,
+    i=positive,
+    w=positive,
+    latency=quarters,
+    share=st.sampled_from([0, 0.4324, 0.5, 1]),
+)
 @settings(max_examples=150, deadline=None)
 def test_bounds_against_the_catalogue(name, ranks, microbatches, f, i, w, latency, share):
     """Each schedule is held against the bound for just the memory that it needs."""
@@ -53,7 +79,13 @@ def test_bounds_against_the_catalogue(name, ranks, microbatches, f, i, w, latenc
     for stages_per_rank, kind in ((1, "loop"), (2, "v")):
         if entry(name).problem(ranks, microbatches, stages_per_rank, costs):
             continue
-        schedule = build(name, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank, costs=costs)
+        schedule = build(
+            name,
+            ranks=ranks,
+            microbatches=microbatches,
+            stages_per_rank=stages_per_rank,
+            costs=costs,
+        )
         limit = max(1, *peak_memory(schedule, share))
         problem = pose(ranks, microbatches, kind, costs, limit, share)
         placement = {(0, stage): problem.home(stage) for stage in range(problem.stages)}
@@ -75,7 +107,8 @@ def test_a_test_that_could_fail_does():
     [
         # One micro-batch: down through 4 stages, back, the last W: 4·1 + 4·1 + 1.
         ((4, 1, "loop", 4), {"path": 9, "work": 9}),
-        # Rank 3 starts after 3 forwards and works 24: 27. Rank 0 waits from 4 to 7 for its first I: 27 too.
+        # Rank 3 starts after 3 forwards and works 24: 27. Rank 0 waits from 4 to 7 for its first I:
+        # 27 too.
         ((4, 8, "loop", 4), {"path": 9, "work": 27}),
         # One at a time: rank 0 holds each of eight for a round trip of 8, and half of it for a W.
         ((4, 8, "loop", 1), {"memory": 68}),
@@ -93,10 +126,19 @@ def test_bounds_by_hand(sizes, expected):
 def test_more_memory_never_raises_a_bound():
     costs = Costs(5, input_grad=6, weight_grad=4, latency=0.5)
     for placement in ("loop", "v"):
-        bounds = [lower_bound(pose(6, 20, placement, costs, limit / 2, 0.5), costs) for limit in range(2, 40)]
+        bounds = [
+            lower_bound(pose(6, 20, placement, costs, limit / 2, 0.5), costs)
+            for limit in range(2, 40)
+        ]
         assert bounds == sorted(bounds, reverse=True) and bounds[0] > bounds[-1]
 
 
 def test_a_full_backward_that_is_faster_counts():
-    split, full = Costs(1, input_grad=1, weight_grad=1), Costs(1, input_grad=1, weight_grad=1, backward=1.5)
-    assert [lower_bound(pose(2, 9, "loop", costs, 2, 0.5), costs) for costs in (split, full)] == [28, 24]
+    split, full = (
+        Costs(1, input_grad=1, weight_grad=1),
+        Costs(1, input_grad=1, weight_grad=1, backward=1.5),
+    )
+    assert [lower_bound(pose(2, 9, "loop", costs, 2, 0.5), costs) for costs in (split, full)] == [
+        28,
+        24,
+    ]

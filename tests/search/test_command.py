@@ -50,10 +50,18 @@ def test_exact_proves_the_optimum(capsys):
 
 def test_every_flag_changes_the_outcome(capsys):
     base = as_json(capsys, f"simulate auto {SIZE} {COSTS} --memory-limit 4")
-    assert base["makespan"] == as_json(capsys, f"simulate auto {SIZE} {COSTS}")["makespan"]  # 1F1B's memory by default
-    assert as_json(capsys, f"simulate auto {SIZE} {COSTS} --memory-limit 2")["makespan"] > base["makespan"]
+    assert (
+        base["makespan"] == as_json(capsys, f"simulate auto {SIZE} {COSTS}")["makespan"]
+    )  # 1F1B's memory by default
+    assert (
+        as_json(capsys, f"simulate auto {SIZE} {COSTS} --memory-limit 2")["makespan"]
+        > base["makespan"]
+    )
     shares = [
-        as_json(capsys, f"simulate auto {SIZE} {COSTS} --memory-limit 2.5 --weight-grad-memory {share}") for share in (0, 1)
+        as_json(
+            capsys, f"simulate auto {SIZE} {COSTS} --memory-limit 2.5 --weight-grad-memory {share}"
+        )
+        for share in (0, 1)
     ]
     assert shares[0]["makespan"] < shares[1]["makespan"]
     v = as_json(capsys, f"simulate auto {SIZE} {COSTS} --placement v")
@@ -71,7 +79,9 @@ def test_schedule_writes_what_was_found(capsys, tmp_path):
 
 
 def test_compare_with_others(capsys):
-    rows = as_json(capsys, f"simulate auto --compare zb-1p {SIZE} {COSTS} --memory-limit 8")["compare"]
+    rows = as_json(capsys, f"simulate auto --compare zb-1p {SIZE} {COSTS} --memory-limit 8")[
+        "compare"
+    ]
     assert [row["schedule"] for row in rows] == ["auto", "zb-1p"]
     assert rows[0]["makespan"] < rows[1]["makespan"]
 
@@ -79,16 +89,43 @@ def test_compare_with_others(capsys):
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        (f"simulate 1f1b {SIZE} --memory-limit 4", "--memory-limit is for auto, which searches; 1f1b has an order of its"),
-        (f"schedule zb-v {SIZE} --exact", "--exact is for auto, which searches; zb-v has an order of its own"),
-        (f"simulate 1f1b --compare gpipe {SIZE} --placement v", "--placement is for auto, which searches; 1f1b, gpipe"),
-        (f"simulate auto {SIZE} --memory-limit 0.5", "memory_limit is 0.5, in activations of one micro-batch through all"),
-        (f"simulate auto {SIZE} --placement ring", "placement is 'ring'; it is 'loop' (one stage per rank) or 'v'"),
-        (f"simulate auto {SIZE} --weight-grad-memory 2", "weight_grad_memory is 2; it is the share"),
-        ("simulate auto --ranks 4", "auto is built for a number of ranks and micro-batches: give --ranks and"),
-        (f"simulate auto {SIZE} --recompute early --recompute-time 1", "auto searches without recomputation"),
+        (
+            f"simulate 1f1b {SIZE} --memory-limit 4",
+            "--memory-limit is for auto, which searches; 1f1b has an order of its",
+        ),
+        (
+            f"schedule zb-v {SIZE} --exact",
+            "--exact is for auto, which searches; zb-v has an order of its own",
+        ),
+        (
+            f"simulate 1f1b --compare gpipe {SIZE} --placement v",
+            "--placement is for auto, which searches; 1f1b, gpipe",
+        ),
+        (
+            f"simulate auto {SIZE} --memory-limit 0.5",
+            "memory_limit is 0.5, in activations of one micro-batch through all",
+        ),
+        (
+            f"simulate auto {SIZE} --placement ring",
+            "placement is 'ring'; it is 'loop' (one stage per rank) or 'v'",
+        ),
+        (
+            f"simulate auto {SIZE} --weight-grad-memory 2",
+            "weight_grad_memory is 2; it is the share",
+        ),
+        (
+            "simulate auto --ranks 4",
+            "auto is built for a number of ranks and micro-batches: give --ranks and",
+        ),
+        (
+            f"simulate auto {SIZE} --recompute early --recompute-time 1",
+            "auto searches without recomputation",
+        ),
         (f"simulate auto {SIZE} --optimizer local", "auto searches for one step"),
-        (f"simulate auto {SIZE} --bandwidth 1", "auto searches for one latency between all ranks and links"),
+        (
+            f"simulate auto {SIZE} --bandwidth 1",
+            "auto searches for one latency between all ranks and links",
+        ),
     ],
 )
 def test_wrong_usage(capsys, line, text):
@@ -103,6 +140,8 @@ def test_the_lab_offers_it():
     before = widget.timeline.makespan
     widget.latency = 2.0
     assert widget.timeline.makespan > before
-    known = simulate(build("zb-h1", ranks=3, microbatches=6), Costs(1, backward=2, latency=2)).makespan
+    known = simulate(
+        build("zb-h1", ranks=3, microbatches=6), Costs(1, backward=2, latency=2)
+    ).makespan
     assert widget.timeline.makespan < known  # it is found anew for each setting
     widget.close()

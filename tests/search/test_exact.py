@@ -17,7 +17,8 @@ UNIT = {"costs": Costs(1, input_grad=1, weight_grad=1)}
 @pytest.mark.parametrize(
     ("ranks", "microbatches", "placement", "limit", "optimum"),
     [
-        # One at a time on two ranks: F there, F I here, I back, then W before the next F may take its room: 5 each.
+        # One at a time on two ranks: F there, F I here, I back, then W before the next F may take
+        # its room: 5 each.
         (2, 4, "loop", 1, 20),
         # With enough memory the last rank starts after p − 1 forwards and never waits: p − 1 + 3 m.
         (2, 3, "loop", 2, 10),
@@ -30,14 +31,27 @@ UNIT = {"costs": Costs(1, input_grad=1, weight_grad=1)}
 )
 def test_known_optima(ranks, microbatches, placement, limit, optimum):
     found = best(
-        ranks=ranks, microbatches=microbatches, placement=placement, memory_limit=limit, exact=True, time_limit=30, **UNIT
+        ranks=ranks,
+        microbatches=microbatches,
+        placement=placement,
+        memory_limit=limit,
+        exact=True,
+        time_limit=30,
+        **UNIT,
     )
-    assert (found.makespan, found.lower_bound, found.gap, found.proven) == (optimum, optimum, 0, True)
+    assert (found.makespan, found.lower_bound, found.gap, found.proven) == (
+        optimum,
+        optimum,
+        0,
+        True,
+    )
     assert check(found.schedule) is None and max(found.memory) <= limit
 
 
 def test_it_finds_what_the_heuristic_does_not():
-    """Four micro-batches on three ranks of a V: with least effort the heuristic takes longer than the optimum, 152."""
+    """Four micro-batches on three ranks of a V: with least effort the heuristic takes longer than
+    the optimum, 152.
+    """
     costs = Costs(5, input_grad=6, weight_grad=4)
     case = {"ranks": 3, "microbatches": 4, "placement": "v", "memory_limit": 2, "costs": costs}
     quick, exact = best(**case, effort=0), best(**case, effort=0, exact=True, time_limit=60)
@@ -54,14 +68,21 @@ def test_full_backwards_and_parts_in_one_order():
 
 @pytest.mark.parametrize(("share", "optimum"), [(0, 18), (0.5, 18), (0.6, 24), (1, 24)])
 def test_memory_in_exact_shares(share, optimum):
-    """One micro-batch at a time fits. While rank 0 waits 2 for its I there is time for the W before, of 2.
+    """One micro-batch at a time fits. While rank 0 waits 2 for its I there is time for the W
+    before, of 2.
 
-    Where what that W holds leaves room for the next F: 4 micro-batches × 4, and the last W. Else W must come first: 4 × 6.
+    Where what that W holds leaves room for the next F: 4 micro-batches × 4, and the last W. Else W
+    must come first: 4 × 6.
     """
     found = best(
-        ranks=2, microbatches=4, costs=Costs(1, input_grad=1, weight_grad=2), memory_limit=1.5, weight_grad_memory=share,
-        exact=True, time_limit=30,
-    )  # fmt: skip
+        ranks=2,
+        microbatches=4,
+        costs=Costs(1, input_grad=1, weight_grad=2),
+        memory_limit=1.5,
+        weight_grad_memory=share,
+        exact=True,
+        time_limit=30,
+    )
     assert found.proven and max(peak_memory(found.schedule, share)) <= 1.5
     assert found.makespan == optimum
 
@@ -79,7 +100,10 @@ def test_costs_that_are_no_fractions_keep_a_valid_bound():
 
 @pytest.mark.parametrize(
     ("costs", "tick"),
-    [(Costs(1, input_grad=2, weight_grad=3), 1), (Costs(4, input_grad=2, weight_grad=6, latency=0.5), 0.5)],
+    [
+        (Costs(1, input_grad=2, weight_grad=3), 1),
+        (Costs(4, input_grad=2, weight_grad=6, latency=0.5), 0.5),
+    ],
 )
 def test_ticks_hold_all_durations(costs, tick):
     problem = pose(2, 3, "loop", costs, None, 0.5)
@@ -89,7 +113,15 @@ def test_ticks_hold_all_durations(costs, tick):
 @pytest.mark.parametrize("placement", ["loop", "v"])
 def test_actions_that_take_no_time(placement):
     for costs in (Costs(0, input_grad=0, weight_grad=1), Costs(1, input_grad=0, weight_grad=0)):
-        found = best(ranks=2, microbatches=3, placement=placement, memory_limit=1, costs=costs, exact=True, time_limit=30)
+        found = best(
+            ranks=2,
+            microbatches=3,
+            placement=placement,
+            memory_limit=1,
+            costs=costs,
+            exact=True,
+            time_limit=30,
+        )
         assert found.proven and check(found.schedule) is None
 
 

@@ -21,20 +21,30 @@ TIMES = [
 
 def simulated(name, quantity, costs, **counts):
     metrics = pipelab.simulate(pipelab.build(name, **counts), costs).metrics
-    return {"makespan": metrics["makespan"], "span": max(metrics["spans"]), "idle": max(metrics["idle"])}[quantity]
+    return {
+        "makespan": metrics["makespan"],
+        "span": max(metrics["spans"]),
+        "idle": max(metrics["idle"]),
+    }[quantity]
 
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_formulas_equal_the_simulation_where_they_hold(name):
     held = 0
-    for p, m, times, c in itertools.product((1, 2, 3, 4, 6, 8), (1, 2, 4, 7, 12, 16, 18), TIMES, (0, 0.5, 3)):
+    for p, m, times, c in itertools.product(
+        (1, 2, 3, 4, 6, 8), (1, 2, 4, 7, 12, 16, 18), TIMES, (0, 0.5, 3)
+    ):
         counts = {"ranks": p, "microbatches": m, "stages_per_rank": entry(name).stages_per_rank}
         if entry(name).problem(**counts):
             continue
         costs = pipelab.Costs(**times, latency=c)
         form = closed_form(name, costs=costs, **counts)
         if form.exact:
-            assert form.value == pytest.approx(simulated(name, form.quantity, costs, **counts)), (counts, times, c)
+            assert form.value == pytest.approx(simulated(name, form.quantity, costs, **counts)), (
+                counts,
+                times,
+                c,
+            )
             held += 1
     assert held >= 20
 
@@ -53,7 +63,11 @@ def test_formulas_equal_the_simulation_where_they_hold(name):
 def test_conditions_are_needed(name, counts, costs):
     """Beyond its condition a formula is not the simulation."""
     costs = pipelab.Costs(**costs)
-    sizes = {"ranks": counts[0], "microbatches": counts[1], "stages_per_rank": entry(name).stages_per_rank}
+    sizes = {
+        "ranks": counts[0],
+        "microbatches": counts[1],
+        "stages_per_rank": entry(name).stages_per_rank,
+    }
     form = closed_form(name, costs=costs, **sizes)
     assert not form.exact and form.condition
     assert form.value != pytest.approx(simulated(name, form.quantity, costs, **sizes))

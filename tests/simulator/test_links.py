@@ -38,7 +38,9 @@ def test_messages_are_as_large_as_the_output_they_carry_or_answer():
     timeline = pipelab.simulate(build("naive", 3, 1), costs)
     at = starts(timeline)
     assert at["1F0"] == 1 + 4 / 2 and at["2F0"] == at["1F0"] + 1 + 6 / 2
-    assert at["1B0"] - at["2B0"] == 2 + 6 / 2 and at["0B0"] - at["1B0"] == 2 + 4 / 2  # the last output goes nowhere
+    assert (
+        at["1B0"] - at["2B0"] == 2 + 6 / 2 and at["0B0"] - at["1B0"] == 2 + 4 / 2
+    )  # the last output goes nowhere
 
 
 def test_tables_say_how_each_link_is():
@@ -55,7 +57,9 @@ def test_a_slow_link_between_nodes_is_why_traffic_matters():
 
     def makespan(name, v, bandwidth):
         schedule = pipelab.build(name, ranks=4, microbatches=8, stages_per_rank=v)
-        return pipelab.simulate(schedule, pipelab.Costs(1 / v, backward=2 / v, bandwidth=bandwidth)).makespan
+        return pipelab.simulate(
+            schedule, pipelab.Costs(1 / v, backward=2 / v, bandwidth=bandwidth)
+        ).makespan
 
     assert makespan("interleaved-1f1b", 2, 1000) < makespan("1f1b", 1, 1000)
     assert makespan("interleaved-1f1b", 2, 0.7) > makespan("1f1b", 1, 0.7)
@@ -70,7 +74,9 @@ def test_a_slow_link_between_nodes_is_why_traffic_matters():
     st.sampled_from([None, 0.5, 1.7]),
 )
 def test_links_for_every_schedule(name, ranks, microbatches, latency, bandwidth):
-    """An endless bandwidth is none; on a finite one no two messages share a link; a table of equal entries is a number."""
+    """An endless bandwidth is none; on a finite one no two messages share a link; a table of equal
+    entries is a number.
+    """
     entry = pipelab.catalogue.entry(name)
     if entry.problem(ranks, microbatches):
         return
@@ -89,22 +95,32 @@ def test_links_for_every_schedule(name, ranks, microbatches, latency, bandwidth)
     producer = producers(schedule)
     consumers = np.flatnonzero((producer >= 0) & (schedule.rank[producer] != schedule.rank))
     senders = producer[consumers]
-    gone = timeline.ended[senders] + timeline.transit[consumers] - latency  # when the link was free again
+    gone = (
+        timeline.ended[senders] + timeline.transit[consumers] - latency
+    )  # when the link was free again
     assert (gone >= timeline.ended[senders] + 1 / bandwidth - 1e-9).all()
     assert (timeline.started[consumers] >= gone + latency - 1e-9).all()
     for link in set(zip(schedule.rank[senders].tolist(), schedule.rank[consumers].tolist())):
         mine = (schedule.rank[senders] == link[0]) & (schedule.rank[consumers] == link[1])
         assert (np.diff(np.sort(gone[mine])) >= 1 / bandwidth - 1e-9).all()
-    assert sum(map(sum, timeline.idle_by_cause.values())) == pytest.approx(sum(timeline.metrics["idle"]))
+    assert sum(map(sum, timeline.idle_by_cause.values())) == pytest.approx(
+        sum(timeline.metrics["idle"])
+    )
 
 
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"bandwidth": 0}, "bandwidth is 0: nothing would ever arrive. Leave it out for links without a limit."),
+        (
+            {"bandwidth": 0},
+            "bandwidth is 0: nothing would ever arrive. Leave it out for links without a limit.",
+        ),
         ({"bandwidth": -1}, "bandwidth is -1; it is a finite number, 0 or more."),
         ({"bandwidth": [[1, 0], [1, 1]]}, "bandwidth is 0: nothing would ever arrive"),
-        ({"latency": [1, 2]}, "latency is a number, or a square table with one row per sending and one column"),
+        (
+            {"latency": [1, 2]},
+            "latency is a number, or a square table with one row per sending and one column",
+        ),
         ({"latency": [[1, 2], [3]]}, "latency is a number, or a square table"),
         ({"latency": [[1, -2], [3, 4]]}, "latency is -2; an entry of its table is a finite number"),
         ({"message": float("nan")}, "message is nan"),
@@ -118,7 +134,9 @@ def test_impossible_links(given, text):
 
 def test_a_table_must_fit_the_ranks():
     for name in ("latency", "bandwidth"):
-        with pytest.raises(UsageError, match=f"The table of {name} is for 3 ranks, but the schedule has 2."):
+        with pytest.raises(
+            UsageError, match=f"The table of {name} is for 3 ranks, but the schedule has 2."
+        ):
             pipelab.simulate(build(), pipelab.Costs(**{name: [[1] * 3] * 3}))
 
 

@@ -27,7 +27,10 @@ def rows(*lines):
 )
 def test_missing_costs_follow(given, durations):
     values = pipelab.Costs(**given).durations
-    assert tuple(values[k] for k in ("forward", "backward", "input_grad", "weight_grad", "overlap")) == durations
+    assert (
+        tuple(values[k] for k in ("forward", "backward", "input_grad", "weight_grad", "overlap"))
+        == durations
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,8 +56,12 @@ def test_costs_per_stage_must_fit_the_schedule():
 
 
 def test_the_slowest_stage_sets_the_beat():
-    metrics = pipelab.simulate(build("gpipe", 4, 100), pipelab.Costs(forward=[1, 1, 3, 1], backward=[2, 2, 6, 2])).metrics
-    assert metrics["makespan"] == 100 * 9 + 3 * 1 + 3 * 2  # the slow stage never waits; others fill in and drain
+    metrics = pipelab.simulate(
+        build("gpipe", 4, 100), pipelab.Costs(forward=[1, 1, 3, 1], backward=[2, 2, 6, 2])
+    ).metrics
+    assert (
+        metrics["makespan"] == 100 * 9 + 3 * 1 + 3 * 2
+    )  # the slow stage never waits; others fill in and drain
     assert metrics["idle"][2] == pytest.approx(9)
 
 
@@ -62,7 +69,9 @@ def test_latency_delays_data_between_ranks_only():
     v_shape = rows("0F0 0F1 3F0 3B0 3F1 3B1 0B0 0B1", "1F0 2F0 1F1 2F1 2B0 1B0 2B1 1B1")
     one_rank = rows("0F0 1F0 1B0 0B0")
     assert pipelab.simulate(one_rank, pipelab.Costs(latency=100)).makespan == 6
-    near, far = (pipelab.simulate(v_shape, pipelab.Costs(latency=latency)).makespan for latency in (0, 1))
+    near, far = (
+        pipelab.simulate(v_shape, pipelab.Costs(latency=latency)).makespan for latency in (0, 1)
+    )
     assert near < far
 
 
@@ -96,7 +105,12 @@ def test_an_overlapped_pair_shares_one_cell():
     assert timeline.started.tolist() == [0, 1, 1, 3.5]
     assert timeline.ended.tolist() == [1, 3.5, 3.5, 5.5]
     assert timeline.compute.tolist() == [1, 2.5, 0, 2]
-    assert timeline.bytes_held.tolist() == [1, 2, 2, 1] and timeline.bytes_after.tolist() == [1, 1, 1, 0]
+    assert timeline.bytes_held.tolist() == [1, 2, 2, 1] and timeline.bytes_after.tolist() == [
+        1,
+        1,
+        1,
+        0,
+    ]
     assert timeline.metrics["idle"] == [0]
 
 

@@ -20,7 +20,9 @@ def simulate(name="1f1b", ranks=2, microbatches=4, **costs):
 
 def test_no_gap_to_itself():
     found = gap(simulate(latency=1), simulate(latency=1))
-    assert found == dict.fromkeys(("compute", "transfer", "waiting", "overhead", "total"), [0.0, 0.0])
+    assert found == dict.fromkeys(
+        ("compute", "transfer", "waiting", "overhead", "total"), [0.0, 0.0]
+    )
 
 
 def test_slower_compute_on_one_rank_is_waiting_on_the_other():
@@ -34,12 +36,18 @@ def test_slower_compute_on_one_rank_is_waiting_on_the_other():
 def test_latency_is_transfer_where_somebody_waits_for_it():
     found = gap(simulate("naive", 2, 1, latency=0.5), simulate("naive", 2, 1))
     assert found["transfer"] == [0.5, 0] and found["total"] == [1, 1]
-    assert found["waiting"] == [0.5, 1]  # rank 0 also waits for the way there, rank 1 for that and for the way back
+    assert found["waiting"] == [
+        0.5,
+        1,
+    ]  # rank 0 also waits for the way there, rank 1 for that and for the way back
 
 
 def test_time_between_actions_whose_input_was_there_is_overhead():
     expected = simulate("gpipe", 1, 2)
-    times = {name: getattr(expected, name) + np.arange(4) * 0.25 for name in ("arrived", "started", "ended")}
+    times = {
+        name: getattr(expected, name) + np.arange(4) * 0.25
+        for name in ("arrived", "started", "ended")
+    }
     asked = np.append(0.0, times["ended"][:-1])
     late = replace(expected, asked=asked, sent=asked, **times)
     assert gap(late, expected) == {
@@ -56,23 +64,32 @@ def test_the_parts_sum_to_the_gap_on_every_rank(name, ranks, microbatches, data)
     cost = st.floats(0.25, 4)
     per_stage = st.lists(cost, min_size=schedule.stages, max_size=schedule.stages)
     costs = [
-        pipelab.Costs(data.draw(per_stage), input_grad=data.draw(cost), weight_grad=data.draw(cost), latency=data.draw(cost))
+        pipelab.Costs(
+            data.draw(per_stage),
+            input_grad=data.draw(cost),
+            weight_grad=data.draw(cost),
+            latency=data.draw(cost),
+        )
         for _ in range(2)
     ]
     slow, expected = (pipelab.simulate(schedule, c) for c in costs)
     found = gap(slow, expected)
     sums = np.sum([found[part] for part in ("compute", "transfer", "waiting", "overhead")], axis=0)
-    assert np.allclose(sums, slow.makespan - expected.makespan) and np.allclose(found["total"], sums)
+    assert np.allclose(sums, slow.makespan - expected.makespan) and np.allclose(
+        found["total"], sums
+    )
     assert np.allclose(found["overhead"], 0)  # the simulator starts an action as soon as it can
 
 
 def test_what_cannot_be_compared():
     with pytest.raises(
-        UsageError, match="two timelines of one schedule; these are of gpipe and 1f1b, with different actions"
+        UsageError,
+        match="two timelines of one schedule; these are of gpipe and 1f1b, with different actions",
     ):
         gap(simulate("gpipe"), simulate("1f1b"))
     measured = replace(simulate(), unit="s")
     with pytest.raises(
-        UsageError, match="measured timeline is in s, the predicted one in abstract units: predict from costs"
+        UsageError,
+        match="measured timeline is in s, the predicted one in abstract units: predict from costs",
     ):
         gap(measured, simulate())

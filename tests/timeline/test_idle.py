@@ -12,7 +12,11 @@ from pipelab.schedule import Kind
 from pipelab.timeline.idle import CAUSES
 
 quarters = st.integers(1, 40).map(lambda n: n / 4)
-sizes = {"ranks": st.integers(1, 6), "microbatches": st.integers(1, 13), "stages_per_rank": st.sampled_from([None, 2, 4])}
+sizes = {
+    "ranks": st.integers(1, 6),
+    "microbatches": st.integers(1, 13),
+    "stages_per_rank": st.sampled_from([None, 2, 4]),
+}
 
 
 def rows(*lines):
@@ -20,16 +24,25 @@ def rows(*lines):
 
 
 def reasons(timeline, rank):
-    """(start, end, cause, the action that ended it, the action that could have run instead) of one rank's intervals."""
+    """(start, end, cause, the action that ended it, the action that could have run instead) of one
+    rank's intervals.
+    """
 
     def text(atom):
         return None if atom is None else str(timeline.schedule.atom(atom))
 
-    return [(i.start, i.end, i.cause, text(i.ended_by), text(i.filler)) for i in timeline.idle if i.rank == rank]
+    return [
+        (i.start, i.end, i.cause, text(i.ended_by), text(i.filler))
+        for i in timeline.idle
+        if i.rank == rank
+    ]
 
 
 def test_every_cause_but_a_gap():
-    """Rank 1's forward costs three times rank 0's. On stages of the mean, 2 each, rank 0 would wait 2 + ½ for each B."""
+    """Rank 1's forward costs three times rank 0's.
+
+    On stages of the mean, 2 each, rank 0 would wait 2 + ½ for each B.
+    """
     schedule = rows("0F0 0F1 0B0 0B1", "1F0 1B0 1F1 1B1")
     timeline = pipelab.simulate(schedule, pipelab.Costs(forward=[1, 3], backward=2, latency=0.25))
     assert reasons(timeline, 0) == [
@@ -40,15 +53,26 @@ def test_every_cause_but_a_gap():
         (10.25, 11.25, "imbalance", "0B1", None),
         (11.25, 11.5, "transfer", "0B1", None),
     ]
-    assert reasons(timeline, 1) == [(0, 1.25, "warm-up", "1F0", None), (11.25, 13.5, "cool-down", None, None)]
+    assert reasons(timeline, 1) == [
+        (0, 1.25, "warm-up", "1F0", None),
+        (11.25, 13.5, "cool-down", None, None),
+    ]
     assert timeline.idle_by_cause == {
-        "warm-up": [0, 1.25], "upstream-forward": [0, 0], "downstream-backward": [4, 0], "transfer": [0.5, 0],
-        "imbalance": [3, 0], "barrier": [0, 0], "gap": [0, 0], "cool-down": [0, 2.25],
-    }  # fmt: skip
+        "warm-up": [0, 1.25],
+        "upstream-forward": [0, 0],
+        "downstream-backward": [4, 0],
+        "transfer": [0.5, 0],
+        "imbalance": [3, 0],
+        "barrier": [0, 0],
+        "gap": [0, 0],
+        "cool-down": [0, 2.25],
+    }
 
 
 def test_a_slow_stage_upstream():
-    """Stages of the mean, 2 each, would never make rank 1 wait inside; and it could have run a backward meanwhile."""
+    """Stages of the mean, 2 each, would never make rank 1 wait inside; and it could have run a
+    backward meanwhile.
+    """
     schedule = rows("0F0 0F1 0B0 0B1", "1F0 1F1 1B0 1B1")
     timeline = pipelab.simulate(schedule, pipelab.Costs(forward=[3, 1], backward=1))
     assert reasons(timeline, 1) == [
@@ -76,7 +100,9 @@ def test_a_w_could_have_filled_the_wait_once_its_i_had_run():
 
 
 def test_a_w_is_named_before_an_f_that_takes_memory():
-    timeline = pipelab.simulate(rows("0F0 0F1 0I0 0I1 0F2 0W0 0W1 0I2 0W2", "1F0 1F1 1I0 1W0 1I1 1W1 1F2 1I2 1W2"))
+    timeline = pipelab.simulate(
+        rows("0F0 0F1 0I0 0I1 0F2 0W0 0W1 0I2 0W2", "1F0 1F1 1I0 1W0 1I1 1W1 1F2 1I2 1W2")
+    )
     assert reasons(timeline, 0)[:2] == [
         (2, 4, "downstream-backward", "0I0", "0F2"),
         (5, 6, "downstream-backward", "0I1", "0W0"),
@@ -84,22 +110,34 @@ def test_a_w_is_named_before_an_f_that_takes_memory():
 
 
 def test_a_recomputation_could_have_used_the_wait():
-    timeline = pipelab.simulate(rows("0F0 0F1 0B0 0R1 0B1", "1F0 1B0 1F1 1B1"), pipelab.Costs(recompute=1))
+    timeline = pipelab.simulate(
+        rows("0F0 0F1 0B0 0R1 0B1", "1F0 1B0 1F1 1B1"), pipelab.Costs(recompute=1)
+    )
     assert reasons(timeline, 0)[0] == (2, 4, "downstream-backward", "0B0", "0R1")
 
 
 def test_nothing_is_moved_across_an_optimizer_step():
-    timeline = pipelab.simulate(rows("0F0 0B0 0STEP0 0F1 0B1 0STEP1", "1F0 1B0 1STEP0 1F1 1B1 1STEP1"))
+    timeline = pipelab.simulate(
+        rows("0F0 0B0 0STEP0 0F1 0B1 0STEP1", "1F0 1B0 1STEP0 1F1 1B1 1STEP1")
+    )
     assert reasons(timeline, 0)[0] == (1, 4, "downstream-backward", "0B0", None)
 
 
 def test_an_overlapped_pair_waits_for_the_later_of_its_two_inputs():
-    """1F1's input was there at 2, 2B0's comes at 6: the cell begins with an F and waits for a backward."""
-    schedule = rows("0F0 0F1 3F0 3B0 3F1 3B1 0B0 0B1", "1F0 2F0 (1F1;2B0)OVERLAP_F_B 2F1 2B1 1B0 1B1")
+    """1F1's input was there at 2, 2B0's comes at 6: the cell begins with an F and waits for a
+    backward.
+    """
+    schedule = rows(
+        "0F0 0F1 3F0 3B0 3F1 3B1 0B0 0B1", "1F0 2F0 (1F1;2B0)OVERLAP_F_B 2F1 2B1 1B0 1B1"
+    )
     timeline = pipelab.simulate(schedule)
-    before_the_pair = [i for i in timeline.idle if i.rank == 1 and i.ended_by == timeline.schedule.offsets[1] + 2]
+    before_the_pair = [
+        i for i in timeline.idle if i.rank == 1 and i.ended_by == timeline.schedule.offsets[1] + 2
+    ]
     assert [(i.start, i.end, i.cause) for i in before_the_pair] == [(3, 6, "downstream-backward")]
-    slow = pipelab.simulate(schedule, pipelab.Costs(forward=1, backward=[2, 2, 2, 4]))  # the mean is 2.5
+    slow = pipelab.simulate(
+        schedule, pipelab.Costs(forward=1, backward=[2, 2, 2, 4])
+    )  # the mean is 2.5
     assert [i[1:4] for i in slow.idle if i.rank == 1 and i.end in (6.5, 8)] == [
         (3, 6.5, "downstream-backward"),
         (6.5, 8, "imbalance"),
@@ -107,20 +145,34 @@ def test_an_overlapped_pair_waits_for_the_later_of_its_two_inputs():
 
 
 def test_a_gap_of_a_measured_timeline():
-    """What the rank did between two actions, before it asked, is a gap: no order of actions would have used it."""
+    """What the rank did between two actions, before it asked, is a gap: no order of actions would
+    have used it.
+    """
     timeline = pipelab.simulate(rows("0F0 0F1 0B0 0B1"))
-    later = {name: getattr(timeline, name) + [0, 0.5, 0.5, 0.5] for name in ("asked", "sent", "arrived", "started", "ended")}
+    later = {
+        name: getattr(timeline, name) + [0, 0.5, 0.5, 0.5]
+        for name in ("asked", "sent", "arrived", "started", "ended")
+    }
     assert reasons(replace(timeline, **later), 0) == [(1, 1.5, "gap", "0F1", None)]
 
 
-@given(data=st.data(), name=st.sampled_from(names()), latency=st.sampled_from([0, 0.25, 3.3]), **sizes)
+@given(
+    data=st.data(), name=st.sampled_from(names()), latency=st.sampled_from([0, 0.25, 3.3]), **sizes
+)
 @settings(max_examples=200, deadline=None)
-def test_idle_and_actions_fill_the_makespan_of_every_rank(data, name, latency, ranks, microbatches, stages_per_rank):
-    """To the last bit: each interval begins where the action or interval before it ended. No cause is counted twice."""
+def test_idle_and_actions_fill_the_makespan_of_every_rank(
+    data, name, latency, ranks, microbatches, stages_per_rank
+):
+    """To the last bit: each interval begins where the action or interval before it ended.
+
+    No cause is counted twice.
+    """
     assume(entry(name).problem(ranks, microbatches, stages_per_rank) is None)
     schedule = build(name, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank)
     per_stage = st.lists(st.floats(0, 10), min_size=schedule.stages, max_size=schedule.stages)
-    costs = pipelab.Costs(forward=data.draw(per_stage), backward=data.draw(per_stage), latency=latency)
+    costs = pipelab.Costs(
+        forward=data.draw(per_stage), backward=data.draw(per_stage), latency=latency
+    )
     timeline = pipelab.simulate(schedule, costs)
     begin, finish = timeline.started.min(), timeline.ended.max()
     for rank in range(ranks):
@@ -139,23 +191,33 @@ def test_idle_and_actions_fill_the_makespan_of_every_rank(data, name, latency, r
 
 @given(name=st.sampled_from(names()), f=quarters, i=quarters, w=quarters, latency=quarters, **sizes)
 @settings(max_examples=200, deadline=None)
-def test_causes_sum_exactly_and_equal_stages_have_no_imbalance(name, f, i, w, latency, ranks, microbatches, stages_per_rank):
+def test_causes_sum_exactly_and_equal_stages_have_no_imbalance(
+    name, f, i, w, latency, ranks, microbatches, stages_per_rank
+):
     assume(entry(name).problem(ranks, microbatches, stages_per_rank) is None)
     schedule = build(name, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank)
-    timeline = pipelab.simulate(schedule, pipelab.Costs(f, input_grad=i, weight_grad=w, latency=latency))
+    timeline = pipelab.simulate(
+        schedule, pipelab.Costs(f, input_grad=i, weight_grad=w, latency=latency)
+    )
     causes = timeline.idle_by_cause
     assert list(causes) == list(CAUSES)
-    assert [sum(column) for column in zip(*causes.values())] == timeline.metrics["idle"]  # quarters: no rounding
+    assert [sum(column) for column in zip(*causes.values())] == timeline.metrics[
+        "idle"
+    ]  # quarters: no rounding
     assert causes["imbalance"] == [0] * ranks
 
 
 @given(data=st.data(), name=st.sampled_from(names()), latency=quarters, **sizes)
 @settings(max_examples=150, deadline=None)
-def test_a_wait_is_forced_if_and_only_if_nothing_else_was_ready(data, name, latency, ranks, microbatches, stages_per_rank):
+def test_a_wait_is_forced_if_and_only_if_nothing_else_was_ready(
+    data, name, latency, ranks, microbatches, stages_per_rank
+):
     """Against plain search over the actions behind the wait, each with its inputs."""
     assume(entry(name).problem(ranks, microbatches, stages_per_rank) is None)
     schedule = build(name, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank)
-    assume(schedule.replicas == 1)  # with two, no rank's first action need wait, and the latency need not show
+    assume(
+        schedule.replicas == 1
+    )  # with two, no rank's first action need wait, and the latency need not show
     per_stage = st.lists(quarters, min_size=schedule.stages, max_size=schedule.stages)
     costs = pipelab.Costs(data.draw(per_stage), backward=data.draw(per_stage), latency=latency)
     timeline = pipelab.simulate(schedule, costs)
@@ -170,7 +232,10 @@ def test_a_wait_is_forced_if_and_only_if_nothing_else_was_ready(data, name, late
         if kind in (Kind.F, Kind.B, Kind.I):
             brings = [Kind.F] if kind == Kind.F else [Kind.B, Kind.I]
             sources = [where[k, over, microbatch] for k in brings if (k, over, microbatch) in where]
-            times += [timeline.ended[s] + (latency if timeline.rank[s] != timeline.rank[i] else 0) for s in sources]
+            times += [
+                timeline.ended[s] + (latency if timeline.rank[s] != timeline.rank[i] else 0)
+                for s in sources
+            ]
         return max(times, default=0)
 
     for interval in timeline.idle:
@@ -183,6 +248,10 @@ def test_a_wait_is_forced_if_and_only_if_nothing_else_was_ready(data, name, late
                     break
                 if schedule.cell[i] != cell:
                     cells.setdefault(schedule.cell[i], []).append(i)
-            behind = [members[0] for members in cells.values() if all(ready(i) < interval.end for i in members)]
+            behind = [
+                members[0]
+                for members in cells.values()
+                if all(ready(i) < interval.end for i in members)
+            ]
         assert interval.forced == (not behind)
         assert interval.forced or interval.filler in behind

@@ -54,7 +54,9 @@ def test_times_that_are_no_multiples_of_a_unit_use_the_whole_width():
 
 
 def test_the_split_backward_and_the_stage_where_a_rank_has_several():
-    """The stage is drawn while a sign fits behind it; then stage and number give way, the kind never."""
+    """The stage is drawn while a sign fits behind it; then stage and number give way, the kind
+    never.
+    """
     rows = ["0F0 3F0 3I0 3W0 0I0 0W0", "1F0 2F0 2I0 2W0 1I0 1W0"]
     assert drawn(rows, 60) == [
         "rank 0  0F0--..........3F0--3I0::3W0~~..........0I0::0W0~~",
@@ -80,7 +82,9 @@ def test_overlapped_pairs():
 
 def test_kinds_that_take_no_time_are_not_explained():
     assert drawn("pipedream", 60)[-1] == "F- forward, B= backward, . idle"
-    assert drawn("pipedream", 60, step=1)[-1] == "F- forward, B= backward, S+ optimizer step, . idle"
+    assert (
+        drawn("pipedream", 60, step=1)[-1] == "F- forward, B= backward, S+ optimizer step, . idle"
+    )
 
 
 def test_the_axis_is_as_long_as_the_rows():
@@ -91,21 +95,34 @@ def test_the_axis_is_as_long_as_the_rows():
         assert len({len(line) for line in lines}) == 1, lines
 
 
-@given(name=st.sampled_from(names()), f=st.floats(0.1, 9), latency=st.floats(0, 3), width=st.integers(20, 200),
-       ranks=st.integers(1, 12), microbatches=st.integers(1, 24))  # fmt: skip
+@given(
+    name=st.sampled_from(names()),
+    f=st.floats(0.1, 9),
+    latency=st.floats(0, 3),
+    width=st.integers(20, 200),
+    ranks=st.integers(1, 12),
+    microbatches=st.integers(1, 24),
+)
 @settings(max_examples=150, deadline=None)
 def test_as_much_is_drawn_idle_as_is_idle(name, f, latency, width, ranks, microbatches):
     assume(entry(name).problem(ranks, microbatches) is None)
-    timeline = pipelab.simulate(build(name, ranks=ranks, microbatches=microbatches), pipelab.Costs(f, latency=latency))
+    timeline = pipelab.simulate(
+        build(name, ranks=ranks, microbatches=microbatches), pipelab.Costs(f, latency=latency)
+    )
     *rows, axis, _ = draw(timeline, width).splitlines()
     label = len(axis) - len(axis.lstrip())
     assert len({len(line) for line in [*rows, axis]}) == 1 and len(axis) <= max(width, label + 10)
     column = timeline.makespan / (len(axis) - label)
     for rank, row in enumerate(rows):
         mine = [i for i in timeline.idle if i.rank == rank]
-        assert row[label:].count(".") * column == pytest.approx(timeline.metrics["idle"][rank], abs=(len(mine) + 1) * column)
+        assert row[label:].count(".") * column == pytest.approx(
+            timeline.metrics["idle"][rank], abs=(len(mine) + 1) * column
+        )
         middles = (np.arange(len(axis) - label) + 0.5) * column
         for sign, t in zip(row[label:], middles, strict=True):
-            # A middle that falls on the end of an interval, but for rounding, may be drawn either way.
-            if all(abs(t - edge) > 1e-9 * timeline.makespan for i in mine for edge in (i.start, i.end)):
+            # A middle that falls on the end of an interval, but for rounding, may be drawn either
+            # way.
+            if all(
+                abs(t - edge) > 1e-9 * timeline.makespan for i in mine for edge in (i.start, i.end)
+            ):
                 assert (sign == ".") == any(i.start <= t < i.end for i in mine)

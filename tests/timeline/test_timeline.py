@@ -7,7 +7,9 @@ import pipelab
 
 @pytest.fixture
 def timeline():
-    return pipelab.simulate(pipelab.build("1f1b", ranks=4, microbatches=8), pipelab.Costs(latency=0.25))
+    return pipelab.simulate(
+        pipelab.build("1f1b", ranks=4, microbatches=8), pipelab.Costs(latency=0.25)
+    )
 
 
 def test_the_three_bubbles():
@@ -23,9 +25,20 @@ def test_the_three_bubbles():
 
 def test_keys_are_the_contract(timeline):
     assert list(timeline.metrics) == [
-        "schedule", "ranks", "stages", "stages_per_rank", "microbatches", "makespan", "spans", "idle", "bubble_fraction",
-        "bubble_overhead", "bubble_rate", "peak_in_flight", "peak_in_flight_until_weight_grad",
-    ]  # fmt: skip
+        "schedule",
+        "ranks",
+        "stages",
+        "stages_per_rank",
+        "microbatches",
+        "makespan",
+        "spans",
+        "idle",
+        "bubble_fraction",
+        "bubble_overhead",
+        "bubble_rate",
+        "peak_in_flight",
+        "peak_in_flight_until_weight_grad",
+    ]
     json.dumps(timeline.metrics)
 
 

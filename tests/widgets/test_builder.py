@@ -47,7 +47,11 @@ def test_placing_opens_what_comes_next(made):
     ("move", "arguments", "says"),
     [
         ("place", {"text": "1F0"}, "1F0 needs the result of 0F0, which does not stand yet"),
-        ("place", {"text": "0B0"}, "0B0 comes before 0F0: a backward uses the activations that its forward kept."),
+        (
+            "place",
+            {"text": "0B0"},
+            "0B0 comes before 0F0: a backward uses the activations that its forward kept.",
+        ),
         ("place", {"text": "0F0", "rank": 1}, "0F0 belongs on rank 0"),
         ("place", {"text": "7F0"}, "7F0 is no action of this schedule"),
         ("place", {"text": "hello"}, "'hello' is not an action"),
@@ -68,7 +72,9 @@ def test_twice_is_once_too_often_and_what_is_needed_stays(made):
     assert made.grid["message"] == "0F0 stands already: every action runs once."
     made.place("1F0")
     press(made, "remove", rank=0, step=0)
-    assert made.grid["message"] == "0F0 cannot be taken away: 1F0 stands already and needs its result."
+    assert (
+        made.grid["message"] == "0F0 cannot be taken away: 1F0 stands already and needs its result."
+    )
     press(made, "remove", rank=1, step=0)
     assert made.grid["rows"] == [["0F0"], []]
 
@@ -99,7 +105,9 @@ def test_undo_redo_and_clear(made):
     assert (made.grid["redo"], made.grid["rows"][0]) == (0, ["0F0", "0F1"])
 
 
-@pytest.mark.parametrize(("ranks", "microbatches", "split"), [(2, 4, False), (4, 8, False), (3, 6, True), (1, 2, False)])
+@pytest.mark.parametrize(
+    ("ranks", "microbatches", "split"), [(2, 4, False), (4, 8, False), (3, 6, True), (1, 2, False)]
+)
 def test_hints_lead_to_a_schedule_at_least_as_good_as_par(ranks, microbatches, split):
     widget = builder(ranks=ranks, microbatches=microbatches, split=split)
     finish(widget)
@@ -130,7 +138,11 @@ def test_csv_in_and_out(made):
     text = build("1f1b", ranks=3, microbatches=3).to_csv()
     press(made, "load", csv=text)
     assert (made.csv, made.grid["complete"], made.grid["score"]["par"]) == (text, True, 15)
-    for bad, says in (("0F0,0X0\n", "not an action"), ("0F0\n", "missing"), ("0B0,0F0\n", "comes before 0F0")):
+    for bad, says in (
+        ("0F0,0X0\n", "not an action"),
+        ("0F0\n", "missing"),
+        ("0B0,0F0\n", "comes before 0F0"),
+    ):
         press(made, "load", csv=bad)
         assert says in made.grid["message"]
         assert made.csv == text
@@ -146,7 +158,9 @@ def test_what_cannot_be_edited_by_hand_says_so():
         builder("dualpipe", ranks=4, microbatches=8)
     with pytest.raises(UsageError, match="pipedream cannot be edited"):
         builder("pipedream")
-    with pytest.raises(UsageError, match="8192 actions are too many to place by hand; at most 1500"):
+    with pytest.raises(
+        UsageError, match="8192 actions are too many to place by hand; at most 1500"
+    ):
         builder(ranks=32, microbatches=128)
     with pytest.raises(UnknownName):
         builder("nonsense")
@@ -172,7 +186,9 @@ def test_the_lab_opens_its_schedule_for_editing(monkeypatch):
 @given(st.data())
 def test_whatever_is_offered_is_legal_and_leads_to_the_end(data):
     """Any way through the offered actions ends in a schedule that can run; no way gets stuck."""
-    now = Construction.empty(data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)), split=data.draw(st.booleans()))
+    now = Construction.empty(
+        data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)), split=data.draw(st.booleans())
+    )
     while not now.complete:
         offered = [str(action) for rank in range(len(now.rows)) for action in now.legal(rank)]
         now = now.place(data.draw(st.sampled_from(offered)))

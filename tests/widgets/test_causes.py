@@ -23,7 +23,9 @@ def test_intervals_sum_to_the_totals(timeline):
     table = np.frombuffer(message["intervals"], np.float32).reshape(-1, 4)
     for i, cause in enumerate(CAUSES):
         mine = table[table[:, 3] == i]
-        assert (mine[:, 2] - mine[:, 1]).sum() == pytest.approx(sum(message["totals"][cause]), rel=1e-5, abs=1e-5)
+        assert (mine[:, 2] - mine[:, 1]).sum() == pytest.approx(
+            sum(message["totals"][cause]), rel=1e-5, abs=1e-5
+        )
     idle = np.sum(list(message["totals"].values()), axis=0)
     assert idle == pytest.approx(10 * np.array(timeline.metrics["idle"]))
 
@@ -41,7 +43,10 @@ def test_warm_up_and_cool_down(timeline):
     assert "has to come through the ranks before it" in first["why"]
     assert "interleaving" in first["remedy"]
     last = explain(timeline, 3, timeline.makespan - 0.01)
-    assert (last["cause"], last["choice"]) == ("cool-down", "Forced: no action of this rank is left.")
+    assert (last["cause"], last["choice"]) == (
+        "cool-down",
+        "Forced: no action of this rank is left.",
+    )
 
 
 def test_a_wait_names_what_it_waits_for_and_what_could_have_run(timeline):
@@ -52,15 +57,21 @@ def test_a_wait_names_what_it_waits_for_and_what_could_have_run(timeline):
     assert f"which rank {wait.rank + 1} had not finished" in about["why"]
     assert (
         about["choice"]
-        == f"A choice: {filler} was ready and could have run here. It would take memory for one more micro-batch."
+        == f"A choice: {filler} was ready and could have run here. It would take memory for one "
+        "more micro-batch."
     )
     assert about["remedy"].startswith(f"Move {filler} here")
     moving = next(i for i in timeline.idle if i.cause == "transfer")
-    assert "is on its way from rank" in explain(timeline, moving.rank, (moving.start + moving.end) / 2)["why"]
+    assert (
+        "is on its way from rank"
+        in explain(timeline, moving.rank, (moving.start + moving.end) / 2)["why"]
+    )
 
 
 def test_imbalance_is_told_from_an_ordinary_wait():
-    uneven = simulate(build("1f1b", ranks=3, microbatches=6), Costs(forward=[1, 1, 2], backward=[2, 2, 4]))
+    uneven = simulate(
+        build("1f1b", ranks=3, microbatches=6), Costs(forward=[1, 1, 2], backward=[2, 2, 4])
+    )
     found = next(i for i in uneven.idle if i.cause == "imbalance")
     about = explain(uneven, found.rank, (found.start + found.end) / 2)
     assert "costs more than the mean" in about["why"]

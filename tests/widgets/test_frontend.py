@@ -19,12 +19,16 @@ TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_javascript(path):
-    done = subprocess.run([NODE, "--test", "--test-reporter=tap", path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [NODE, "--test", "--test-reporter=tap", path], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(re.search(r"^# pass (\d+)", done.stdout, re.MULTILINE)[1]) > 0
 
 
-@pytest.mark.parametrize("entry", [WIDGET, BUILDER, FRONTEND / "page.js"], ids=["lab", "builder", "page"])
+@pytest.mark.parametrize(
+    "entry", [WIDGET, BUILDER, FRONTEND / "page.js"], ids=["lab", "builder", "page"]
+)
 def test_joined_script_is_one_valid_module(entry, tmp_path):
     path = tmp_path / "joined.mjs"
     path.write_text(bundle(entry), encoding="utf-8")
@@ -43,13 +47,18 @@ def test_joined_script_holds_every_file_once():
 
 def test_widget_exports_render_and_nothing_else():
     assert re.findall(r"^export .*", Lab._esm, re.MULTILINE) == ["export default { render };"]
-    assert re.findall(r"^export .*", Builder._esm, re.MULTILINE) == ["export default { render: renderBuilder };"]
+    assert re.findall(r"^export .*", Builder._esm, re.MULTILINE) == [
+        "export default { render: renderBuilder };"
+    ]
 
 
 def test_every_control_keeps_jupyters_keys_out():
-    """With a slider focused, JupyterLab's "d d" would delete the cell; only the focused element itself can stop it."""
+    """With a slider focused, JupyterLab's "d d" would delete the cell; only the focused element
+    itself can stop it.
+    """
     for path in [*FRONTEND.glob("*.js"), *WIDGET.parent.glob("*.js")]:
         if path.name != "dom.js":
-            assert not re.search(r'element\("(input|select|button|summary|textarea)"', path.read_text(encoding="utf-8")), (
-                path.name
-            )
+            assert not re.search(
+                r'element\("(input|select|button|summary|textarea)"',
+                path.read_text(encoding="utf-8"),
+            ), path.name

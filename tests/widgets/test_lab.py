@@ -1,4 +1,6 @@
-"""The lab's Python side, without a kernel: what a slider's message does, and what happens to a real run."""
+"""The lab's Python side, without a kernel: what a slider's message does, and what happens to a real
+run.
+"""
 
 import json
 import subprocess
@@ -40,11 +42,18 @@ def test_it_starts_with_a_picture(widget):
 @pytest.mark.parametrize(
     ("trait", "value", "makespan"),
     [
-        ("microbatches", 32, 105), ("ranks", 2, 27), ("schedule", "naive", 96),
-        ("forward", 2, 44), ("input_grad", 2, 44), ("weight_grad", 3, 55), ("latency", 1, 39),
-        ("stage_costs", [1, 2, 1, 1], 57), ("recompute", "early", 41), ("recompute", "in-backward", 44),
+        ("microbatches", 32, 105),
+        ("ranks", 2, 27),
+        ("schedule", "naive", 96),
+        ("forward", 2, 44),
+        ("input_grad", 2, 44),
+        ("weight_grad", 3, 55),
+        ("latency", 1, 39),
+        ("stage_costs", [1, 2, 1, 1], 57),
+        ("recompute", "early", 41),
+        ("recompute", "in-backward", 44),
     ],
-)  # fmt: skip
+)
 def test_every_setting_moves_the_picture(widget, trait, value, makespan):
     widget.set_state({trait: value})  # the message of a slider
     assert shown(widget)["makespan"] == makespan
@@ -67,9 +76,13 @@ def test_memory_in_bytes_has_parts_and_a_limit(widget):
     widget.set_state({"memory": "bytes", "model": "mlp", "width": 32})
     assert len(widget.predicted["parts"]) == 5
     said = {number["key"]: number["definition"] for number in widget.predicted["numbers"]}
-    assert said["peak_memory"] == "most that one rank holds at once; measured: saved activations only"
+    assert (
+        said["peak_memory"] == "most that one rank holds at once; measured: saved activations only"
+    )
     weights = 4 * (32 * 32 + 32)
-    assert shown(widget)["peak_memory"] == 8 * 2 * 16 * 32 * 4 + 4 * weights  # activations; weights, gradients, Adam's two
+    assert (
+        shown(widget)["peak_memory"] == 8 * 2 * 16 * 32 * 4 + 4 * weights
+    )  # activations; weights, gradients, Adam's two
     assert widget.predicted["limits"] == pytest.approx([3 * 2 * 16 * 32 * 4 + 4 * weights] * 4)
     widget.set_state({"width": 64})
     assert shown(widget)["peak_memory"] > 2 * 8 * 2 * 16 * 32 * 4
@@ -224,8 +237,10 @@ def test_up_to_three_configurations_are_pinned(widget):
     widget.set_state({"microbatches": 16})
     press(widget, "pin")
     assert [pin["text"] for pin in widget.pins] == [
-        "gpipe ranks=4 microbatches=8", "1f1b ranks=4 microbatches=8", "1f1b ranks=4 microbatches=16",
-    ]  # fmt: skip
+        "gpipe ranks=4 microbatches=8",
+        "1f1b ranks=4 microbatches=8",
+        "1f1b ranks=4 microbatches=16",
+    ]
     assert widget.pins[0]["picture"]["end"] == 33
     with pytest.raises(UsageError, match="3 configurations are pinned already"):
         widget.pin()
@@ -240,7 +255,9 @@ def test_up_to_three_configurations_are_pinned(widget):
 def test_what_is_shown_can_be_taken_away(widget, tmp_path):
     assert widget.save(tmp_path / "a.svg").read_text().startswith("<svg")
     assert "<canvas" not in widget.save(tmp_path / "a.html").read_text()[:200]
-    assert Schedule.from_csv(widget.save(tmp_path / "a.csv").read_text()) == widget.timeline.schedule
+    assert (
+        Schedule.from_csv(widget.save(tmp_path / "a.csv").read_text()) == widget.timeline.schedule
+    )
     assert json.loads(widget.save(tmp_path / "a.json").read_text())["traceEvents"]
     with pytest.raises(UnknownName, match="Valid names: svg, html, csv, json"):
         widget.save(tmp_path / "a.pdf")
@@ -251,13 +268,19 @@ def test_files_go_to_the_browser_by_name(widget):
     sent = []
     widget.send = lambda content: sent.append(content)
     press(widget, "export", format="csv")
-    assert sent == [{"file": "gpipe.csv", "type": "text/csv", "text": widget.timeline.schedule.to_csv()}]
+    assert sent == [
+        {"file": "gpipe.csv", "type": "text/csv", "text": widget.timeline.schedule.to_csv()}
+    ]
 
 
 def test_a_line_of_text_restores_a_lab(widget, monkeypatch):
     monkeypatch.setattr(sys.modules["pipelab.widgets.lab"], "_warm", lambda: None)
     widget.set_state({"latency": 0.5, "stage_costs": [1, 2, 1, 1]})
-    assert widget.predicted["text"] == widget.text == "gpipe ranks=4 microbatches=8 latency=0.5 stage_costs=1,2,1,1"
+    assert (
+        widget.predicted["text"]
+        == widget.text
+        == "gpipe ranks=4 microbatches=8 latency=0.5 stage_costs=1,2,1,1"
+    )
     assert lab(widget.text).settings == widget.settings
     assert lab(widget.text, ranks=3).ranks == 3
 
@@ -271,7 +294,9 @@ class FakeRun:
     def __init__(self, *_, schedule, pace=None, latency=0, **options):
         self.options = options | {"pace": pace, "latency": latency}
         self.costs = Costs(forward=0.011, backward=0.022)
-        self.timeline = replace(simulate(schedule, self.costs), unit="s", source="measured", memory_unit="bytes")
+        self.timeline = replace(
+            simulate(schedule, self.costs), unit="s", source="measured", memory_unit="bytes"
+        )
         self.predicted = replace(simulate(schedule, Costs(forward=0.01, backward=0.02)), unit="s")
         self.losses = [2.0, 1.0]
         self.error = None
@@ -300,7 +325,9 @@ def runs(monkeypatch):
     import pipelab.engine
 
     started = []
-    monkeypatch.setattr(pipelab.engine, "start", lambda *a, **k: started.append(FakeRun(*a, **k)) or started[-1])
+    monkeypatch.setattr(
+        pipelab.engine, "start", lambda *a, **k: started.append(FakeRun(*a, **k)) or started[-1]
+    )
     return started
 
 
@@ -331,21 +358,32 @@ def test_a_run_streams_and_ends_beside_its_prediction(widget, runs):
     keys = [n["key"] for n in widget.measured["numbers"]]
     assert [n["key"] for n in widget.predicted["numbers"]] == [*keys, "lower_bound"]
     gap = widget.progress["gap"]
-    assert gap["total"] == pytest.approx([33] * 4)  # ms on each rank, all of it compute and waiting for it
+    assert gap["total"] == pytest.approx(
+        [33] * 4
+    )  # ms on each rank, all of it compute and waiting for it
     assert gap["compute"] == pytest.approx([8 * 3] * 4)
 
 
 def test_predicting_again_with_measured_costs_makes_them_the_settings(widget, runs):
     with pytest.raises(UsageError, match="run first"):
         widget.use_measured_costs()
-    widget.set_state({"stage_costs": [1, 2, 1, 1], "latency": 0.25})  # the pace adds 2.5 ms to every transfer
+    widget.set_state(
+        {"stage_costs": [1, 2, 1, 1], "latency": 0.25}
+    )  # the pace adds 2.5 ms to every transfer
     widget.run()
     until(lambda: runs)
-    runs[0].costs = Costs(forward=[0.001, 0.003, 0.001, 0.001], backward=[0.003, 0.009, 0.003, 0.003], latency=0.00265)
+    runs[0].costs = Costs(
+        forward=[0.001, 0.003, 0.001, 0.001], backward=[0.003, 0.009, 0.003, 0.003], latency=0.00265
+    )
     runs[0].ended.set()
     widget.wait(20)
     press(widget, "use_measured_costs")
-    assert (widget.forward, widget.input_grad, widget.weight_grad, widget.latency) == (1, 1.5, 1.5, 0.1)
+    assert (widget.forward, widget.input_grad, widget.weight_grad, widget.latency) == (
+        1,
+        1.5,
+        1.5,
+        0.1,
+    )
     assert widget.stage_costs == [0.667, 2, 0.667, 0.667]
     assert (widget.measured, widget.progress) == ({}, IDLE)
 
@@ -392,7 +430,10 @@ def test_a_failure_is_told_in_full(widget, runs):
     runs[0].error = WorkerDied("Rank 2 was killed by signal 9.\nThe pool has been replaced.")
     runs[0].ended.set()
     assert widget.wait(20)
-    assert widget.progress == {"state": "failed", "message": "Rank 2 was killed by signal 9.\nThe pool has been replaced."}
+    assert widget.progress == {
+        "state": "failed",
+        "message": "Rank 2 was killed by signal 9.\nThe pool has been replaced.",
+    }
 
 
 def test_a_change_of_settings_stops_the_run_and_clears_its_picture(widget, runs):

@@ -10,7 +10,9 @@ from pipelab.widgets import predict
 
 def test_the_answer_comes_after_the_prediction(tmp_path):
     store = tmp_path / "predictions.json"
-    asked = predict("bubble", "How much?", lambda: 75, unit="%", why="One of four works.", store=store)
+    asked = predict(
+        "bubble", "How much?", lambda: 75, unit="%", why="One of four works.", store=store
+    )
     with pytest.raises(UsageError, match="First lock a prediction"):
         _ = asked.answer
     asked._number.value = 25

@@ -28,7 +28,11 @@ def test_a_line_of_text_brings_a_configuration_back(settings):
     [
         ("gpip ranks=4", UnknownName, "Did you mean 'gpipe'"),
         ("gpipe rank=4", UnknownName, "Did you mean 'ranks'"),
-        ("gpipe 4", UsageError, "'4' is no setting. A line is a schedule and settings, such as: 1f1b ranks=4"),
+        (
+            "gpipe 4",
+            UsageError,
+            "'4' is no setting. A line is a schedule and settings, such as: 1f1b ranks=4",
+        ),
         ("gpipe ranks=four", UsageError, "'four' is no whole number"),
         ("gpipe forward=x", UsageError, "'x' is no number"),
         ("gpipe forward=0", UsageError, "forward is 0; a cost is a number above 0"),
@@ -45,7 +49,12 @@ def test_a_line_that_cannot_be_read_says_why(line, error, says):
 
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize(
-    "changes", [{"ranks": 5, "microbatches": 7}, {"stages_per_rank": 3}, {"recompute": "early", "stage_costs": (2, 1)}]
+    "changes",
+    [
+        {"ranks": 5, "microbatches": 7},
+        {"stages_per_rank": 3},
+        {"recompute": "early", "stage_costs": (2, 1)},
+    ],
 )
 def test_whatever_is_impossible_has_an_offer_that_is_possible(name, changes):
     settings = Settings(name).with_changes(**changes)
@@ -63,7 +72,9 @@ def test_offers_are_near_and_named():
     assert labels == ["10 micro-batches", "3 ranks"]
     assert offers(Settings("auto", stages_per_rank=3))[0]["label"] == "1 stage per rank"
     pair = offers(Settings("dualpipe", ranks=5, microbatches=7))
-    assert pair == [{"label": "4 ranks and 8 micro-batches", "changes": {"ranks": 4, "microbatches": 8}}]
+    assert pair == [
+        {"label": "4 ranks and 8 micro-batches", "changes": {"ranks": 4, "microbatches": 8}}
+    ]
 
 
 def test_early_recomputation_of_overlapped_actions_offers_the_other_kind():
@@ -111,7 +122,13 @@ def test_a_formula_is_filled_in_and_compared_with_the_timeline():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"schedule": "pipedream"}, {"recompute": "early"}, {"stage_costs": (1, 2)}, {"schedule": "chimera"}]
+    "changes",
+    [
+        {"schedule": "pipedream"},
+        {"recompute": "early"},
+        {"stage_costs": (1, 2)},
+        {"schedule": "chimera"},
+    ],
 )
 def test_where_no_formula_holds_there_is_none(changes):
     settings = Settings().with_changes(**changes)
@@ -119,4 +136,7 @@ def test_where_no_formula_holds_there_is_none(changes):
 
 
 def test_equal_stages_are_the_plain_simulation():
-    assert Settings("zb-h1").predict().makespan == simulate(build("zb-h1", ranks=4, microbatches=8)).makespan
+    assert (
+        Settings("zb-h1").predict().makespan
+        == simulate(build("zb-h1", ranks=4, microbatches=8)).makespan
+    )

@@ -17,15 +17,24 @@ def curve(figure, name, panel=1):
 def test_the_bubble_over_micro_batches_is_the_formula():
     figure = sweep("microbatches", [1, 4, 8], ranks=4)
     assert list(curve(figure, "GPipe").y) == pytest.approx([3 / (m + 3) for m in (1, 4, 8)])
-    assert list(curve(figure, "GPipe", 2).y) == pytest.approx([m / (3 * (m + 3)) for m in (1, 4, 8)])
+    assert list(curve(figure, "GPipe", 2).y) == pytest.approx(
+        [m / (3 * (m + 3)) for m in (1, 4, 8)]
+    )
     assert list(curve(figure, "GPipe", 3).y) == [1, 4, 8]
     assert list(curve(figure, "1F1B", 3).y) == [1, 4, 4]
 
 
 def test_over_stages_per_rank_there_are_curves_of_those_that_have_a_choice():
     figure = sweep("stages_per_rank", ranks=2, microbatches=4)
-    assert {trace.name for trace in figure.data} == {"Interleaved 1F1B", "Looped BFS", "Interleaved zero bubble", "Hanayo"}
-    assert list(curve(figure, "Hanayo").y)[0] is None  # two per wave: one is impossible, and leaves a gap
+    assert {trace.name for trace in figure.data} == {
+        "Interleaved 1F1B",
+        "Looped BFS",
+        "Interleaved zero bubble",
+        "Hanayo",
+    }
+    assert (
+        list(curve(figure, "Hanayo").y)[0] is None
+    )  # two per wave: one is impossible, and leaves a gap
 
 
 def test_over_schedules_every_possible_one_is_a_point():
@@ -36,10 +45,16 @@ def test_over_schedules_every_possible_one_is_a_point():
 
 
 def test_measured_points_lie_on_the_predicted_curve_when_the_run_keeps_its_pace():
-    run = replace(simulate(build("gpipe", ranks=4, microbatches=8), Costs(0.01, backward=0.02)), unit="s", source="measured")
+    run = replace(
+        simulate(build("gpipe", ranks=4, microbatches=8), Costs(0.01, backward=0.02)),
+        unit="s",
+        source="measured",
+    )
     figure = sweep("microbatches", [8], schedules=["gpipe"], measured=[run])
     for panel in (1, 2):
-        assert curve(figure, "measured", panel).y[0] == pytest.approx(curve(figure, "GPipe", panel).y[0])
+        assert curve(figure, "measured", panel).y[0] == pytest.approx(
+            curve(figure, "GPipe", panel).y[0]
+        )
         assert curve(figure, "measured", panel).x[0] == 8
 
 
