@@ -64,7 +64,7 @@ def say(text: str) -> None:
 # Commands: each takes the parsed arguments and returns the exit code.
 
 
-def schedule(args: argparse.Namespace) -> int:
+def run_schedule(args: argparse.Namespace) -> int:
     from .catalogue import entry, names
     from .launcher.predict import headline, predict, text
     from .schedule.csv import unreadable_by_torch
@@ -84,30 +84,32 @@ def schedule(args: argparse.Namespace) -> int:
             "--csv - and --json both want standard output: write the CSV to a file, or leave "
             "--json away"
         )
-    plan = load(args.name, args)
+    schedule = load(args.name, args)
     if args.csv:
-        warning = unreadable_by_torch(plan)
+        warning = unreadable_by_torch(schedule)
         if warning:
             say(warning)
     if args.csv == "-":
-        sys.stdout.write(plan.to_csv())
+        sys.stdout.write(schedule.to_csv())
         return 0
-    metrics = predict(plan, args).metrics
+    metrics = predict(schedule, args).metrics
     if args.csv:
-        write(args.csv, plan.to_csv())
+        write(args.csv, schedule.to_csv())
     data = {
         key: metrics[key]
         for key in ("schedule", "ranks", "stages", "stages_per_rank", "microbatches")
     }
     data |= {
-        "actions": [list(map(str, row)) for row in plan.actions],
+        "actions": [list(map(str, row)) for row in schedule.actions],
         "makespan": metrics["makespan"],
     }
-    show(args, data, f"{plan.grid()}\n{headline(plan)}, makespan {text(metrics['makespan'])}")
+    show(
+        args, data, f"{schedule.grid()}\n{headline(schedule)}, makespan {text(metrics['makespan'])}"
+    )
     return 0
 
 
-def simulate(args: argparse.Namespace) -> int:
+def run_simulate(args: argparse.Namespace) -> int:
     from .launcher.predict import as_data, as_text, predict
 
     if args.name is None and args.compare is None:
@@ -154,7 +156,7 @@ def _compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def check(args: argparse.Namespace) -> int:
+def run_check(args: argparse.Namespace) -> int:
     from .catalogue import recognise
     from .launcher.predict import headline
     from .schedule import check_transport, refusal_of_text
@@ -162,20 +164,23 @@ def check(args: argparse.Namespace) -> int:
     text = _read(args.file)
     refusal = refusal_of_text(text)
     if refusal is None:
-        plan = Schedule.from_csv(text, name=Path(args.file).stem)
-        refusal = check_transport(plan, args.transport)
+        schedule = Schedule.from_csv(text, name=Path(args.file).stem)
+        refusal = check_transport(schedule, args.transport)
     if refusal is None:
-        counts = {"ranks": plan.ranks, "stages": plan.stages, "microbatches": plan.microbatches}
-        known = "" if args.json else f"\n{recognise(plan).text}"
-        show(args, {"ok": True} | counts, f"legal: {headline(plan)}{known}")
+        counts = {
+            "ranks": schedule.ranks,
+            "stages": schedule.stages,
+            "microbatches": schedule.microbatches,
+        }
+        known = "" if args.json else f"\n{recognise(schedule).text}"
+        show(args, {"ok": True} | counts, f"legal: {headline(schedule)}{known}")
         return 0
     show(args, {"ok": False} | refusal.to_dict(), f"refused ({refusal.code}): {refusal.message}")
     return 1
 
 
-def train(args: argparse.Namespace) -> int:
-    from .launcher.train import OPTIONS, as_data, as_text, pictures, speaks
-    from .launcher.train import train as train_for_real
+def run_train(args: argparse.Namespace) -> int:
+    from .launcher.train import OPTIONS, as_data, as_text, pictures, speaks, train
 
     is_file = _is_file(args.schedule)
     args.ranks = args.ranks if is_file or args.ranks is not None else 2
@@ -195,7 +200,7 @@ def train(args: argparse.Namespace) -> int:
         "workers",
         *OPTIONS,
     )
-    plan = load(args.schedule, args)
+    schedule = load(args.schedule, args)
     if args.nnodes is not None:
         from .launcher.nodes import train_on_nodes
 
@@ -204,14 +209,14 @@ def train(args: argparse.Namespace) -> int:
             nodes=args.nnodes,
             node_rank=args.node_rank,
             master=args.master,
-            ranks=plan.ranks,
+            ranks=schedule.ranks,
         )
     how = {name: getattr(args, name) for name in options}
-    run = train_for_real(plan, **how, executor=args.executor, say=say)
+    run = train(schedule, **how, executor=args.executor, say=say)
     ours = None
     if args.executor == "torch":
         say("the same with pipelab's own engine, to show both")
-        ours = train_for_real(plan, **how, executor="pipelab", say=say)
+        ours = train(schedule, **how, executor="pipelab", say=say)
     if not speaks():
         return 0
     if args.trace:
@@ -220,18 +225,18 @@ def train(args: argparse.Namespace) -> int:
         from .plots import write_page
 
         write_page(args.html, *pictures(run, ours))
-    data = as_data(plan, run, ours)
+    data = as_data(schedule, run, ours)
     show(args, data, as_text(data, run.gradient_note))
     return 0
 
 
-def lab(args: argparse.Namespace) -> int:
+def run_lab(args: argparse.Namespace) -> int:
     from .launcher.serve import serve
 
     return serve(port=args.port, browser=not args.no_browser, check=not args.no_check)
 
 
-def doctor(args: argparse.Namespace) -> int:
+def run_doctor(args: argparse.Namespace) -> int:
     from .launcher.doctor import examine
 
     report = examine()
@@ -239,7 +244,7 @@ def doctor(args: argparse.Namespace) -> int:
     return 0
 
 
-def grade(args: argparse.Namespace) -> int:
+def run_grade(args: argparse.Namespace) -> int:
     from .grading.command import grade_class, grade_one
 
     if (args.submissions is None) != (args.out is None):
@@ -254,17 +259,23 @@ def grade(args: argparse.Namespace) -> int:
     return 0
 
 
-def handout(args: argparse.Namespace) -> int:
-    from .grading import handout as hand_out
+def run_handout(args: argparse.Namespace) -> int:
+    from .grading import handout
 
-    folder = hand_out(args.folder, args.exercises)
+    folder = handout(args.folder, args.exercises)
     show(args, {"folder": str(folder)}, f"the students' copy is in {folder}")
     return 0
 
 
 COMMANDS = {
-    function.__name__: function
-    for function in (lab, doctor, schedule, simulate, check, train, grade, handout)
+    "lab": run_lab,
+    "doctor": run_doctor,
+    "schedule": run_schedule,
+    "simulate": run_simulate,
+    "check": run_check,
+    "train": run_train,
+    "grade": run_grade,
+    "handout": run_handout,
 }
 
 
@@ -289,15 +300,16 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
     if getattr(args, "compare", None) is None:
         _only_for_auto([source], args)
     if _is_file(source):
-        plan = read_csv(source)
-        require_legal(plan)
+        schedule = read_csv(source)
+        require_legal(schedule)
         for what, count in given.items():
-            if count not in (None, getattr(plan, what)):
+            if count not in (None, getattr(schedule, what)):
                 flag = "--" + what.replace("_", "-")
                 raise UsageError(
-                    f"{source} has {what} = {getattr(plan, what)}, which {flag} {count} contradicts"
+                    f"{source} has {what} = {getattr(schedule, what)}, "
+                    f"which {flag} {count} contradicts"
                 )
-        return plan
+        return schedule
     _require_counts(source, args)
     if source == "auto" and "memory_limit" in args:
         return _search(args).schedule

@@ -26,7 +26,7 @@ WEIGHT_SHARE = 0.4324
 
 
 @dataclass
-class Rank:
+class RankState:
     """What a rank has done, and when what it needs arrives (inf: not known yet)."""
 
     index: int
@@ -58,7 +58,7 @@ class Search:
         self.tolerance = 1e-9 * sum(self.time.values())
         f, i = self.time[Kind.F], self.time[Kind.I]
         self.ranks = [
-            Rank(
+            RankState(
                 s,
                 forward_at=[0.0 if s == 0 else math.inf] * m,
                 backward_at=[math.inf] * m,
@@ -81,7 +81,7 @@ class Search:
                 unfinished = [r for r in unfinished if r.done[Kind.W] < self.m]
         return [rank.row for rank in self.ranks]
 
-    def arrivals(self, rank: Rank, now: float) -> tuple[float, float]:
+    def arrivals(self, rank: RankState, now: float) -> tuple[float, float]:
         """When the rank's next forward and its next input gradient could start; inf if not known,
         or not allowed.
         """
@@ -96,7 +96,7 @@ class Search:
             forward = math.inf
         return forward, backward
 
-    def choose(self, rank: Rank, now: float) -> Kind | None:
+    def choose(self, rank: RankState, now: float) -> Kind | None:
         forward, backward = self.arrivals(rank, now)
         soon = now + self.tolerance
         if backward <= soon and (forward > soon or not self.was_backward(rank)):
@@ -112,11 +112,11 @@ class Search:
         )
         return Kind.W if self.eager or fits or idles_most else None
 
-    def was_backward(self, rank: Rank) -> bool:
+    def was_backward(self, rank: RankState) -> bool:
         """Whether of F and I the rank ran I last."""
         return next((kind == Kind.I for kind, _, _ in reversed(rank.row) if kind != Kind.W), True)
 
-    def next_look(self, rank: Rank, now: float) -> float:
+    def next_look(self, rank: RankState, now: float) -> float:
         """When something may have changed for a rank that waits."""
         following = min(self.arrivals(rank, now))
         if following < math.inf:
@@ -128,7 +128,7 @@ class Search:
         ]
         return min(others, default=now + min(filter(None, self.time.values())))
 
-    def do(self, rank: Rank, kind: Kind, now: float) -> None:
+    def do(self, rank: RankState, kind: Kind, now: float) -> None:
         count, s = rank.done[kind], rank.index
         rank.idle += now - rank.free if rank.row else 0.0
         rank.row.append((kind, s, count))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 COMPARED = ("makespan", "bubble_fraction", "bubble_overhead", "bubble_rate")
 
 
-def predict(plan: Schedule, args: argparse.Namespace) -> Timeline:
+def predict(schedule: Schedule, args: argparse.Namespace) -> Timeline:
     """Simulates the schedule as the flags of ``schedule`` or ``simulate`` say.
 
     Raises UsageError where they contradict.
@@ -23,7 +23,7 @@ def predict(plan: Schedule, args: argparse.Namespace) -> Timeline:
     from ..simulator import simulate
 
     if "activation_bytes" not in args:
-        return simulate(plan, costs_of(args))
+        return simulate(schedule, costs_of(args))
     if (args.recompute is None) != (args.recompute_time is None):
         raise UsageError(
             "--recompute and --recompute-time need each other: how it is done, and how long it "
@@ -34,7 +34,7 @@ def predict(plan: Schedule, args: argparse.Namespace) -> Timeline:
             "--step-time and --steps need --optimizer local or barrier: without it nothing steps"
         )
     return simulate(
-        plan,
+        schedule,
         costs_of(args),
         recompute=args.recompute,
         optimizer=args.optimizer,
@@ -179,9 +179,10 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths)) for row in rows]
 
 
-def headline(plan: Schedule) -> str:
+def headline(schedule: Schedule) -> str:
     return (
-        f"{plan.name}: {plan.ranks} ranks, {plan.stages} stages, {plan.microbatches} micro-batches"
+        f"{schedule.name}: {schedule.ranks} ranks, {schedule.stages} stages, "
+        f"{schedule.microbatches} micro-batches"
     )
 
 

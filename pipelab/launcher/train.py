@@ -54,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def train(
-    plan: Schedule,
+    schedule: Schedule,
     *,
     model: str,
     layers: int,
@@ -92,7 +92,7 @@ def train(
     from ..engine import start
     from ..model import workload
 
-    batch = plan.microbatches * math.ceil(BATCH / plan.microbatches)
+    batch = schedule.microbatches * math.ceil(BATCH / schedule.microbatches)
     job = workload(model, layers=layers, width=width, batch=batch, seed=seed, optimizer=optimizer)
     resume = checkpoint if checkpoint and os.path.exists(checkpoint) else None
     run = start(
@@ -100,9 +100,9 @@ def train(
         job.batches,
         None,
         job.loss_fn,
-        schedule=plan,
-        ranks=plan.ranks,
-        microbatches=plan.microbatches,
+        schedule=schedule,
+        ranks=schedule.ranks,
+        microbatches=schedule.microbatches,
         steps=steps,
         optimizer=job.optimizer,
         device=device,
@@ -155,15 +155,15 @@ def pictures(run: "Run", ours: "Run | None") -> tuple[Timeline, Timeline]:
     return replace(ours.timeline, source="pipelab"), replace(run.timeline, source="torch")
 
 
-def as_data(plan: Schedule, run: "Run", ours: "Run | None" = None) -> dict:
+def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict:
     """A finished run as `pipelab train --json` prints it; ours: the same with our engine, beside
     torch's.
     """
     return {
-        "schedule": plan.name,
-        "ranks": plan.ranks,
-        "stages": plan.stages,
-        "microbatches": plan.microbatches,
+        "schedule": schedule.name,
+        "ranks": schedule.ranks,
+        "stages": schedule.stages,
+        "microbatches": schedule.microbatches,
         "device": run.device,
         "workers": run.workers,
         "transport": run.transport,

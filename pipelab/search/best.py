@@ -89,19 +89,19 @@ def best(
     costs = Costs() if costs is None else costs
     problem = pose(ranks, microbatches, placement, costs, memory_limit, weight_grad_memory)
     bound = lower_bound(problem, costs)
-    search = Search(problem, costs, bound, effort)
+    found = BestSoFar(problem, costs, bound, effort)
     for schedule in candidates:
-        search.offer(schedule)
-        if search.optimal:
+        found.offer(schedule)
+        if found.optimal:
             break
-    search.heuristic()
-    if exact and not search.optimal:
-        bound = max(bound, search.exact(time_limit))
-    schedule, timeline = search.best
+    found.heuristic()
+    if exact and not found.optimal:
+        bound = max(bound, found.exact(time_limit))
+    schedule, timeline = found.best
     return Found(schedule, timeline, bound, peak_memory(schedule, weight_grad_memory))
 
 
-class Search:
+class BestSoFar:
     """The shortest schedule so far. forms: the problem, and once more with full backwards where
     these are faster.
     """

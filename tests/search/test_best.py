@@ -11,7 +11,7 @@ from pipelab.catalogue.auto import KNOWN, find
 from pipelab.errors import UsageError
 from pipelab.schedule import Kind, check
 from pipelab.search import best, peak_memory
-from pipelab.search.best import Search
+from pipelab.search.best import BestSoFar
 from pipelab.search.greedy import Greedy, first_backwards
 from pipelab.search.improve import Orders, improve
 from pipelab.search.policies import policies
@@ -181,7 +181,7 @@ def test_the_curve_between_the_limits_falls_to_a_plateau():
 def test_of_equal_makespans_the_shorter_span_wins(names):
     """Both take 27; no rank of ZB-H2 takes more than 24 of it."""
     costs = Costs(1, input_grad=1, weight_grad=1)
-    search = Search(pose(4, 8, "loop", costs, 8, 0.5), costs, bound=0)
+    search = BestSoFar(pose(4, 8, "loop", costs, 8, 0.5), costs, bound=0)
     for name in names:
         search.offer(build(name, ranks=4, microbatches=8))
     schedule, timeline = search.best
