@@ -1,19 +1,18 @@
-"""Real training: the engine executes any legal Schedule in worker processes and measures a
-Timeline.
+"""Real training: the engine executes any legal Schedule in real workers and measures a Timeline.
 
 In: a model, data, a loss and a Schedule. Out: a Run with losses, gradients and what happened when.
-Way of the data: training → plan → driver → pool (server that forks workers) → worker → rank →
-interpreter → stage and transport → update → trace.
+Way of the data: training → job (what the run is) → hosts (workers) → rank (interpreter, stages,
+update) with transport between the ranks → record (board, trace).
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .pool import shutdown, warm
+from .hosts.pool import shutdown, warm
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
-    from .plan import gpu_names
+    from .job.where import gpu_names
     from .training import Event, Run, run, start
 
 __all__ = [
@@ -30,7 +29,7 @@ __all__ = [
 
 # These import torch, which takes seconds; ``warm`` does not, so that the server can import it at
 # the same time.
-_LATE = {"gpu_names": "plan", "Evaluation": "evaluation", "evaluate": "evaluation"}
+_LATE = {"gpu_names": "job.where", "Evaluation": "evaluation", "evaluate": "evaluation"}
 _LATE |= dict.fromkeys(("Event", "Run", "run", "start"), "training")
 
 

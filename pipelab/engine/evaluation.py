@@ -9,9 +9,10 @@ from torch import nn
 
 from ..schedule import Schedule
 from ..timeline import Timeline
-from .layers import Value
-from .plan import make_plan
-from .ship import unpack
+from .job.recipe import Recipe
+from .job.setup import set_up
+from .job.ship import unpack
+from .job.where import Where
 from .training import Run, finish
 
 
@@ -22,11 +23,11 @@ class Evaluation:
     forwards alone."""
 
     losses: list[float]
-    outputs: list[Value] | None
+    outputs: list[torch.Tensor | tuple[torch.Tensor, ...]] | None
     timelines: list[Timeline]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - as run
     model: nn.Sequential | Sequence[nn.Module],
     inputs: Any,
     targets: Any,
@@ -58,41 +59,32 @@ def evaluate(
     >>> torch.allclose(done.outputs[0], model[0](x))
     True
     """
-    plan = make_plan(
+    setup = set_up(
         model,
         inputs,
         targets,
         loss_fn,
         schedule=schedule,
+        where=Where.of(device, workers, "pipelab"),
+        recipe=Recipe(
+            steps=steps, dtype=dtype, timeout=timeout, seed=0, evaluate=True, outputs=outputs
+        ),
         ranks=ranks,
         microbatches=microbatches,
         stages_per_rank=stages_per_rank,
-        steps=steps,
-        device=device,
-        workers=workers,
-        dtype=dtype,
         partition=partition,
-        seed=0,
-        timeout=timeout,
         weight=weight,
-        evaluate=True,
-        outputs=outputs,
     )
-    run = Run(plan, None)
-    run._thread.start()
-    finish(run)
-    return Evaluation(
-        run.losses,
-        [_output(run, step) for step in range(steps)] if outputs else None,
-        run.timelines,
-    )
+    run = finish(Run(setup, None).begin())
+    whole = [_output(run, step) for step in range(steps)] if outputs else None
+    return Evaluation(run.losses, whole, run.timelines)
 
 
-def _output(run: Run, step: int) -> Value:
+def _output(run: Run, step: int) -> torch.Tensor | tuple[torch.Tensor, ...]:
     """What the last layer returned in a step, its micro-batches put together."""
-    pieces = {
-        i: unpack(packed) for result in run._results() for i, packed in result.outputs[step].items()
-    }
+    pieces: dict[int, dict] = {}
+    for result in run.results():
+        pieces |= {i: unpack(packed) for i, packed in result.outputs[step].items()}
     first, *_ = pieces.values()
     parts = tuple(torch.cat([pieces[i][k] for i in sorted(pieces)]) for k in first)
     return parts[0] if None in first else parts

@@ -1,12 +1,11 @@
 """``run`` and ``start``: train a model through a pipeline, for real."""
 
-import inspect
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +15,20 @@ from ..errors import UsageError
 from ..schedule import Kind, Schedule
 from ..simulator import Costs, simulate
 from ..timeline import Timeline, gap
-from . import checkpoint, trace
-from .driver import Driver, call_in_worker
-from .layers import Seeds
-from .plan import Plan, make_plan
-from .reference import gradient_error, unsplit_gradients
-from .ship import unpack
+from .hosts.driver import Driver, call_in_worker
+from .hosts.watch import Progress
+from .job import checkpoint
+from .job.rank_job import RankResult
+from .job.recipe import OptimizerFactory, Recipe, SchedulerFactory
+from .job.setup import Setup, set_up
+from .job.ship import unpack
+from .job.where import Where
+from .rank.reference import Reference, gradient_error, unsplit_gradients
+from .record import trace
+from .stage.layers import Seeds
+
+if TYPE_CHECKING:
+    from .hosts.torchrun import TorchrunDriver
 
 
 class Event(NamedTuple):
@@ -46,30 +53,30 @@ class Run:
     (``wait``).
     """
 
-    def __init__(self, plan: Plan, on_event: Callable[[Event], None] | None):
-        self._plan = plan
-        self.schedule = plan.schedule
-        self.seed = plan.seed
+    def __init__(self, setup: Setup, on_event: Callable[[Event], None] | None):
+        self._setup = setup
+        self.schedule = setup.schedule
+        self.seed = setup.recipe.seed
         self.losses: list[float] = []
         self.error: BaseException | None = None
         self._on_event = on_event
         self._finished = threading.Event()
-        self._driver = _driver_of(plan)(plan, self._progress)
+        self._driver = _driver_of(setup, self._progress)
         self._lock = threading.Lock()
         self._timelines: dict[int, Timeline] = {}
         self._thread = threading.Thread(target=self._work, name="pipelab run", daemon=True)
 
     @property
     def device(self) -> str:
-        return self._plan.device
+        return self._setup.where.device
 
     @property
     def executor(self) -> str:
-        return self._plan.executor
+        return self._setup.where.executor
 
     @property
     def workers(self) -> str:
-        return self._plan.workers
+        return self._setup.where.workers
 
     @property
     def transport(self) -> str:
@@ -80,12 +87,21 @@ class Run:
         """Whether the run has ended, well or not."""
         return self._finished.is_set()
 
+    def begin(self) -> "Run":
+        """Start the run in the background. Called once."""
+        self._thread.start()
+        return self
+
+    def wait_quietly(self) -> None:
+        """Wait for the end, whatever it is."""
+        self._finished.wait()
+
     def cancel(self) -> None:
         """Stops the run: its workers are ended and ``wait`` raises RunCancelled.
 
         A finished run stays as it is.
         """
-        self._driver.cancel()
+        self._driver.watch.cancelled.set()
 
     def wait(self, timeout: float | None = None) -> "Run":
         """Waits for the end and returns the run.
@@ -101,12 +117,12 @@ class Run:
     @property
     def timeline(self) -> Timeline:
         """What happened in the last step, in seconds."""
-        return self._timeline(self._plan.steps - 1)
+        return self._timeline(self._setup.recipe.steps - 1)
 
     @property
     def timelines(self) -> list[Timeline]:
         """What happened in each step."""
-        return [self._timeline(step) for step in range(self._plan.steps)]
+        return [self._timeline(step) for step in range(self._setup.recipe.steps)]
 
     @property
     def metrics(self) -> dict:
@@ -126,7 +142,9 @@ class Run:
         the measured costs.
         """
         costs = (
-            replace(self._plan.pace, latency=self._plan.latency) if self._plan.pace else self.costs
+            replace(self._setup.pace, latency=self._setup.recipe.latency)
+            if self._setup.pace
+            else self.costs
         )
         return replace(simulate(self.schedule, costs), unit="s")
 
@@ -141,22 +159,18 @@ class Run:
     def gradients(self) -> dict[str, torch.Tensor]:
         """Gradients of the last step by parameter name; parameters without one are left out."""
         return unpack(
-            {
-                name: packed
-                for result in self._results()
-                for name, packed in result.gradients.items()
-            }
+            {name: packed for result in self.results() for name, packed in result.gradients.items()}
         )
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers after the last step, under the names of the unsplit model."""
         trained = unpack(
-            {name: packed for result in self._results() for name, packed in result.state.items()}
+            {name: packed for result in self.results() for name, packed in result.state.items()}
         )
         initial = {
             f"{name}.{k}": v
-            for _, name, module in self._plan.layers
+            for _, name, module in self._setup.layers
             for k, v in module.state_dict().items()
         }
         return {
@@ -177,7 +191,7 @@ class Run:
         """The most that torch's allocator held on the GPU of each rank: weights, gradients, the
         optimizer's state, activations and working memory; of threads that share a GPU, all of
         theirs together. None on processors."""
-        return None if self.device == "cpu" else [result.peak_memory for result in self._results()]
+        return None if self.device == "cpu" else [result.peak_memory for result in self.results()]
 
     @property
     def gradient_error(self) -> float | None:
@@ -203,12 +217,10 @@ class Run:
         """
         state = self.state_dict
         parts = [
-            checkpoint.from_bytes(result.optimizer)
-            for result in self._results()
-            if result.optimizer
+            checkpoint.from_bytes(result.optimizer) for result in self.results() if result.optimizer
         ]
-        order = list(dict(checkpoint.named_parameters(self._plan.layers)))
-        rest = {"step": self._plan.first_step + self._plan.steps, "seed": self.seed}
+        order = list(dict(checkpoint.named_parameters(self._setup.layers)))
+        rest = {"step": self._setup.first_step + self._setup.recipe.steps, "seed": self.seed}
         checkpoint.write(path, {"model": state} | checkpoint.merge(parts, order) | rest)
 
     def snapshot(self) -> dict:
@@ -218,8 +230,8 @@ class Run:
         stage, microbatch, kind, started, ended, bytes_held, bytes_after; seconds from the step's
         first action).
         """
-        step = min(len(self.losses), self._plan.steps - 1)
-        atoms, rows = self._driver.finished_rows(step)
+        step = min(len(self.losses), self._setup.recipe.steps - 1)
+        atoms, rows = self._driver.watch.finished_rows(step)
         columns = {
             name: getattr(self.schedule, name)[atoms]
             for name in ("rank", "stage", "microbatch", "kind")
@@ -230,7 +242,7 @@ class Run:
         columns |= {name: values[name] for name in ("bytes_held", "bytes_after")}
         return {
             "step": step,
-            "steps": self._plan.steps,
+            "steps": self._setup.recipe.steps,
             "losses": list(self.losses),
             "columns": columns,
         }
@@ -239,10 +251,10 @@ class Run:
         state = "running" if not self.done else "failed" if self.error else "done"
         return (
             f"<Run {self.schedule.name}: {self.schedule.ranks} ranks, "
-            f"{len(self.losses)}/{self._plan.steps} steps, {state}>"
+            f"{len(self.losses)}/{self._setup.recipe.steps} steps, {state}>"
         )
 
-    def _results(self) -> list:
+    def results(self) -> list[RankResult]:
         """What each rank brought home.
 
         Raises UsageError where that is not here but on rank 0 of torchrun's processes.
@@ -259,32 +271,28 @@ class Run:
         self.wait()
         with self._lock:
             if step not in self._timelines:
-                self._timelines[step] = trace.timeline(self.schedule, self._driver.traces[step])
+                self._timelines[step] = trace.timeline(
+                    self.schedule, self._driver.watch.traces[step]
+                )
             return self._timelines[step]
 
     @cached_property
     def _checked_gradients(self) -> tuple[float | None, str | None]:
-        plan, gradients = self._plan, self.gradients
-        if Kind.STEP in plan.schedule.kinds:
-            return (
-                None,
-                "nothing to compare with: micro-batches of one step saw weights of several "
-                "versions",
-            )
-        last = self._driver.last_batch
-        before = {
-            name: packed for result in self._results() for name, packed in result.before.items()
-        }
+        setup, gradients = self._setup, self.gradients
+        if Kind.STEP in setup.schedule.kinds:
+            why = "micro-batches of one step saw weights of several versions"
+            return None, f"nothing to compare with: {why}"
+        before: dict[str, tuple] = {}
+        for result in self.results():
+            before |= result.before
+        recipe = setup.recipe
         reference, note = call_in_worker(
             unsplit_gradients,
-            plan.layers,
+            Reference(setup.layers, setup.loss, recipe.dtype, setup.where.device),
             before,
-            plan.loss,
-            last,
-            Seeds(plan.seed, plan.first_step + plan.steps - 1),
-            plan.dtype,
-            plan.device,
-            timeout=plan.timeout,
+            self._driver.watch.last_batch,
+            Seeds(self.seed, setup.first_step + recipe.steps - 1),
+            timeout=recipe.timeout,
         )
         return None if reference is None else gradient_error(gradients, unpack(reference)), note
 
@@ -322,107 +330,143 @@ class Run:
             )
 
 
-def _driver_of(plan: Plan) -> type[Driver]:
-    if plan.workers != "torchrun":
-        return Driver
-    from .distributed import TorchrunDriver  # torch.distributed only where it is used
+def _driver_of(setup: Setup, progress: Progress) -> "Driver | TorchrunDriver":
+    if setup.where.workers != "torchrun":
+        return Driver(setup, progress)
+    from .hosts.torchrun import TorchrunDriver  # torch.distributed only where it is used
 
-    return TorchrunDriver
+    return TorchrunDriver(setup, progress)
 
 
-def start(
+def start(  # noqa: PLR0913 - the whole of what a run can be told
     model: nn.Sequential | Sequence[nn.Module],
     inputs: Any,
     targets: Any,
-    loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    loss_fn: Callable[..., torch.Tensor],
     *,
     schedule: str | Schedule,
     ranks: int | None = None,
     microbatches: int | None = None,
     stages_per_rank: int | None = None,
+    partition: Sequence[int] | None = None,
     steps: int = 1,
-    optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
-    scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
-    | None = None,
+    optimizer: OptimizerFactory | None = None,
+    scheduler: SchedulerFactory | None = None,
     clip: float | None = None,
-    device: str = "auto",
-    workers: str = "auto",
     dtype: str = "float32",
-    executor: str = "pipelab",
     pace: Costs | tuple[float, ...] | None = None,
     latency: float = 0,
     recompute: str | None = None,
-    partition: Sequence[int] | None = None,
     seed: int | None = None,
     timeout: float | None = None,
-    weight: Callable[[torch.Tensor], float] | None = None,
+    weight: Callable[..., float] | None = None,
     resume: str | os.PathLike | None = None,
+    device: str = "auto",
+    workers: str = "auto",
+    executor: str = "pipelab",
     on_event: Callable[[Event], None] | None = None,
 ) -> Run:
-    """``run`` in the background: returns at once with a Run that is going on (``wait``, ``cancel``,
-    ``snapshot``).
+    """``run`` in the background.
+
+    It returns at once, with a Run that is going on (``wait``, ``cancel``, ``snapshot``). Arguments
+    and errors are those of ``run``.
     """
-    plan = make_plan(
+    given = locals()
+    recipe = Recipe(**{f.name: given[f.name] for f in fields(Recipe) if f.name in given})
+    setup = set_up(
         model,
         inputs,
         targets,
         loss_fn,
         schedule=schedule,
+        where=Where.of(device, workers, executor),
+        recipe=recipe,
         ranks=ranks,
         microbatches=microbatches,
         stages_per_rank=stages_per_rank,
-        steps=steps,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        clip=clip,
-        device=device,
-        workers=workers,
-        dtype=dtype,
-        executor=executor,
-        pace=pace,
-        latency=latency,
-        recompute=recompute,
         partition=partition,
-        seed=seed,
-        timeout=timeout,
         weight=weight,
         resume=resume,
     )
-    run = Run(plan, on_event)
-    run._thread.start()
-    return run
+    return Run(setup, on_event).begin()
 
 
-def run(*arguments, **options) -> Run:
-    """Trains a model through a pipeline of real workers, and measures what happens.
+def run(  # noqa: PLR0913 - the whole of what a run can be told
+    model: nn.Sequential | Sequence[nn.Module],
+    inputs: Any,
+    targets: Any,
+    loss_fn: Callable[..., torch.Tensor],
+    *,
+    schedule: str | Schedule,
+    ranks: int | None = None,
+    microbatches: int | None = None,
+    stages_per_rank: int | None = None,
+    partition: Sequence[int] | None = None,
+    steps: int = 1,
+    optimizer: OptimizerFactory | None = None,
+    scheduler: SchedulerFactory | None = None,
+    clip: float | None = None,
+    dtype: str = "float32",
+    pace: Costs | tuple[float, ...] | None = None,
+    latency: float = 0,
+    recompute: str | None = None,
+    seed: int | None = None,
+    timeout: float | None = None,
+    weight: Callable[..., float] | None = None,
+    resume: str | os.PathLike | None = None,
+    device: str = "auto",
+    workers: str = "auto",
+    executor: str = "pipelab",
+    on_event: Callable[[Event], None] | None = None,
+) -> Run:
+    """Train a model through a pipeline of real workers, and measure what happens.
 
-    model: an ``nn.Sequential`` or a list of modules, each taking what the one before returns: a
-    tensor, or a flat tuple of tensors (one by one where its forward takes several arguments, else
-    as one); it is never changed. inputs, targets: one batch (first dimension: samples; a tensor or
-    a tuple of them) for every step, or a callable step -> (inputs, targets) with ``targets=None``.
-    loss_fn(output, target) returns a mean; micro-batch i counts as its share of the samples, or of
-    ``weight(target_i)`` where that is given (tokens).
+    Args:
+        model: an ``nn.Sequential`` or a list of modules, each taking what the one before returns:
+            a tensor, or a flat tuple of tensors (one by one where its forward takes several
+            arguments, else as one). It is never changed.
+        inputs: one batch for every step (first dimension: samples; a tensor or a tuple of them), or
+            a callable step -> (inputs, targets).
+        targets: of the batch; None where ``inputs`` is a callable.
+        loss_fn: (output, target) -> the mean over the samples, as a tensor.
+        schedule: a name or a Schedule.
+        ranks: as for ``build``; a Schedule knows it.
+        microbatches: as for ``build``; a Schedule knows it.
+        stages_per_rank: as for ``build``; a Schedule knows it.
+        partition: the number of layers of each stage; without it as equal as possible.
+        steps: how many training steps.
+        optimizer: a factory parameters -> Optimizer; without one only gradients are computed.
+        scheduler: a factory optimizer -> LRScheduler, stepped once a step.
+        clip: the largest norm of the gradients of the whole model.
+        dtype: "float32" computes in the model's own precision, "bfloat16" under autocast.
+        pace: None to run at full speed; or (forward, backward[, weight gradient]) in seconds, or
+            Costs in seconds: every action really computes, then sleeps to its duration.
+        latency: seconds added to every transfer between ranks.
+        recompute: None; "in-backward" or "early": forwards keep only their input and run once more,
+            inside the backward or before it.
+        seed: of the layers that draw random numbers.
+        timeout: seconds that any wait may last (default: 30, or 20 times the longest action).
+        weight: target of a micro-batch -> what it counts in the mean (tokens), where that is not
+            its number of samples.
+        resume: a checkpoint of ``Run.save`` to go on from; steps are numbered on.
+        device: "cpu", "cuda" or "auto": the GPUs if there are any.
+        workers: "processes", "threads" of one process, "torchrun" (this process is one of the
+            ranks), or "auto": torchrun where it has started this process, else threads with a
+            stream each on GPUs, and processes without.
+        executor: "pipelab", or "torch" for torch.distributed.pipelining's own runtime under the
+            same schedule.
+        on_event: called with each finished action, from another thread.
 
-    schedule: a name or a Schedule; ranks, microbatches, stages_per_rank: as for ``build``. steps:
-    how many. optimizer: a factory parameters -> Optimizer; without one only gradients are computed.
-    scheduler: a factory optimizer -> LRScheduler, stepped once a step. clip: the largest norm of
-    the gradients of the whole model. device: "cpu", "cuda" or "auto": the GPUs if there are any.
-    workers: "processes", "threads" of one process, "torchrun" (this process is one of the ranks),
-    or "auto": torchrun where it has started this process, else threads with a stream each on GPUs,
-    and processes without. dtype: "float32" computes in the model's own precision, "bfloat16" under
-    autocast. executor: "pipelab", or "torch" for torch.distributed.pipelining's own runtime under
-    the same schedule. pace: None to run at full speed, or (forward, backward[, weight gradient]) in
-    seconds, or Costs in seconds: every action really computes, then sleeps to its duration.
-    latency: seconds added to every transfer between ranks. recompute: None; "in-backward" or
-    "early": forwards keep only their input and run once more, inside the backward or before it.
-    partition: the number of layers of each stage. seed: of the layers that draw random numbers.
-    timeout: seconds that any wait may last (default: 30, or 20 times the longest action). resume: a
-    checkpoint of ``Run.save`` to go on from; steps are numbered on. on_event: called with each
-    finished action, from another thread.
+    Returns:
+        A finished Run. Interrupting it ends the workers.
 
-    Returns a finished Run. Raises UsageError and ScheduleError before anything starts; WorkerError,
-    WorkerDied, WorkerStalled or RunCancelled when it does not finish. Interrupting it ends the
-    workers.
+    Raises:
+        UsageError: what cannot work, before anything starts.
+        ScheduleError: a schedule that cannot run, before anything starts.
+        WorkerError: a worker raised, with its traceback.
+        WorkerDied: a worker's process ended.
+        WorkerStalled: a wait lasted too long.
+        RunCancelled: it was stopped.
 
     >>> import torch
     >>> layers = [torch.nn.Linear(8, 8) for _ in range(4)]
@@ -432,17 +476,14 @@ def run(*arguments, **options) -> Run:
     >>> done.gradient_error < 1e-5
     True
     """
-    return finish(start(*arguments, **options))
+    return finish(start(**locals()))
 
 
 def finish(going: Run) -> Run:
-    """Waits for a run; an interrupt ends it and its workers first."""
+    """Wait for a run; an interrupt ends it and its workers first."""
     try:
         return going.wait()
     except KeyboardInterrupt:
         going.cancel()
-        going._finished.wait()
+        going.wait_quietly()
         raise
-
-
-run.__signature__ = inspect.signature(start)  # one list of parameters for both

@@ -185,7 +185,7 @@ def _beside(run: "Run", ours: "Run") -> dict:
     """Our engine's run of the same: its losses, its last step, and how far the gradients of both
     are apart.
     """
-    from ..engine.reference import gradient_error
+    from ..engine.rank.reference import gradient_error
 
     return {
         "executor": ours.executor,

@@ -9,7 +9,8 @@ and an optimizer step stands with the version it makes. A backward uses the vers
 
 import numpy as np
 
-from .action import Kind
+from ..errors import UsageError
+from .action import Action, Kind
 from .schedule import Schedule
 
 
@@ -43,3 +44,32 @@ def versions(schedule: Schedule) -> np.ndarray:
     result = taken.copy()
     result[work] = seen[home[work], schedule.microbatch[work]]
     return result
+
+
+def require_versions(schedule: Schedule) -> None:
+    """Check that a stage still has the version of its weights that each action uses.
+
+    Raises UsageError where a schedule steps the optimizer too early.
+    """
+    version = versions(schedule)
+    newest: dict[tuple[int, int], int] = {}
+    for atom in range(len(schedule.kind)):
+        kind, key = schedule.kind[atom], (int(schedule.replica[atom]), int(schedule.stage[atom]))
+        now, action = newest.get(key, 0), schedule.atom(atom)
+        if kind == Kind.STEP:
+            newest[key] = now + 1
+        elif (
+            schedule.weights == "double" and kind == Kind.F and not now - 1 <= version[atom] <= now
+        ):
+            raise UsageError(
+                f"{action} needs version {version[atom]} of its weights, but at that place stage "
+                f"{key[1]} keeps {max(now - 1, 0)} and {now}: two versions are enough only if a "
+                "batch has as many micro-batches as are in flight, or more."
+            )
+        elif schedule.weights == "one" and kind != Kind.F and version[atom] != now:
+            raise UsageError(
+                f"Stage {key[1]} steps its optimizer between {Action(Kind.F, *action[1:])} and "
+                f"{action}, which must use the same weights: the schedule needs weights='stashed' "
+                "(Schedule.from_rows(..., weights='stashed')), or its steps after the backwards "
+                "of what is in flight."
+            )

@@ -57,11 +57,11 @@ def idle_memory(ranks):
     """MiB of proportional set size of each worker that has started and not yet run."""
     import psutil
 
-    from pipelab.engine.board import create_file
-    from pipelab.engine.pool import host
+    from pipelab.engine.hosts.pool import worker_source
+    from pipelab.engine.record.board import create_file
 
     board = create_file(1)
-    crew = host().launch(board, ranks)
+    crew = worker_source().launch(board, ranks)
     try:
         time.sleep(1)
         return [psutil.Process(pid).memory_full_info().pss / 2**20 for pid in crew.pids]

@@ -30,7 +30,7 @@ import torch
 
 import pipelab
 from pipelab.engine import shutdown
-from pipelab.engine.pool import host
+from pipelab.engine.hosts.pool import worker_source
 from pipelab.model import split, workload
 
 ROUNDS, STEPS, WARM_UP = 5, 12, 2
@@ -169,7 +169,7 @@ class Ours:
 
 def workers_time():
     """Seconds on all processors that all workers of the pool have used that have ended."""
-    times = psutil.Process(host().pid).cpu_times()
+    times = psutil.Process(worker_source().pid).cpu_times()
     return times.children_user + times.children_system
 
 

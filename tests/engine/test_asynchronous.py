@@ -9,7 +9,7 @@ from torch.nn import functional
 
 import pipelab
 from pipelab import Kind
-from pipelab.engine.stash import Stash
+from pipelab.engine.stage.stash import Stash
 from pipelab.model import workload
 from pipelab.schedule.versions import versions
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import pipelab
-from pipelab.engine import pool
+from pipelab.engine.hosts import pool
 
 from .conftest import batch, mlp
 
@@ -54,7 +54,7 @@ def train(model=None, data=None, loss=functional.cross_entropy, **options):
         ({"latency": -1}, "latency is -1"),
         ({"latency": float("nan")}, "latency is nan"),
         ({"pace": 3}, "pace is 3"),
-        ({"pace": (0, 1)}, "pace of 0 seconds"),
+        ({"pace": (0, 1)}, "pace of 0 s means no pacing"),
         ({"optimizer": "sgd"}, "optimizer is not callable"),
         (
             {"scheduler": "cosine", "optimizer": torch.optim.Adam},

@@ -15,7 +15,7 @@ from torch.nn import functional
 import pipelab
 from pipelab import errors
 from pipelab.catalogue import entry, names
-from pipelab.engine.pool import host
+from pipelab.engine.hosts.pool import worker_source
 from pipelab.schedule.longest_path import producers
 
 from .conftest import batch, mlp
@@ -37,7 +37,7 @@ def test_a_hundred_runs_in_a_row():
     """
     expected = once().losses
     gc.collect()
-    server, me = psutil.Process(host().pid), psutil.Process()
+    server, me = psutil.Process(worker_source().pid), psutil.Process()
     files, segments, threads = me.num_fds(), shared_memory(), threading.active_count()
     server_files, before = server.num_fds(), (server.memory_info().rss, me.memory_info().rss)
     for number in range(100):
@@ -53,13 +53,13 @@ def test_a_hundred_runs_in_a_row():
 
 
 def test_ten_reconfigurations_in_a_row():
-    server = host().pid
+    server = worker_source().pid
     for ranks, schedule in zip(
         (1, 2, 3, 4, 1, 4, 3, 2, 4, 1), ("gpipe", "1f1b", "zb-h1", "naive", "eager-1f1b") * 2
     ):
         assert once(ranks=ranks, schedule=schedule, microbatches=4).gradient_error <= 1e-5
     assert_nothing_left()
-    assert host().pid == server
+    assert worker_source().pid == server
 
 
 class Greedy(nn.Module):

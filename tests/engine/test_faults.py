@@ -16,7 +16,7 @@ from torch.nn import functional
 
 import pipelab
 from pipelab import engine, errors
-from pipelab.engine.pool import host
+from pipelab.engine.hosts.pool import worker_source
 
 from .conftest import batch, mlp
 
@@ -58,7 +58,7 @@ def works_again():
 
 def assert_nothing_left():
     """The server has no workers left."""
-    pid = host().pid
+    pid = worker_source().pid
     deadline = time.monotonic() + 5
     while psutil.Process(pid).children() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -285,7 +285,7 @@ def test_a_killed_server_is_replaced():
     )
     while not len(run.snapshot()["columns"]["rank"]):
         time.sleep(0.01)
-    os.kill(host().pid, signal.SIGKILL)
+    os.kill(worker_source().pid, signal.SIGKILL)
     with pytest.raises(errors.WorkerDied):
         run.wait(10)
     works_again()
@@ -293,7 +293,7 @@ def test_a_killed_server_is_replaced():
 
 def test_shutdown_and_start_again():
     engine.shutdown()
-    assert host().pid is None
+    assert worker_source().pid is None
     works_again()
 
 
@@ -437,7 +437,7 @@ def test_cancelling_does_not_wait_for_a_server_that_is_still_importing():
     run = pipelab.start(
         mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4
     )
-    while host().pid is None:
+    while worker_source().pid is None:
         time.sleep(0.01)
     engine.shutdown()
     with pytest.raises(errors.RunError):

@@ -16,14 +16,18 @@ from torch.nn import functional
 
 import pipelab
 from pipelab.catalogue import names
-from pipelab.engine import gpu, shutdown
-from pipelab.engine.board import TRACE, Board
-from pipelab.engine.clock import EventClock, HostClock
-from pipelab.engine.driver import Driver
-from pipelab.engine.plan import make_plan
-from pipelab.engine.rank import Rank
-from pipelab.engine.ship import unpack
-from pipelab.engine.threads import Hub, ThreadTransport
+from pipelab.engine import shutdown
+from pipelab.engine.hosts.driver import Driver
+from pipelab.engine.job.rank_job import board_sizes, rank_job
+from pipelab.engine.job.recipe import Recipe
+from pipelab.engine.job.setup import set_up
+from pipelab.engine.job.ship import unpack
+from pipelab.engine.job.where import Where
+from pipelab.engine.rank.rank import Rank
+from pipelab.engine.record.board import TRACE, Board
+from pipelab.engine.record.clock import EventClock, HostClock
+from pipelab.engine.transport import gpu
+from pipelab.engine.transport.threads import Hub, ThreadTransport
 
 from .conftest import batch, mlp
 
@@ -95,46 +99,35 @@ class HostTransport(ThreadTransport):
         super().send(*what)
 
 
-def run_on_stand_in(model, data, staged=False, **options):
+def run_on_stand_in(model, data, schedule, steps, *, staged=False):
     """Every rank's gradients, and the trace of the last step, of threads with a stand-in for their
     GPU.
     """
-    options = {
-        "ranks": 2,
-        "microbatches": 4,
-        "stages_per_rank": None,
-        "device": "cpu",
-        "workers": "threads",
-    } | options
-    options |= {"partition": None, "seed": 1, "timeout": 20, "weight": None}
-    plan = make_plan(model, *data, functional.cross_entropy, **options)
-    driver = Driver(plan, lambda *_: None)
-    board, hub, device = (
-        Board(None, **driver._sizes()),
-        Hub(plan.schedule.ranks),
-        torch.device("cpu"),
-    )
-    results, errors = [None] * plan.schedule.ranks, []
+    recipe = Recipe(steps=steps, seed=1, timeout=20)
+    sizes = {"schedule": schedule, "ranks": 2, "microbatches": 4}
+    where = Where("cpu", "threads", "pipelab")
+    setup = set_up(model, *data, functional.cross_entropy, where=where, recipe=recipe, **sizes)
+    ranks, device = setup.schedule.ranks, torch.device("cpu")
+    board, hub = Board(None, **board_sizes(setup)), Hub(ranks)
+    results, errors = [None] * ranks, []
 
     def work(number):
         try:
             torch.set_num_threads(1)
-            job = driver._job(number)
+            job = rank_job(setup, number)
             clock = EventClock(board, number, device, Cuda)
             if staged:
                 transport = gpu.StagedTransport(HostTransport(hub, number), device)
             else:
                 transport = gpu.GpuTransport(hub, number, device, clock, Cuda)
             rank = Rank(job, board, transport, clock, device)
-            for step in range(plan.steps):
-                rank.step(step, step + 1, job.batch)
+            for step in range(steps):
+                rank.step(step, job.batch)
             results[number] = rank.result()
         except BaseException as error:
             errors.append(error)
 
-    threads = [
-        threading.Thread(target=work, args=(i,), daemon=True) for i in range(plan.schedule.ranks)
-    ]
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(ranks)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -144,7 +137,7 @@ def run_on_stand_in(model, data, staged=False, **options):
     trace = board.trace.copy()
     done = board.status[:, 4].copy()
     board.close()
-    return plan.schedule, gradients, trace, done
+    return setup.schedule, gradients, trace, done
 
 
 @pytest.mark.parametrize("staged", [False, True], ids=["device copies", "through the host"])
@@ -153,8 +146,8 @@ def test_the_code_for_gpus_computes_what_processes_compute(
     model, data, schedule, staged, monkeypatch
 ):
     if staged:  # and every step counts from an event of its own
-        monkeypatch.setattr("pipelab.engine.clock.BASE_LASTS", 0)
-    order, gradients, trace, done = run_on_stand_in(model, data, staged, schedule=schedule, steps=2)
+        monkeypatch.setattr("pipelab.engine.record.clock.BASE_LASTS", 0)
+    order, gradients, trace, done = run_on_stand_in(model, data, schedule, 2, staged=staged)
     expected = pipelab.run(
         model, *data, functional.cross_entropy, schedule=order, steps=2, device="cpu"
     )
@@ -173,6 +166,7 @@ def test_the_code_for_gpus_computes_what_processes_compute(
 
 
 def test_events_count_from_one_base_per_gpu(monkeypatch):
+    monkeypatch.setattr(EventClock, "_bases", {})  # not that of the test before
     board = Board(None, ranks=2, steps=1, atoms=2, microbatches=1, messages=1)
     clocks = [EventClock(board, rank, torch.device("cpu"), Cuda) for rank in range(2)]
     before = time.perf_counter()
@@ -182,7 +176,9 @@ def test_events_count_from_one_base_per_gpu(monkeypatch):
     Cuda.current_stream(None).synchronize()
     assert first.base is second.base
     assert before <= first.seconds() <= second.seconds() <= time.perf_counter()
-    monkeypatch.setattr("pipelab.engine.clock.BASE_LASTS", 0)  # CUDA's 32 bits would grow coarse
+    monkeypatch.setattr(
+        "pipelab.engine.record.clock.BASE_LASTS", 0
+    )  # CUDA's 32 bits would grow coarse
     clocks[1].begin(0)
     third = clocks[1].stamp()
     Cuda.current_stream(None).synchronize()

@@ -2,12 +2,12 @@
 
 import time
 
-from pipelab.engine.pace import Pace
+from pipelab.engine.rank.pace import Pace
 
 
 def test_an_action_lasts_as_long_as_planned_and_lateness_does_not_add_up():
     pace = Pace({0: 0.1, 1: 0.1}, latency=0.0)
-    pace.new_step()
+    pace.begin_step()
     began = time.perf_counter()
     pace.begin(0, None, 0.0)
     first = pace.finish()
@@ -22,7 +22,7 @@ def test_an_action_lasts_as_long_as_planned_and_lateness_does_not_add_up():
 
 def test_after_a_step_those_that_end_with_it_are_let_wake_up():
     pace = Pace({0: 0.02}, latency=0.0)
-    pace.new_step()
+    pace.begin_step()
     pace.begin(0, None, 0.0)
     ended = pace.finish()
     pace.end_step()
@@ -36,6 +36,6 @@ def test_after_a_step_those_that_end_with_it_are_let_wake_up():
 def test_an_input_arrives_after_the_latency():
     pace = Pace({0: 0.01}, latency=0.03)
     planned = time.perf_counter() + 0.01
-    pace.new_step()
+    pace.begin_step()
     pace.begin(0, planned, planned)
     assert time.perf_counter() >= planned + 0.03

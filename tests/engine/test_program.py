@@ -7,8 +7,8 @@ from torch.nn import functional
 
 import pipelab
 from pipelab.catalogue import build, names
-from pipelab.engine.program import messages, program
-from pipelab.engine.update import plan_exchange
+from pipelab.engine.job.exchange import plan_exchange
+from pipelab.engine.job.program import messages, program
 from pipelab.model import split
 
 from .conftest import batch, mlp
@@ -19,18 +19,20 @@ def test_every_message_is_sent_once_and_received_once_by_whom_it_is_for(name):
     schedule = build(name, ranks=4, microbatches=8)
     programs = [program(schedule, rank) for rank in range(4)]
     sent = {
-        step.message_out: (rank, step.to)
+        each.message_out: (rank, each.to)
         for rank in range(4)
-        for step in programs[rank]
-        if step.to is not None
+        for each in programs[rank]
+        if each.to is not None
     }
     received = {
-        step.message_in: rank
+        each.message_in: rank
         for rank in range(4)
-        for step in programs[rank]
-        if step.message_in is not None
+        for each in programs[rank]
+        if each.message_in is not None
     }
-    assert len(sent) == sum(step.to is not None for steps in programs for step in steps)
+    assert len(sent) == sum(
+        each.to is not None for instructions in programs for each in instructions
+    )
     assert {message: to for message, (_, to) in sent.items()} == received
     assert all(source != to for source, to in sent.values())
     assert all(0 <= message < messages(schedule) for message in sent)
@@ -43,7 +45,7 @@ def layers_of(model, schedule):
 
 def test_what_is_exchanged_after_a_step_has_numbers_and_an_order_of_its_own():
     schedule, model = build("chimera", ranks=2, microbatches=4), mlp(4)
-    exchange = plan_exchange(layers_of(model, schedule), schedule, False)
+    exchange = plan_exchange(layers_of(model, schedule), schedule, meet=False)
     assert [shared.holders for shared in exchange.shared] == [((0, 0), (1, 1)), ((0, 1), (1, 0))]
     assert exchange.shared[0].names == (("0.0.weight", "0.0.bias", "1.0.weight", "1.0.bias"),) * 2
     numbers = [transfer.message for transfer in exchange.transfers()]
@@ -57,7 +59,7 @@ def test_what_is_exchanged_after_a_step_has_numbers_and_an_order_of_its_own():
 
 def test_a_model_of_its_own_needs_no_exchange():
     schedule = build("1f1b", ranks=4, microbatches=4)
-    exchange = plan_exchange(layers_of(mlp(4), schedule), schedule, False)
+    exchange = plan_exchange(layers_of(mlp(4), schedule), schedule, meet=False)
     assert exchange.transfers() == [] and exchange.total == messages(schedule)
 
 

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipelab.engine.layers import Seeds
-from pipelab.engine.split import WeightGradients
-from pipelab.engine.stage import Stage
+from pipelab.engine.job.values import Alone
+from pipelab.engine.stage.layers import Seeds
+from pipelab.engine.stage.split import DeferredGradients
+from pipelab.engine.stage.stage import Stage, Task
 from pipelab.model import workload
 
-SEEDS = Seeds(0, 0)
+TASK = Task(Seeds(0, 0), None, 1.0)
 
 
 class Scale(nn.Module):
@@ -152,18 +153,19 @@ def train(layers, inputs, index, order, half=False):
     Returns gradients of inputs and weights.
     """
     layers = copy.deepcopy(layers)
-    weights = WeightGradients() if any(kind == "W" for kind, _ in order) else None
+    weights = DeferredGradients() if any(kind == "W" for kind, _ in order) else None
     if weights is not None:
         weights.defer(layers)
     stage = Stage(index, list(enumerate(layers)), None, weights, half=half)
-    outputs = [stage.forward(i, x.clone(), SEEDS, None, 1.0)[0] for i, x in enumerate(inputs)]
+    outputs = [stage.forward(i, Alone((x.clone(),)), TASK)[0][0] for i, x in enumerate(inputs)]
     generator, dx = torch.Generator().manual_seed(2), {}
     upstream = [torch.randn(y.shape, generator=generator).to(y.dtype) for y in outputs]
     for kind, i in order:
         if kind == "W":
             stage.weight_gradient(i)
         else:
-            dx[i], _, _ = stage.backward(i, upstream[i], split=kind == "I")
+            gradients, _, _ = stage.backward(i, Alone((upstream[i],)), split=kind == "I")
+            dx[i] = gradients and gradients[0]
     return (
         outputs,
         dx,
@@ -216,11 +218,11 @@ def test_the_two_parts_are_the_whole_to_the_bit(case, first):
 
 def test_deferred_gradients_come_with_w_and_the_rest_with_i():
     layers = nn.ModuleList([nn.Linear(16, 16), Scale()])
-    weights = WeightGradients()
+    weights = DeferredGradients()
     weights.defer(layers)
     stage = Stage(0, list(enumerate(layers)), None, weights)
-    y, _ = stage.forward(0, torch.randn(6, 16), SEEDS, None, 1.0)
-    stage.backward(0, torch.ones_like(y), split=True)
+    (y,), _ = stage.forward(0, Alone((torch.randn(6, 16),)), TASK)
+    stage.backward(0, Alone((torch.ones_like(y),)), split=True)
     assert layers[0].weight.grad is None and layers[1].by.grad is not None
     stage.weight_gradient(0)
     assert layers[0].weight.grad is not None
@@ -242,13 +244,13 @@ def test_what_is_kept_between_the_parts_is_counted():
     and keeps dY of both.
     """
     layers = nn.ModuleList([nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)])
-    weights = WeightGradients()
+    weights = DeferredGradients()
     weights.defer(layers)
     stage = Stage(1, list(enumerate(layers)), None, weights)
     one = 6 * 16 * 4
-    y, kept = stage.forward(0, torch.randn(6, 16), SEEDS, None, 1.0)
+    (y,), kept = stage.forward(0, Alone((torch.randn(6, 16),)), TASK)
     assert kept == 2 * one
-    _, more, freed = stage.backward(0, torch.ones_like(y), split=True)
+    _, more, freed = stage.backward(0, Alone((torch.ones_like(y),)), split=True)
     assert (more, freed) == (2 * one, 0)
     assert stage.weight_gradient(0) == 4 * one
 
@@ -259,13 +261,13 @@ def test_of_a_transformer_i_gives_back_what_no_weight_needs_and_w_the_rest():
     """
     job = workload("gpt", layers=4, width=32, batch=4)
     layers = nn.ModuleList(list(job.model)[1:3])
-    weights = WeightGradients()
+    weights = DeferredGradients()
     weights.defer(layers)
     stage = Stage(1, list(enumerate(layers)), None, weights)
     x = torch.randn(4, 64, 32)
     for _ in range(2):  # counted, then known
-        y, kept = stage.forward(0, x.clone(), SEEDS, None, 1.0)
-        _, more, freed = stage.backward(0, torch.ones_like(y), split=True)
+        (y,), kept = stage.forward(0, Alone((x.clone(),)), TASK)
+        _, more, freed = stage.backward(0, Alone((torch.ones_like(y),)), split=True)
         rest = stage.weight_gradient(0)
         assert kept + more == freed + rest
         assert 0.3 * kept < freed < 0.7 * kept and rest > 0

@@ -13,7 +13,7 @@ from torch.nn import functional
 import pipelab
 from pipelab import errors
 from pipelab.catalogue import names
-from pipelab.engine.pool import host
+from pipelab.engine.hosts.pool import worker_source
 
 from .conftest import mlp
 from .test_faults import assert_nothing_left, fail, train
@@ -98,6 +98,6 @@ def test_spawned_threads(model, data, monkeypatch):
     """The way of systems on which forking is not safe."""
     expected = run(model, data)
     monkeypatch.setenv("PIPELAB_START", "spawn")
-    assert host().pid is None
+    assert worker_source().pid is None
     found = run(mlp(), data)
     assert found.losses == expected.losses

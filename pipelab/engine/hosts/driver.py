@@ -1,0 +1,192 @@
+"""The driver: starts the workers of a run, feeds them, watches them, and brings their results home.
+
+A worker that raises, dies or stalls ends the run with one error; ending a run means ending its
+workers.
+"""
+
+import contextlib
+import os
+import pickle
+from collections.abc import Callable
+from multiprocessing import connection
+from typing import Any
+
+from ...errors import RunError, UsageError, WorkerDied, WorkerError, WorkerStalled
+from ..job import torch_handover
+from ..job.pacing import require_keepable_pace
+from ..job.rank_job import RankResult, rank_job
+from ..job.setup import Setup
+from ..job.ship import dumps
+from ..job.torch_handover import TorchJob
+from ..record.board import WAITING, create_file
+from ..transport.choose import class_for
+from .pool import MAX_RANKS, Crew, worker_source
+from .process import describe_exit
+from .seat import run_rank
+from .server import OPTIMIZER
+from .watch import Progress, Watch
+
+POLL = 1 / 30
+"""Seconds between two looks at the board."""
+CALL_TIMEOUT = 300.0
+"""Seconds that a function called in a worker may take, where no other limit is given."""
+
+
+class Driver:
+    """Runs a setup once, in workers of the pool.
+
+    Raises UsageError for more ranks than the pool can start.
+    """
+
+    def __init__(self, setup: Setup, progress: Progress):
+        ranks = setup.schedule.ranks
+        if ranks > MAX_RANKS:
+            raise UsageError(
+                f"{ranks} ranks are more worker processes than this can start (at most "
+                f"{MAX_RANKS})."
+            )
+        self._setup, self.watch = setup, Watch(setup, progress)
+        self.results: list[RankResult | None] = [None] * ranks
+
+    @property
+    def carrier(self) -> str:
+        """How tensors get from rank to rank."""
+        where = self._setup.where
+        if where.executor == "torch":
+            return "torch.distributed, gloo"
+        return class_for(where.device, where.workers).carrier
+
+    def run(self) -> None:
+        """Run to the end.
+
+        Raises RunError and its kinds, UsageError for a pace that cannot be kept.
+        """
+        setup, schedule, watch = self._setup, self._setup.schedule, self.watch
+        torch = TorchJob.of(schedule) if setup.where.executor == "torch" else None
+        crew = None
+        try:
+            jobs = [rank_job(setup, rank, torch) for rank in range(schedule.ranks)]
+            packed = dumps([(run_rank, (job,)) for job in jobs])
+            watch.stop_if_cancelled()
+            watch.open()
+            modules = [OPTIMIZER] if setup.recipe.optimizer is not None else []
+            if torch:
+                modules.append(torch_handover.MODULE)
+            crew = worker_source().launch(
+                watch.board.descriptor,
+                schedule.ranks,
+                modules,
+                threads=setup.where.workers == "threads",
+                cancelled=watch.cancelled,
+            )
+            watch.launched()
+            for control, data in zip(crew.controls, packed, strict=True):
+                _tell(control, data)
+            self._serve(crew)
+            traces = watch.board.trace.copy()
+            watch.keep_traces(torch_handover.with_senders(schedule, traces) if torch else traces)
+        finally:
+            if crew:
+                crew.end()
+            if torch:
+                torch.remove()
+            watch.close()
+
+    def _serve(self, crew: Crew) -> None:
+        """Answer the workers and look at the board until all are done."""
+        rank_of = {control: rank for rank, control in enumerate(crew.controls)}
+        running, ready = set(crew.controls), 0
+        measured: dict[int, float] = {}
+        while running:
+            self.watch.stop_if_cancelled()
+            for control in connection.wait(running, POLL):
+                rank = rank_of[control]
+                what, value = self._hear(crew, rank)
+                if what == "error":
+                    raise self._worker_error(rank, *value)
+                if what == "measured":
+                    measured |= value
+                elif what == "batch":
+                    _tell(control, pickle.dumps(self.watch.part(value, rank)))
+                elif what == "ready":
+                    ready += 1
+                elif what == "done":
+                    self.results[rank] = value
+                    running.discard(control)
+            if ready == len(crew.controls):
+                ready = 0
+                self._go(crew, measured)
+            self.watch.look()
+            self.watch.check_stalled([rank_of[control] for control in running])
+            self.watch.prefetch()
+        self.watch.look()
+        self.watch.keep_last_batch()
+
+    def _go(self, crew: Crew, measured: dict[int, float]) -> None:
+        """All ranks are ready: let them begin, unless they cannot keep the pace."""
+        if self._setup.pace is not None:
+            require_keepable_pace(self._setup.pace, self._setup.schedule, measured)
+        for control in crew.controls:
+            _tell(control, pickle.dumps("go"))
+        self.watch.going = True
+
+    def _hear(self, crew: Crew, rank: int) -> tuple[str, Any]:
+        """What a worker says. Raises WorkerDied where it is gone."""
+        control = crew.controls[rank]
+        try:
+            return pickle.loads(control.recv_bytes())
+        except (EOFError, ConnectionError):
+            pass
+        # Another worker may have failed first and this one only followed: its error tells more.
+        for other, line in enumerate(crew.controls):
+            with contextlib.suppress(EOFError, OSError):
+                while line is not control and self.results[other] is None and line.poll():
+                    what, value = pickle.loads(line.recv_bytes())
+                    if what == "error":
+                        raise self._worker_error(other, *value)
+        where = self.watch.where(rank)
+        code = crew.end().get(rank, 0)
+        raise WorkerDied(f"The worker of rank {rank} is gone: {describe_exit(code)}. {where}")
+
+    def _worker_error(self, rank: int, kind: str, text: str, trace: str) -> RunError:
+        if kind == "TimeoutError" and self.watch.position(rank)[1] == WAITING:
+            return self.watch.stalled()
+        first = text.splitlines()[0] if text else ""
+        return WorkerError(
+            f"Rank {rank} raised {kind}: {first}\n{self.watch.where(rank)}\n\nThe worker's own "
+            f"traceback:\n{trace.rstrip()}"
+        )
+
+
+def _tell(control: connection.Connection, message: bytes) -> None:
+    # A worker that is gone is noticed when we listen to it, with its reason.
+    with contextlib.suppress(OSError):
+        control.send_bytes(message)
+
+
+def call_in_worker(function: Callable, *arguments: Any, timeout: float | None = None) -> Any:
+    """Run function(seat, *arguments) in one new worker and return its result.
+
+    Raises WorkerError, WorkerDied, or WorkerStalled after ``timeout`` seconds.
+    """
+    limit = timeout or CALL_TIMEOUT
+    board = create_file(1)
+    crew = worker_source().launch(board, 1)
+    try:
+        (control,) = crew.controls
+        _tell(control, dumps([(function, arguments)])[0])
+        if not control.poll(limit):
+            raise WorkerStalled(f"{function.__name__} took longer than {limit:g} s.")
+        try:
+            what, value = pickle.loads(control.recv_bytes())
+        except (EOFError, ConnectionError):
+            code = crew.end().get(0, 0)
+            raise WorkerDied(f"The worker is gone: {describe_exit(code)}.") from None
+        if what == "error":
+            raise WorkerError(
+                f"{value[0]}: {value[1]}\n\nThe worker's own traceback:\n{value[2].rstrip()}"
+            )
+        return value
+    finally:
+        crew.end()
+        os.close(board)

@@ -1,0 +1,194 @@
+"""A process per rank under torchrun, on one host or many: every process runs the same program.
+
+    torchrun --nnodes 2 --nproc-per-node 2 … -m pipelab train --ranks 4
+
+In: a setup, the same in every process. Out: losses and timelines in every process; gradients and
+weights on rank 0. Clocks of other hosts are set to rank 0's by ping-pong, so that all timelines
+share an axis.
+"""
+
+import copy
+import os
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ...errors import RunCancelled, UsageError, WorkerError, WorkerStalled
+from ..job.pacing import require_keepable_pace
+from ..job.program import program
+from ..job.rank_job import RankResult, rank_job
+from ..job.setup import Setup
+from ..job.torch_handover import with_senders
+from ..record.board import TRACE, Board
+from ..record.clock import HostClock
+from ..transport import gpu
+from ..transport.network import DistributedTransport
+from ..transport.protocol import Transport
+from .group import WAYS, gather, join, lanes_of, leave, offset_to_rank_0, way_of
+from .seat import run_rank
+from .watch import Progress, Watch
+
+
+class TorchrunDriver:
+    """Runs a setup once, in step with the same driver of every other process."""
+
+    def __init__(self, setup: Setup, progress: Progress):
+        self._setup, self.watch = setup, Watch(setup, progress)
+        self.results: list[RankResult | None] = [None] * setup.schedule.ranks
+        self._way = "gloo"
+
+    @property
+    def carrier(self) -> str:
+        """How tensors get from rank to rank."""
+        return f"torch.distributed, {WAYS[self._way]}"
+
+    def run(self) -> None:
+        """Run this process's rank to the end.
+
+        Raises UsageError when the processes do not fit the setup, RunError and its kinds.
+        """
+        setup, watch = self._setup, self.watch
+        join()
+        _require_same_run(setup)
+        self._way = way_of(setup.where.device)
+        watch.open()
+        try:
+            seat = ProcessSeat(setup, watch, self._way)
+            self.results[seat.rank] = self._work(seat)
+            self._bring_home(seat)
+        finally:
+            watch.close()
+
+    def _work(self, seat: "ProcessSeat") -> RankResult:
+        job = rank_job(self._setup, seat.rank)
+        job = replace(job, stages=copy.deepcopy(job.stages))  # the caller's model stays as it is
+        try:
+            with torch.autograd.set_multithreading_enabled(False):
+                result = run_rank(seat, job)
+            seat.finish(time.perf_counter() + job.recipe.limit)
+            return result
+        except (RunCancelled, UsageError):
+            raise
+        except BaseException as error:
+            where, reason = self.watch.where(seat.rank), leave(seat.rank, error)
+            if isinstance(error, TimeoutError):
+                raise WorkerStalled(f"The run stalled. {where}{reason}") from error
+            if isinstance(error, ConnectionError):
+                raise WorkerError(f"Rank {seat.rank} lost another rank. {where}{reason}") from error
+            raise WorkerError(
+                f"Rank {seat.rank} raised {type(error).__name__}: {error}\n{where}"
+            ) from error
+
+    def _bring_home(self, seat: "ProcessSeat") -> None:
+        """Traces and losses to all, what the last step left to rank 0."""
+        schedule, board, rank = self._setup.schedule, self.watch.board, seat.rank
+        low, high = schedule.offsets[rank], schedule.offsets[rank + 1]
+        rows = board.trace[:, low:high].copy()
+        clocks = [TRACE.index(name) for name in ("asked", "sent", "arrived", "started", "ended")]
+        rows[:, :, clocks] += seat.offset
+        everything = gather((rows, board.losses.copy()))
+        traces = np.concatenate([rows for rows, _ in everything], axis=1)
+        if self._way == "nccl":  # hosts send before their GPUs have what they send
+            traces = with_senders(schedule, traces)
+        self.watch.keep_traces(traces)
+        board.losses[:] = sum(losses for _, losses in everything)
+        for step, rows in enumerate(traces):
+            losses = board.losses[: step + 1].sum(axis=1).tolist()
+            self.watch.report(step, losses, np.arange(len(schedule.kind)), rows)
+        self.watch.keep_last_batch()
+        results: list[RankResult | None] | None = [None] * schedule.ranks if rank == 0 else None
+        dist.gather_object(self.results[rank], results)
+        self.results = results or self.results  # elsewhere, its own
+
+
+class ProcessSeat:
+    """The seat of a rank in a process of torchrun. way: how tensors travel."""
+
+    def __init__(self, setup: Setup, watch: Watch, way: str):
+        self._setup, self._watch, self._way = setup, watch, way
+        self.rank = dist.get_rank()
+        self.offset = offset_to_rank_0(self.rank)
+        self._transport: DistributedTransport | None = None
+
+    def open_board(self, _: dict[str, int]) -> Board:
+        """The board of this process."""
+        return self._watch.board
+
+    def device(self, rank: int) -> torch.device:
+        """The GPU of this process."""
+        return gpu.device_of(int(os.environ.get("LOCAL_RANK", rank)))
+
+    def transport(self, _: Board, rank: int, device: torch.device, __: HostClock) -> Transport:
+        """How the rank reaches the others: what comes from whom, in which order."""
+        schedule, transfers = self._setup.schedule, self._setup.exchange.transfers()
+        incoming: dict[int, list[int]] = {}
+        links = {(t.source, t.target) for t in transfers}
+        for other in range(schedule.ranks):
+            for instruction in program(schedule, other):
+                if instruction.to is None or instruction.message_out is None:
+                    continue
+                links.add((other, instruction.to))
+                if instruction.to == rank:
+                    incoming.setdefault(other, []).append(instruction.message_out)
+        exchanged = {t.message: t.source for t in transfers if t.target == rank}
+        lanes = None
+        if self._way == "nccl":
+            lanes = lanes_of(rank, device)
+            lanes.connect(links)
+        self._transport = DistributedTransport(incoming, exchanged, self.offset, lanes)
+        if self._way == "staged":
+            return gpu.StagedTransport(self._transport, device)
+        return self._transport
+
+    def tell(self, what: str, value: Any = None) -> None:
+        """Every process decides for itself, with what all of them have measured."""
+        if what != "measured" or self._setup.pace is None:
+            return
+        measured: dict[int, float] = {}
+        for each in gather(value):
+            measured |= each
+        require_keepable_pace(self._setup.pace, self._setup.schedule, measured)
+
+    def ask(self, what: str, value: Any = None) -> Any:
+        """The batch of a step, or a sign that all are ready."""
+        self._watch.stop_if_cancelled()
+        if what == "batch":
+            return self._watch.part(value, self.rank)
+        dist.barrier()  # "ready"
+        self._watch.going = True
+        return None
+
+    def finish(self, deadline: float) -> None:
+        """Wait until everything that was sent has been taken."""
+        if self._transport is not None:
+            self._transport.finish(deadline)
+
+
+def _require_same_run(setup: Setup) -> None:
+    """Raise UsageError unless every process makes the same call, one process per rank."""
+    schedule = setup.schedule
+    if dist.get_world_size() != schedule.ranks:
+        raise UsageError(
+            f"torchrun started {dist.get_world_size()} processes, but the schedule has "
+            f"{schedule.ranks} ranks: start one process per rank (nodes × --nproc-per-node)."
+        )
+    parameters = [p for _, _, module in setup.layers for p in module.parameters()]
+    call = {
+        "schedule": schedule.to_csv(),
+        "device": setup.where.device,
+        "checkpoint": setup.first_step,
+        **{f"value of {name}": v for name, v in setup.recipe.comparable().items()},
+        "model": [float(p.detach().double().sum()) for p in parameters],
+    }
+    for rank, other in enumerate(gather(call)):
+        different = next((name for name, value in call.items() if other[name] != value), None)
+        if different:
+            raise UsageError(
+                f"Rank {rank} was started with another {different} than rank {dist.get_rank()}: "
+                "every process must make the same call. Seed the model with torch.manual_seed "
+                "before it is built."
+            )

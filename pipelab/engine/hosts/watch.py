@@ -1,0 +1,211 @@
+"""The watch over a run: its data, where every rank stands, and how long a wait may last.
+
+Every wait of every rank is watched from here: who waits, for what, since when.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from ...errors import RunCancelled, WorkerStalled
+from ...schedule import Kind
+from ..job.batches import Batch
+from ..job.rank_job import board_sizes, part_of_rank
+from ..job.setup import Setup
+from ..record.board import BETWEEN, TRACE, WAITING, Board
+
+PREFETCH = 2
+"""How many steps ranks can be apart, with one step of data made ahead."""
+Progress = Callable[[int, list[float], np.ndarray, np.ndarray], None]
+"""(step, losses, atoms, rows): the trace rows of newly finished actions."""
+
+
+class Watch:
+    """What is known of a run while it goes on, and its traces afterwards.
+
+    setup: what runs. progress: told what was finished. traces: shape (steps, atoms, columns).
+    """
+
+    def __init__(self, setup: Setup, progress: Progress):
+        self._setup, self._progress = setup, progress
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()  # of the board, which another thread may be drawing
+        self._board: Board | None = None
+        self._seen = [0] * setup.schedule.ranks
+        self._batches: dict[int, Batch] = {}
+        self._started = 0.0
+        self.going = False
+        self.traces = np.zeros((0, 0, len(TRACE)))
+        self.last_batch: Batch | None = None
+
+    @property
+    def board(self) -> Board:
+        """The board of the run, between ``open`` and ``close``."""
+        assert self._board is not None
+        return self._board
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when the user has stopped the run."""
+        return self._cancelled
+
+    def open(self) -> None:
+        """Make the board."""
+        self._board = Board(None, **board_sizes(self._setup))
+
+    def launched(self) -> None:
+        """The ranks have begun to get ready; from now on waits count."""
+        self._started = time.perf_counter()
+
+    def keep_traces(self, traces: np.ndarray) -> None:
+        """What ``finished_rows`` shows when the board is closed."""
+        with self._lock:
+            self.traces = traces
+
+    def close(self) -> None:
+        """Let go of the board."""
+        with self._lock:
+            if self._board is not None:
+                self._board.close()
+            self._board = None
+
+    def stop_if_cancelled(self) -> None:
+        """Raise RunCancelled where the user has stopped the run."""
+        if self._cancelled.is_set():
+            raise RunCancelled("The run was stopped.")
+
+    # The data.
+
+    def batch(self, step: int) -> Batch:
+        """The data of a step, made once; those of steps that every rank has left are dropped."""
+        if self._setup.data.fixed:
+            return self._setup.data.fixed
+        if step not in self._batches:
+            self._batches[step] = self._setup.data.batch(self._setup.first_step + step)
+            for old in [s for s in self._batches if s < step - PREFETCH]:
+                del self._batches[old]
+        return self._batches[step]
+
+    def part(self, step: int, rank: int) -> Batch:
+        """What a rank needs of the data of a step."""
+        return part_of_rank(self.batch(step), self._setup, rank)
+
+    def prefetch(self) -> None:
+        """Make the next step's data, while the ranks compute."""
+        if self._batches and (ahead := max(self._batches) + 1) < self._setup.recipe.steps:
+            self.batch(ahead)
+
+    def keep_last_batch(self) -> None:
+        """The data of the last step, with which gradients can be compared."""
+        self.last_batch = self.batch(self._setup.recipe.steps - 1)
+
+    # The progress.
+
+    def look(self) -> None:
+        """Report the actions that were finished since the last look."""
+        if not self.going:
+            return
+        offsets = self._setup.schedule.offsets
+        done = self.board.status[:, 4].astype(int).tolist()
+        fresh: dict[int, list[np.ndarray]] = {}
+        for rank, (before, after) in enumerate(zip(self._seen, done, strict=True)):
+            low, length = int(offsets[rank]), int(offsets[rank + 1] - offsets[rank])
+            while before < after:
+                step, first = divmod(before, length)
+                last = min(length, first + after - before)
+                fresh.setdefault(step, []).append(np.arange(low + first, low + last))
+                before += last - first
+        self._seen = done
+        for step in sorted(fresh):
+            atoms = np.concatenate(fresh[step])
+            self.report(step, self.losses(), atoms, self.board.trace[step, atoms])
+
+    def report(self, step: int, losses: list[float], atoms: np.ndarray, rows: np.ndarray) -> None:
+        """Tell of newly finished actions."""
+        self._progress(step, losses, atoms, rows)
+
+    def losses(self) -> list[float]:
+        """The losses of the steps that every rank has finished."""
+        steps = int((np.array(self._seen) // np.diff(self._setup.schedule.offsets)).min())
+        return self.board.losses[:steps].sum(axis=1).tolist()
+
+    def finished_rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The atoms of a step that have finished, and their trace rows."""
+        schedule = self._setup.schedule
+        with self._lock:
+            if self._board is None:
+                if not len(self.traces):
+                    return np.arange(0), np.zeros((0, len(TRACE)))
+                return np.arange(len(schedule.kind)), self.traces[step]
+            lengths = np.diff(schedule.offsets)
+            done = np.clip(np.array(self._seen) - step * lengths, 0, lengths)
+            ranges = zip(schedule.offsets[:-1], done, strict=True)
+            atoms = np.concatenate([low + np.arange(count) for low, count in ranges])
+            return atoms, self._board.trace[step, atoms]
+
+    # Where ranks stand.
+
+    def position(self, rank: int) -> tuple[int, float, float]:
+        """(atom or -1, phase, since) of a rank."""
+        _, atom, phase, since = self.board.status[rank, :4].tolist()
+        return int(atom), phase, since
+
+    def where(self, rank: int) -> str:
+        """What a rank is doing, in words."""
+        atom, phase, since = self.position(rank)
+        if since == 0:
+            return f"Rank {rank} was getting ready."
+        step, seconds = int(self.board.status[rank, 0]), time.perf_counter() - since
+        if phase == WAITING and atom < 0:
+            return (
+                f"Rank {rank} has waited {seconds:.1f} s, at the end of step {step}, for what "
+                "other ranks send then."
+            )
+        if phase == BETWEEN or atom < 0:
+            return f"Rank {rank} was between step {step} and the next."
+        schedule = self._setup.schedule
+        action = schedule.atom(atom)
+        if phase == WAITING:
+            other = action.stage + (-1 if action.kind == Kind.F else 1)
+            source = action._replace(stage=other)
+            return (
+                f"Rank {rank} has waited {seconds:.1f} s, in step {step}, before {action}, for "
+                f"the result of {source} from rank {schedule.placement[action.replica, other]}."
+            )
+        layers = [i for i, _, _ in self._setup.stages[action.stage]]
+        span = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
+        return (
+            f"Rank {rank} has computed {action} ({action.kind.title} of micro-batch "
+            f"{action.microbatch} on stage {action.stage}, {span}) for {seconds:.1f} s, in step "
+            f"{step}."
+        )
+
+    def check_stalled(self, running: list[int]) -> None:
+        """Raise WorkerStalled where a rank has waited too long."""
+        now, quick = time.perf_counter(), self._setup.recipe.timeout or 30.0
+        late = {}
+        for rank in running:
+            _, phase, since = self.position(rank)
+            waited = now - (since or self._started)
+            if waited > 0.9 * quick and (phase != BETWEEN or not since):
+                late[rank] = waited
+        if late and max(late.values()) > self._limit():
+            raise self.stalled()
+
+    def stalled(self) -> WorkerStalled:
+        """The error that says where every rank stands."""
+        places = "\n".join(self.where(rank) for rank in range(self._setup.schedule.ranks))
+        return WorkerStalled(
+            f"The run stalled: nothing came for {self._limit():.3g} s. Where every rank "
+            f"stands:\n{places}\nIf an action really takes that long, allow more with timeout=… "
+            "(seconds)."
+        )
+
+    def _limit(self) -> float:
+        """Seconds that a wait may last."""
+        if self._setup.recipe.timeout:
+            return self._setup.recipe.timeout
+        worked = self.board.trace[:, :, TRACE.index("worked")]
+        return max(30.0, 20.0 * float(worked.max(initial=0.0)))

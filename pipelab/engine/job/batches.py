@@ -1,0 +1,131 @@
+"""From a user's inputs and targets to the micro-batches of a step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...errors import UsageError
+from .values import Alone, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The micro-batches of one step.
+
+    inputs, targets: None on a rank that does not run the stage that needs them. shares: of each
+    micro-batch in the batch's mean loss.
+    """
+
+    inputs: tuple[Value, ...] | None
+    targets: tuple[Value, ...] | None
+    shares: tuple[float, ...]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        if device.type == "cpu":
+            return self
+        return Batch(_moved(self.inputs, device), _moved(self.targets, device), self.shares)
+
+    def inputs_of(self, microbatch: int) -> Value:
+        """The inputs of a micro-batch, on a rank that has them."""
+        return (self.inputs or ())[microbatch]
+
+    def targets_of(self, microbatch: int) -> Value:
+        """The targets of a micro-batch, on a rank that has them."""
+        return (self.targets or ())[microbatch]
+
+
+def _moved(values: tuple[Value, ...] | None, device: torch.device) -> tuple[Value, ...] | None:
+    if values is None:
+        return None
+    return tuple(value.each(lambda t: t.to(device)) for value in values)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The batches of a run. fixed: the one that every step uses, or None."""
+
+    batch: Callable[[int], Batch]
+    fixed: Batch | None
+
+
+def data_of(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Data:
+    """The batches of a run, from a batch or from a callable step -> (inputs, targets).
+
+    weight: of a micro-batch's targets, where it is not the number of samples. Raises UsageError for
+    what cannot be split, at once where the batch is fixed.
+    """
+    if callable(inputs):
+        if targets is not None:
+            raise UsageError(
+                "inputs is callable and gives inputs and targets of a step, so targets must be "
+                "None."
+            )
+
+        def of_step(step: int) -> Batch:
+            pair = inputs(step)
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise UsageError(
+                    f"inputs({step}) returned a {type(pair).__name__}, not (inputs, targets)."
+                )
+            return _split_batch(*pair, microbatches, weight)
+
+        return Data(of_step, None)
+    if targets is None:
+        raise UsageError(
+            "targets is missing: pass the targets of the batch, or a callable step -> (inputs, "
+            "targets)."
+        )
+    fixed = _split_batch(inputs, targets, microbatches, weight)
+    return Data(lambda _: fixed, fixed)
+
+
+def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Batch:
+    size = _size(inputs, targets)
+    if microbatches > size:
+        raise UsageError(
+            f"A batch of {size} cannot be split into {microbatches} micro-batches: use at most "
+            f"{size}, or a larger batch."
+        )
+    xs, ys = _pieces(inputs, microbatches), _pieces(targets, microbatches)
+    if weight:
+        weights = [float(weight(y.opened())) for y in ys]
+    else:
+        weights = [float(len(piece)) for piece in torch.arange(size).tensor_split(microbatches)]
+    total = sum(weights)
+    if not total > 0 or min(weights) < 0:
+        raise UsageError(
+            f"The weights of the micro-batches are {weights}; they must be 0 or more and not all 0."
+        )
+    return Batch(xs, ys, tuple(each / total for each in weights))
+
+
+def _size(inputs: Any, targets: Any) -> int:
+    """The first dimension that all tensors of a batch have. Raises UsageError."""
+    sizes: list[list[int]] = []
+    for name, value in (("inputs", inputs), ("targets", targets)):
+        parts = value if type(value) is tuple and value else (value,)
+        for part in parts:
+            if not isinstance(part, torch.Tensor) or part.dim() == 0:
+                raise UsageError(
+                    f"{name} must be a tensor whose first dimension is the batch, or a tuple of "
+                    f"such tensors, not {type(part).__name__}."
+                )
+        sizes.append([part.shape[0] for part in parts])
+    if len({*sizes[0], *sizes[1]}) > 1:
+        ins, outs = ("/".join(map(str, dict.fromkeys(each))) for each in sizes)
+        raise UsageError(
+            f"There are {ins} inputs but {outs} targets; the first dimension of both is the batch."
+        )
+    return sizes[0][0]
+
+
+def _pieces(value: torch.Tensor | tuple[torch.Tensor, ...], microbatches: int) -> tuple[Value, ...]:
+    """Micro-batches on the processor, each with memory of its own."""
+    if isinstance(value, torch.Tensor):
+        pieces = value.tensor_split(microbatches)
+        return tuple(Alone((piece.detach().to("cpu", copy=True),)) for piece in pieces)
+    parts = [_pieces(part, microbatches) for part in value]
+    return tuple(Value(tensor for (tensor,) in of_one) for of_one in zip(*parts, strict=True))

@@ -1,0 +1,255 @@
+"""From the arguments of ``run`` to a checked setup.
+
+Everything that cannot work is refused here, before a worker starts.
+"""
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ...catalogue import build
+from ...errors import UsageError
+from ...model import split
+from ...schedule import Kind, Schedule, require_legal
+from ...schedule.forwards import forwards_of
+from ...schedule.versions import require_versions
+from ...simulator import Costs
+from ...simulator.recompute import with_recompute
+from ..record.board import TRACE
+from . import checkpoint
+from .batches import Data, data_of
+from .checkpoint import Resumed
+from .exchange import Exchange, Layer, plan_exchange
+from .pacing import pace_of
+from .recipe import Recipe
+from .torch_handover import refusal
+from .where import Where
+
+MAX_TRACE_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run will do.
+
+    stages[s]: the layers of stage s. data: the batches. pace: None at full speed. resumed: what the
+    run goes on from, or None.
+    """
+
+    schedule: Schedule
+    stages: list[list[Layer]]
+    loss: Callable
+    data: Data
+    recipe: Recipe
+    where: Where
+    pace: Costs | None
+    resumed: Resumed | None
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the whole model."""
+        return [layer for stage in self.stages for layer in stage]
+
+    @property
+    def first_step(self) -> int:
+        """Steps done before this run."""
+        return 0 if self.resumed is None else self.resumed.step
+
+    @cached_property
+    def exchange(self) -> Exchange:
+        """What ranks exchange between two steps."""
+        meet = self.recipe.clip is not None or self.recipe.evaluate
+        return plan_exchange(self.stages, self.schedule, meet=meet)
+
+    def durations(self, rank: int) -> dict[int, float] | None:
+        """Seconds of each atom of a rank in paced mode; None when raw.
+
+        Of a pair, the first has those of both.
+        """
+        if self.pace is None:
+            return None
+        low, high = (int(bound) for bound in self.schedule.offsets[rank : rank + 2])
+        seconds = self.pace.per_atom(self.schedule)[low:high].tolist()
+        return dict(zip(range(low, high), seconds, strict=True))
+
+
+def set_up(  # noqa: PLR0913 - what ``run`` is given
+    model: nn.Sequential | Sequence[nn.Module],
+    inputs: Any,
+    targets: Any,
+    loss_fn: Callable,
+    *,
+    schedule: str | Schedule,
+    where: Where,
+    recipe: Recipe,
+    ranks: int | None = None,
+    microbatches: int | None = None,
+    stages_per_rank: int | None = None,
+    partition: Sequence[int] | None = None,
+    weight: Callable | None = None,
+    resume: str | os.PathLike | None = None,
+) -> Setup:
+    """Check the arguments of ``run`` and split the model. Raises UsageError, ScheduleError."""
+    if not callable(loss_fn):
+        raise UsageError(
+            "loss_fn is not callable; it takes (output, target) and returns a mean, such as "
+            "F.cross_entropy."
+        )
+    if resume is not None:
+        recipe.require_optimizer("resume")
+    order = _schedule(schedule, ranks, microbatches, stages_per_rank)
+    pace = pace_of(recipe, order)
+    if recipe.recompute is not None:
+        order, _ = with_recompute(order, Costs(), recipe.recompute)
+    if recipe.evaluate:
+        order = forwards_of(order)
+    _check_steps(order, recipe)
+    _check_trace(order, recipe.steps)
+    resumed = None
+    if resume is not None:
+        model, resumed = checkpoint.resume_from(resume, model)
+    stages = _layers_of_stages(model, order, partition)
+    if Kind.STEP in order.kinds:
+        _require_own_weights(order, stages)
+    data = data_of(inputs, targets, order.microbatches, weight)
+    if where.executor == "torch":
+        given = {"resume": resume, "weight": weight, "pace": recipe.pace}
+        _check_torch(order, data, recipe, where, given)
+    latency = recipe.latency or (pace.latency if pace else 0)
+    recipe = replace(recipe, latency=latency, seed=_seed(recipe, where, resumed))
+    return Setup(order, stages, loss_fn, data, recipe, where, pace, resumed)
+
+
+def _schedule(
+    schedule: str | Schedule,
+    ranks: int | None,
+    microbatches: int | None,
+    stages_per_rank: int | None,
+) -> Schedule:
+    """The schedule of a run: legal, and of the sizes that were asked for."""
+    if isinstance(schedule, str):
+        if ranks is None or microbatches is None:
+            raise UsageError(f"schedule={schedule!r} needs ranks=… and microbatches=….")
+        schedule = build(
+            schedule, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank
+        )
+    for name, wanted in (
+        ("ranks", ranks),
+        ("microbatches", microbatches),
+        ("stages_per_rank", stages_per_rank),
+    ):
+        if wanted is not None and wanted != getattr(schedule, name):
+            raise UsageError(
+                f"The schedule {schedule.name} has {name} = {getattr(schedule, name)}, not "
+                f"{wanted}."
+            )
+    require_legal(schedule)
+    first = (schedule.kind == Kind.F) & (schedule.stage == 0)
+    copies = np.bincount(schedule.microbatch[first], minlength=schedule.microbatches)
+    if copies.max() > 1:
+        raise UsageError(
+            f"Micro-batch {int(copies.argmax())} goes through both copies of the model, so its "
+            "gradient would count twice: let each micro-batch go through one of them."
+        )
+    return schedule
+
+
+def _check_steps(schedule: Schedule, recipe: Recipe) -> None:
+    """Check what a schedule that steps the optimizer itself needs, and excludes."""
+    if Kind.STEP not in schedule.kinds:
+        return
+    if recipe.optimizer is None:
+        raise UsageError(
+            f"The schedule {schedule.name} steps the optimizer between micro-batches (STEP), so "
+            "it needs one: pass optimizer=…, such as lambda params: torch.optim.SGD(params, "
+            "lr=0.1)."
+        )
+    if recipe.clip is not None:
+        raise UsageError(
+            "clip needs the gradients of all stages at one moment, and the schedule "
+            f"{schedule.name} steps the optimizer of each stage at a time of its own. Use a "
+            "schedule without STEP."
+        )
+    require_versions(schedule)
+
+
+def _check_trace(schedule: Schedule, steps: int) -> None:
+    bytes_of_step = len(schedule.kind) * 8 * len(TRACE)
+    if steps * bytes_of_step > MAX_TRACE_BYTES:
+        raise UsageError(
+            f"The timelines of {steps:,} steps of this schedule would take "
+            f"{steps * bytes_of_step / 2**30:.0f} GiB: use at most "
+            f"{MAX_TRACE_BYTES // bytes_of_step:,} steps in one run, and pass on its state_dict to "
+            "the next."
+        )
+
+
+def _layers_of_stages(
+    model: nn.Sequential | Sequence[nn.Module], schedule: Schedule, partition: Sequence[int] | None
+) -> list[list[Layer]]:
+    """The layers of each stage, on the processor: from there each rank takes its part."""
+    stages: list[list[Layer]] = []
+    index = 0
+    for stage in split(model, schedule.stages, partition):
+        stages.append([(index + i, *named) for i, named in enumerate(stage._modules.items())])
+        index += len(stages[-1])
+    modules = [module for stage in stages for _, _, module in stage]
+    if any(t.device.type != "cpu" for m in modules for t in (*m.parameters(), *m.buffers())):
+        stages = copy.deepcopy(stages)
+        for stage in stages:
+            for _, _, module in stage:
+                module.cpu()
+    return stages
+
+
+def _require_own_weights(schedule: Schedule, stages: list[list[Layer]]) -> None:
+    """Refuse shared weights for stages that step at times of their own."""
+    home: dict[nn.Parameter, int] = {}
+    for stage, layers in enumerate(stages):
+        for _, layer, module in layers:
+            for name, parameter in module.named_parameters():
+                if home.setdefault(parameter, stage) != stage or schedule.replicas > 1:
+                    raise UsageError(
+                        f"The parameter {layer}.{name} is used by more than one stage, and the "
+                        f"schedule {schedule.name} steps the optimizer of each stage at a time of "
+                        "its own, so its copies would differ. Use a schedule without STEP and "
+                        "with one copy of the model, or keep layers that share a parameter on "
+                        "one stage (partition=[...])."
+                    )
+
+
+def _check_torch(
+    schedule: Schedule, data: Data, recipe: Recipe, where: Where, given: dict[str, Any]
+) -> None:
+    """Raise UsageError for what torch's own runtime cannot do."""
+    given = given | {
+        "recompute": recipe.recompute,
+        "clip": recipe.clip,
+        "latency": recipe.latency,
+        "workers": where.workers != "processes",
+        "dtype": recipe.dtype != "float32",
+    }
+    reason = refusal(schedule, data.batch(0).inputs)
+    for name, value in given.items():
+        if reason is None and value:
+            reason = f"it knows no {name}=…"
+    if reason is not None:
+        raise UsageError(
+            f"executor='torch' hands the schedule to torch.distributed.pipelining, and {reason}."
+        )
+
+
+def _seed(recipe: Recipe, where: Where, resumed: Resumed | None) -> int:
+    if recipe.seed is not None:
+        return recipe.seed
+    if resumed is not None:
+        return resumed.seed
+    if where.workers == "torchrun":
+        return 0  # the processes must agree
+    return int.from_bytes(os.urandom(4), "little")

@@ -1,0 +1,110 @@
+"""Objects between processes: code by value, tensors as bytes."""
+
+import contextlib
+import functools
+import os
+import pickle
+import site
+import sys
+import sysconfig
+import threading
+
+import cloudpickle
+import torch
+
+import pipelab
+
+from ...errors import UsageError
+
+
+def dumps(values: list) -> list[bytes]:
+    """Pickles each value together with the code that a worker could not import.
+
+    Classes and functions of notebook cells and of a student's own module files travel by value, as
+    they are now, edits included; those of installed packages travel by name. Raises UsageError for
+    what cannot travel.
+    """
+    with _LOCK, _by_value(_own_modules()):
+        try:
+            return [cloudpickle.dumps(value) for value in values]
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise UsageError(
+                "The model, its data or one of the functions cannot be sent to a worker: "
+                f"{error}. What is used there must not hold on to open files, locks, threads or "
+                "devices."
+            ) from error
+
+
+_LOCK = threading.Lock()
+"""cloudpickle's list of modules to send by value is one per process; two runs may start at once."""
+
+
+@contextlib.contextmanager
+def _by_value(modules: list):
+    """While it lasts, cloudpickle sends these modules' classes and functions by value."""
+    registered = []
+    for module in modules:
+        with contextlib.suppress(ValueError):  # the user has registered it already
+            cloudpickle.register_pickle_by_value(module)
+            registered.append(module)
+    try:
+        yield
+    finally:
+        for module in registered:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _own_modules() -> list:
+    """Modules in memory whose file lies neither in the standard library, nor in site-packages, nor
+    in pipelab.
+    """
+    own = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if (
+            file
+            and name == getattr(module, "__name__", None)
+            and name != "__main__"
+            and not _is_installed(file)
+        ):
+            own.append(module)
+    return own
+
+
+@functools.cache
+def _is_installed(file: str) -> bool:
+    path = os.path.realpath(file)
+    return any(path.startswith(folder) for folder in _installed_folders())
+
+
+@functools.cache
+def _installed_folders() -> tuple[str, ...]:
+    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    paths += [
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+        os.path.dirname(pipelab.__file__),
+    ]
+    return tuple(os.path.realpath(path) + os.sep for path in paths if path)
+
+
+def pack(tensors: dict[str, torch.Tensor]) -> dict[str, tuple]:
+    """Tensors as (dtype, shape, bytes), which pickle without torch's file-descriptor passing."""
+    return {
+        name: (
+            t.dtype,
+            tuple(t.shape),
+            t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(),
+        )
+        for name, t in tensors.items()
+    }
+
+
+def unpack(packed: dict[str, tuple]) -> dict[str, torch.Tensor]:
+    """The inverse of ``pack``: tensors that own their memory."""
+    return {
+        name: torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+        if data
+        else torch.empty(shape, dtype=dtype)
+        for name, (dtype, shape, data) in packed.items()
+    }

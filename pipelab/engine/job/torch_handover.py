@@ -1,0 +1,77 @@
+"""Handing a Schedule to torch.distributed.pipelining's own runtime: what that can take, and what it
+needs to know.
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...schedule import Kind, Schedule
+from ...schedule.longest_path import producers
+from ..record.board import TRACE
+from .values import Value
+
+MODULE = "pipelab.engine.rank.torch_rank"
+"""Imported by the worker server on request only: it takes a second and some 70 MiB."""
+_CAN = {Kind.F, Kind.B, Kind.I, Kind.W}
+
+
+@dataclass(frozen=True)
+class TorchJob:
+    """The schedule as a CSV file, the file by which the ranks find each other, and how many stages
+    there are.
+    """
+
+    csv: str
+    store: str
+    stages: int
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> "TorchJob":
+        folder = Path(tempfile.mkdtemp(prefix="pipelab-"))
+        (folder / "schedule.csv").write_text(schedule.to_csv())
+        return cls(str(folder / "schedule.csv"), str(folder / "store"), schedule.stages)
+
+    def remove(self) -> None:
+        """Removes both files."""
+        shutil.rmtree(Path(self.csv).parent, ignore_errors=True)
+
+
+def refusal(schedule: Schedule, inputs: tuple[Value, ...]) -> str | None:
+    """Why torch's runtime cannot run this schedule on these micro-batches, or None."""
+    beyond = sorted(schedule.kinds - _CAN)
+    if beyond:
+        return f"it knows no {', '.join(f'{kind.name} ({kind.title})' for kind in beyond)}"
+    if schedule.replicas > 1:
+        return "it knows one copy of the model"
+    if not all(x.alone for x in inputs):
+        return "here it is given one tensor as input"
+    sizes = [len(x[0]) for x in inputs]
+    if len(set(sizes)) > 1:
+        return (
+            f"it weighs micro-batches of {sizes} samples alike, so its gradients would be wrong: "
+            "make them even"
+        )
+    last = schedule.microbatch[(schedule.stage == schedule.stages - 1) & (schedule.kind == Kind.F)]
+    if (last[1:] < last[:-1]).any():
+        return (
+            "it looks up the losses of the last stage by position, so micro-batches must come "
+            "there in order"
+        )
+    return None
+
+
+def with_senders(schedule: Schedule, rows: np.ndarray) -> np.ndarray:
+    """Traces, shape (steps, atoms, columns), in which each input was sent when the rank that made
+    it had it.
+
+    For those who do not say when: torch's runtime, and hosts that send before their GPUs have what
+    they send. The clocks of all ranks are the same, or were set to one another.
+    """
+    producer = producers(schedule)
+    remote = np.flatnonzero((producer >= 0) & (schedule.rank[producer] != schedule.rank))
+    rows[:, remote, TRACE.index("sent")] = rows[:, producer[remote], TRACE.index("ended")]
+    return rows

@@ -1,0 +1,258 @@
+"""The interpreter: executes the instructions of one rank, in order. Every schedule runs through it.
+
+[1] receive what the actions need ▸ [2] wait for their time (paced) ▸ [3] compute
+▸ [4] hand on the results ▸ [5] write the trace
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ...schedule import Kind
+from ..job.batches import Batch
+from ..job.program import Instruction
+from ..job.values import MAX_PARTS, Value
+from ..record.board import BETWEEN, COMPUTING, WAITING, Board
+from ..record.clock import HostClock
+from ..stage.layers import Seeds
+from ..stage.stage import Stage, Task
+from .mail import Mail
+from .pace import Pace
+
+Done = tuple[Value | None, int, int]
+"""Of an action: what the neighbouring stage needs, the bytes it keeps, and the bytes it frees."""
+
+
+class Interpreter:
+    """Executes the instructions of one rank.
+
+    Args:
+        instructions: in order.
+        stages: of this rank, by (replica, stage).
+        mail: of this rank.
+        board: where losses go.
+        clock: stamps the actions and writes the trace.
+        on_step: called for STEP with (replica, stage).
+    """
+
+    def __init__(
+        self,
+        instructions: list[Instruction],
+        stages: dict[tuple[int, int], Stage],
+        mail: Mail,
+        board: Board,
+        clock: HostClock,
+        on_step: Callable[[int, int], None],
+    ):
+        self.stages, self._mail, self._board, self._clock = stages, mail, board, clock
+        self._on_step = on_step
+        self._do: dict[int, Callable[[Instruction, Value | None], Done]] = {
+            Kind.F: self._forward,
+            Kind.B: self._backward,
+            Kind.I: self._input_gradient,
+            Kind.W: self._weight_gradient,
+            Kind.R: self._recompute,
+            Kind.STEP: self._step_optimizer,
+        }
+        self._cells: list[list[Instruction]] = []
+        for instruction in instructions:
+            if instruction.paired:
+                self._cells[-1].append(instruction)
+            else:
+                self._cells.append([instruction])
+        self._local: dict[tuple[bool, int, int], Value] = {}
+        """Values that stay on this rank, by (forward?, stage that needs it, micro-batch)."""
+        self._borrowed: dict[tuple[int, int], tuple[int, int]] = {}
+        """Message and tensors of an input in use, by (stage, micro-batch)."""
+        self._held = 0
+        self._unread: list[tuple[Instruction, torch.Tensor]] = []
+        """Losses that a GPU has still to compute."""
+
+    def run(
+        self,
+        step: int,
+        batch: Batch,
+        seeds: Seeds,
+        pace: Pace,
+        work_clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Execute one training step: gradients are added to ``.grad``.
+
+        Args:
+            step: which one of the run.
+            batch: its micro-batches.
+            seeds: of its random numbers.
+            pace: when actions start and end.
+            work_clock: measures what an action computes.
+        """
+        self._batch, self._seeds, self._losses = batch, seeds, self._board.losses[step]
+        self._pace, self._work_clock = pace, work_clock
+        self._mail.begin_step(step)
+        pace.begin_step()
+        for stage in self.stages.values():
+            stage.begin()
+        self._clock.begin(step)
+        ended = self._clock.stamp()
+        for cell in self._cells:
+            ended = self._execute(cell, ended)
+        self._clock.finish()
+        pace.end_step()
+        while self._unread:
+            instruction, loss = self._unread.pop()
+            self._set_loss(instruction, loss.item(), None)
+        self._mail.stand(-1, BETWEEN)
+
+    def _execute(self, cell: list[Instruction], asked: Any) -> Any:
+        """Execute one action, or two that overlap. asked, and the result: stamps."""
+        clock, mail = self._clock, self._mail
+        sent, planned, inputs = None, 0.0, []
+        for instruction in cell:  # [1]
+            value = None
+            if instruction.message_in is not None:
+                mail.stand(instruction.atom, WAITING)
+                value, arrival = mail.receive(instruction.message_in, instruction)
+                sent = arrival.sent if sent is None else clock.later(sent, arrival.sent)
+                planned = max(planned, arrival.planned)
+            inputs.append(value)
+        self._pace.begin(cell[0].atom, sent, planned)  # [2]
+        started, work_began = clock.stamp(), self._work_clock()
+        outputs, freed = [], 0
+        for instruction, value in zip(cell, inputs, strict=True):  # [3]
+            mail.stand(instruction.atom, COMPUTING)
+            output, kept, gone = self._do[instruction.kind](instruction, value)
+            outputs.append((output, self._stage(instruction).version))
+            self._held += kept
+            freed += gone
+        if clock.settle:
+            clock.settle()
+        worked, held = self._work_clock() - work_began, self._held
+        planned_end = self._pace.finish()
+        ended = clock.stamp()
+        self._held -= freed
+        sent = asked if sent is None else sent
+        for instruction, (output, version) in zip(cell, outputs, strict=True):
+            sent_bytes = 0
+            if output is not None:
+                sent_bytes = self._hand_on(instruction, output, planned_end)  # [4]
+            rest = (worked, held, self._held, sent_bytes, version)
+            clock.write(instruction.atom, asked, sent, started, ended, *rest)  # [5]
+            asked = sent = started  # of a pair, the first carries the wait and the work
+            worked = 0.0
+        return ended
+
+    def _stage(self, instruction: Instruction) -> Stage:
+        return self.stages[instruction.replica, instruction.stage]
+
+    def _hand_on(self, instruction: Instruction, output: Value, planned: float) -> int:
+        """Give a result to the stage that needs it. Returns the bytes sent to another rank."""
+        if instruction.message_out is None or instruction.to is None:
+            forward = instruction.kind == Kind.F
+            sink = instruction.stage + (1 if forward else -1)
+            self._local[forward, sink, instruction.microbatch] = output
+            return 0
+        if len(output) > MAX_PARTS:
+            raise TypeError(
+                f"stage {instruction.stage} hands on {len(output)} tensors, but at most "
+                f"{MAX_PARTS} pass between stages: stack some of them, or cut the model elsewhere "
+                "(partition=[...])"
+            )
+        return self._mail.send(instruction.to, instruction.message_out, output, planned)
+
+    def _input(self, instruction: Instruction, value: Value | None) -> Value:
+        if instruction.stage == 0:
+            return self._batch.inputs_of(instruction.microbatch)
+        if value is None:
+            return self._local.pop((True, instruction.stage, instruction.microbatch))
+        return value
+
+    def _task(self, instruction: Instruction) -> Task:
+        is_last = self._stage(instruction).loss is not None
+        target = self._batch.targets_of(instruction.microbatch) if is_last else None
+        return Task(self._seeds, target, self._batch.shares[instruction.microbatch])
+
+    # One method per kind.
+
+    def _forward(self, instruction: Instruction, value: Value | None) -> Done:
+        stage, microbatch = self._stage(instruction), instruction.microbatch
+        if instruction.message_in is not None and value is not None:
+            # Read in place, so it stays until the backward is done.
+            self._borrowed[stage.index, microbatch] = instruction.message_in, len(value)
+        value = self._input(instruction, value)
+        output, kept = stage.forward(
+            microbatch,
+            value,
+            self._task(instruction),
+            recomputed=instruction.recomputed,
+            version=instruction.version,
+        )
+        if stage.loss is None:
+            return output, kept, 0
+        self._note_loss(instruction, output[0], value)
+        return None, kept, 0
+
+    def _backward(self, instruction: Instruction, gradient: Value | None) -> Done:
+        result = self._backward_through(instruction, gradient, split=False)
+        self._release_input(instruction)
+        return result
+
+    def _input_gradient(self, instruction: Instruction, gradient: Value | None) -> Done:
+        return self._backward_through(instruction, gradient, split=True)
+
+    def _weight_gradient(self, instruction: Instruction, _: None) -> Done:
+        freed = self._stage(instruction).weight_gradient(instruction.microbatch)
+        self._release_input(instruction)
+        return None, 0, freed
+
+    def _recompute(self, instruction: Instruction, _: None) -> Done:
+        return None, self._stage(instruction).recompute(instruction.microbatch), 0
+
+    def _step_optimizer(self, instruction: Instruction, _: None) -> Done:
+        self._on_step(instruction.replica, instruction.stage)
+        self._stage(instruction).stepped(instruction.version)
+        return None, 0, 0
+
+    def _backward_through(
+        self, instruction: Instruction, received: Value | None, *, split: bool
+    ) -> Done:
+        stage, gradient = self._stage(instruction), None
+        if received is not None and instruction.message_in is not None:
+            # A copy of it: autograd may keep a view of it as the gradient of a parameter.
+            gradient = received.each(torch.clone)
+            self._mail.release(instruction.message_in, len(received))
+        elif stage.loss is None:
+            gradient = self._local.pop((False, stage.index, instruction.microbatch))
+        return stage.backward(instruction.microbatch, gradient, split=split)
+
+    def _release_input(self, instruction: Instruction) -> None:
+        """Nothing needs the input of this stage any more."""
+        borrowed = self._borrowed.pop((instruction.stage, instruction.microbatch), None)
+        if borrowed is not None:
+            self._mail.release(*borrowed)
+
+    def _note_loss(self, instruction: Instruction, loss: torch.Tensor, value: Value) -> None:
+        if loss.is_cuda:  # to read it now would make the host wait
+            self._unread.append((instruction, loss))
+        else:
+            self._set_loss(instruction, loss.item(), value)
+
+    def _set_loss(self, instruction: Instruction, loss: float, value: Value | None) -> None:
+        self._losses[instruction.microbatch] = loss
+        if math.isfinite(loss):
+            return
+        stage = instruction.stage
+        where = f"it was computed by stage {stage}."
+        if value is not None:
+            where = f"the input of stage {stage}, which computed it, was not finite either, so it "
+            where += "arose on a stage before."
+            if all(bool(t.isfinite().all()) for t in value):
+                where = f"the input of stage {stage}, which computed it, was finite, so it "
+                where += "arose there."
+        raise FloatingPointError(
+            f"the loss of micro-batch {instruction.microbatch} is {loss}; {where} Its gradients "
+            "would spoil every weight for good, so the run ends here. Often the learning rate is "
+            "too large (a smaller one, or clip=1.0), the loss divides by 0 or takes its logarithm, "
+            "or the data holds nan."
+        )

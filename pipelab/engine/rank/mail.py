@@ -1,0 +1,79 @@
+"""The mail of one rank: values in and out, and where the rank stands meanwhile.
+
+    receive  every part of a value, by one deadline     send  every part of a value
+    release  its memory, when it has been used          stand  for whoever watches
+
+A value of several tensors travels as a message each, the first of which says how many there are.
+"""
+
+import struct
+import time
+
+from ..job.values import Alone, Value
+from ..record.board import Board
+from ..transport.protocol import Arrival, Transport
+
+_STATUS = struct.Struct("<4d")
+
+
+class Mail:
+    """What a rank sends and receives, step by step.
+
+    messages: how many message numbers a step has. timeout: seconds that a wait may last.
+    """
+
+    def __init__(
+        self, rank: int, transport: Transport, board: Board, messages: int, timeout: float
+    ):
+        self.rank = rank
+        self._transport, self._board = transport, board
+        self._messages, self._timeout = messages, timeout
+        self._status_at = 8 * board.status.shape[1] * rank
+        self._step = self._sequence = 0
+
+    def begin_step(self, step: int) -> None:
+        """From now on, messages and the rank's place are those of this step."""
+        self._step = step
+        self._sequence += 1
+
+    def stand(self, atom: int, phase: float) -> None:
+        """Say where this rank stands. atom: -1 outside of the schedule's actions."""
+        _STATUS.pack_into(
+            self._board.memory, self._status_at, self._step, atom, phase, time.perf_counter()
+        )
+
+    def receive(self, message: int, who: object) -> tuple[Value, Arrival]:
+        """Wait for all parts of a value. who: waits for it, in words.
+
+        Raises TimeoutError when they have not come in time.
+        """
+        deadline = time.perf_counter() + self._timeout
+        try:
+            last = first = self._transport.receive(message, self._sequence, deadline)
+            tensors = [first.tensor]
+            for k in range(1, first.parts):
+                last = self._transport.receive(self._part(message, k), self._sequence, deadline)
+                tensors.append(last.tensor)
+        except TimeoutError:
+            raise TimeoutError(f"{who} waited {self._timeout:g} s for its input") from None
+        return Value(tensors) if first.parts else Alone(tensors), last
+
+    def send(self, to: int, message: int, value: Value, planned: float = 0.0) -> int:
+        """Send a value to rank ``to``. Returns its bytes.
+
+        planned: when its maker meant to be done (paced mode).
+        """
+        parts = 0 if value.alone else len(value)
+        for k, tensor in enumerate(value):
+            part = self._part(message, k)
+            self._transport.send(to, part, self._sequence, tensor, planned, parts)
+        return sum(tensor.nbytes for tensor in value)
+
+    def release(self, message: int, parts: int) -> None:
+        """A received value is no longer needed: its memory may be used again."""
+        for k in range(parts):
+            self._transport.consumed(self._part(message, k), self._sequence)
+
+    def _part(self, message: int, k: int) -> int:
+        """The number of a value's part."""
+        return message + k * self._messages

@@ -1,0 +1,171 @@
+"""What one rank does in a run, wherever it lives, step by step.
+
+It joins the interpreter, which executes the schedule, and the update, which follows it.
+"""
+
+import copy
+import time
+
+import torch
+from torch import nn
+
+from ...schedule import Kind
+from ..job.batches import Batch
+from ..job.checkpoint import to_bytes
+from ..job.rank_job import RankJob, RankResult
+from ..job.ship import pack
+from ..job.values import MAX_PARTS, Value
+from ..record.board import TRACE, Board
+from ..record.clock import HostClock
+from ..stage.layers import Seeds, generator_of
+from ..stage.split import DeferredGradients
+from ..stage.stage import Stage
+from ..stage.stash import Stash
+from ..transport.protocol import Transport
+from .evaluator import Evaluator
+from .interpreter import Interpreter
+from .mail import Mail
+from .pace import Pace
+from .update import Name, Update
+
+VERSIONS_KEPT = {"stashed": 1, "double": 2}
+"""How many of the newest versions a new micro-batch may ask for."""
+
+
+class Rank:
+    """A rank with its stages, ready for ``step``."""
+
+    def __init__(
+        self,
+        job: RankJob,
+        board: Board,
+        transport: Transport,
+        clock: HostClock,
+        device: torch.device,
+    ):
+        self._job, self._board, self._clock, self._device = job, board, clock, device
+        self._layers, self._stages = _stages_of(job, device)
+        parameters: dict[Name, nn.Parameter] = {}
+        for replica, layer, module in self._layers:
+            for name, parameter in module.named_parameters():
+                parameters[replica, f"{layer}.{name}"] = parameter
+        self._named = {name: p for (replica, name), p in parameters.items() if replica == 0}
+        messages = job.sizes["messages"] // MAX_PARTS
+        mail = Mail(job.rank, transport, board, messages, job.recipe.limit)
+        by_stage = None
+        if any(instruction.kind == Kind.STEP for instruction in job.program):
+            by_stage = {}
+            for key, stage in self._stages.items():
+                by_stage[key] = [p for _, m in stage.layers for p in m.parameters()]
+        self._update = Update(mail, parameters, job.exchange, job.recipe, by_stage)
+        kind = Evaluator if job.recipe.evaluate else Interpreter
+        self._interpreter = kind(
+            job.program, self._stages, mail, board, clock, self._update.step_stage
+        )
+        self._pace = Pace(job.durations, job.recipe.latency)
+        if job.resumed:
+            self._update.load(job.resumed.optimizer)
+        self._result = RankResult()
+
+    def step(self, step: int, batch: Batch) -> None:
+        """One training step, or one of evaluation."""
+        recipe, update, batch = self._job.recipe, self._update, batch.to(self._device)
+        update.clear()
+        if isinstance(self._interpreter, Evaluator):
+            self._interpreter.outputs = outputs = {} if recipe.outputs else None
+            self._interpreter.run(step, batch, self._seeds(step), self._pace)
+            update.meet(torch.zeros((), device=self._device))
+            if outputs is not None:
+                self._result.outputs.append({i: pack(_by_part(v)) for i, v in outputs.items()})
+            return
+        self._interpreter.run(step, batch, self._seeds(step), self._pace)
+        update.sum_copies()
+        if step == recipe.steps - 1:
+            of_first_copy = {n: g for (copied, n), g in update.gradients().items() if copied == 0}
+            self._result.gradients = pack(of_first_copy)
+            if recipe.optimizer:
+                self._result.before = pack(self._named)
+        update.step()
+
+    def _seeds(self, step: int) -> Seeds:
+        first = self._job.resumed.step if self._job.resumed else 0
+        return Seeds(self._job.recipe.seed or 0, first + step, generator_of(self._device))
+
+    def result(self) -> RankResult:
+        """What the rank brings home after the last step."""
+        state: dict[str, torch.Tensor] = {}
+        for replica, layer, module in self._layers:
+            if replica == 0:
+                state |= {f"{layer}.{name}": b for name, b in module.named_buffers()}
+        if self._job.recipe.optimizer:
+            state |= self._named
+            self._result.optimizer = to_bytes(self._update.state())
+        self._result.state = pack(state)
+        return self._result
+
+    def rehearse(self, batch: Batch) -> dict[int, float]:
+        """Run two unpaced steps and undo them.
+
+        Returns the processor seconds of each atom, from the second.
+        """
+        modules = [m for _, _, layer in self._layers for m in layer.modules()]
+        kept = []
+        for module in modules:
+            held = module._buffers.items()
+            kept.append({name: b if b is None else b.clone() for name, b in held})
+        batch = batch.to(self._device)
+        with self._update.rehearsal():
+            for _ in range(2):
+                self._interpreter.run(0, batch, self._seeds(0), Pace(None, 0), time.thread_time)
+                self._update.sum_copies()
+                self._update.meet(torch.zeros((), device=self._device))
+        self._clock.done = 0
+        self._board.status[self._job.rank] = 0
+        for module, buffers in zip(modules, kept, strict=True):
+            module._buffers.update(buffers)
+        worked = self._board.trace[0, :, TRACE.index("worked")]
+        return {each.atom: float(worked[each.atom]) for each in self._job.program}
+
+
+def _by_part(value: Value) -> dict[int | None, torch.Tensor]:
+    """A tuple's tensors by their position; a tensor that stands alone by None."""
+    return {None: value[0]} if value.alone else dict(enumerate(value))
+
+
+def _stages_of(
+    job: RankJob, device: torch.device
+) -> tuple[list[tuple[int, str, nn.Module]], dict[tuple[int, int], Stage]]:
+    """The layers of a rank as (replica, name, module), and its stages by (replica, index)."""
+    layers: list[tuple[int, str, nn.Module]] = []
+    stages: dict[tuple[int, int], Stage] = {}
+    splits = any(instruction.kind == Kind.W for instruction in job.program)
+    deferred = DeferredGradients() if splits else None
+    for (replica, index), (part, loss) in _with_copies(job.stages).items():
+        modules = [module for _, _, module in part]
+        for module in [*modules, *([loss] if isinstance(loss, nn.Module) else [])]:
+            module.to(device)
+        for module in modules:
+            if job.recipe.evaluate:
+                module.eval()
+            if deferred is not None:
+                deferred.defer(module)
+        stash = None
+        if job.weights != "one":
+            stash = Stash(modules, VERSIONS_KEPT[job.weights])
+        numbered = [(i, module) for i, _, module in part]
+        half = job.recipe.dtype == "bfloat16"
+        stages[replica, index] = Stage(index, numbered, loss, deferred, stash, half=half)
+        layers += [(replica, name, module) for _, name, module in part]
+    return layers, stages
+
+
+def _with_copies(stages: dict) -> dict:
+    """The stages of a second copy of the model with layers of their own.
+
+    What the layers share among them stays shared.
+    """
+    result = {key: stage for key, stage in stages.items() if key[0] == 0}
+    for copied in sorted({replica for replica, _ in stages} - {0}):
+        layers = copy.deepcopy({key: part for key, (part, _) in stages.items() if key[0] == copied})
+        result |= {key: (part, stages[key][1]) for key, part in layers.items()}
+    return result

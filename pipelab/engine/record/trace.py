@@ -1,0 +1,86 @@
+"""From the trace in shared memory to Timelines and measured costs."""
+
+import numpy as np
+
+from ...schedule import Kind, Schedule
+from ...schedule.longest_path import producers
+from ...simulator import Costs
+from ...timeline import Timeline
+from .board import TRACE
+
+
+def columns(trace: np.ndarray) -> dict[str, np.ndarray]:
+    """A trace of shape (atoms, columns) by name."""
+    return {name: trace[:, i] for i, name in enumerate(TRACE)}
+
+
+def timeline(schedule: Schedule, trace: np.ndarray) -> Timeline:
+    """One step's trace, shape (atoms, columns), as a Timeline in seconds from the step's first
+    action.
+    """
+    c = columns(trace)
+    origin = c["started"].min()
+    started, arrived, ended = c["started"] - origin, c["arrived"] - origin, c["ended"] - origin
+    asked, sent = c["asked"] - origin, c["sent"] - origin
+    compute, second = ended - started, second_of_pairs(schedule)
+    compute[second] = 0.0  # of a pair, the first atom carries the time of both
+    first = schedule.offsets[:-1]
+    asked[first] = started[first]  # what was before a rank's first action is its warm-up
+    sent = np.clip(sent, asked, arrived)
+    return Timeline(
+        schedule=schedule,
+        asked=asked,
+        sent=sent,
+        arrived=arrived,
+        started=started,
+        ended=ended,
+        compute=compute,
+        worked=c["worked"],
+        bytes_held=c["bytes_held"],
+        bytes_after=c["bytes_after"],
+        bytes_sent=c["bytes_sent"],
+        version=c["version"].astype(int),
+        source="measured",
+        unit="s",
+        memory_unit="bytes",
+    )
+
+
+def second_of_pairs(schedule: Schedule) -> np.ndarray:
+    """The second atoms of the cells that hold two."""
+    return 1 + np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0))
+
+
+def measured_costs(schedule: Schedule, timelines: list[Timeline]) -> Costs:
+    """Median seconds of each kind on each stage, and the median time of a transfer that somebody
+    waited for.
+
+    A kind that a stage never runs on its own counts as what is left of the others, or 0. The first
+    step is left out when there are others: it pays for what happens only once.
+    """
+    steps = timelines[1:] or timelines
+    worked = np.array([t.worked for t in steps])
+    second = second_of_pairs(schedule)
+    kind = schedule.kind.astype(int)
+    kind[second] = -1
+    paired = np.isin(np.arange(len(kind)), second - 1)
+
+    def medians(atoms: np.ndarray) -> list[float]:
+        mine = [worked[:, atoms & (schedule.stage == s)] for s in range(schedule.stages)]
+        return [float(np.median(values)) if values.size else 0.0 for values in mine]
+
+    f, b, i, w, r, step = (medians(~paired & (kind == which)) for which in Kind)
+    producer = producers(schedule)
+    remote = (producer >= 0) & (schedule.rank[producer] != schedule.rank)
+    waited = np.concatenate([t.transfer[remote & (t.sent > t.asked)] for t in steps])
+    split = Kind.I in schedule.kinds
+    return Costs(
+        forward=f,
+        backward=[x or y + z for x, y, z in zip(b, i, w, strict=True)],
+        input_grad=i if split else None,
+        weight_grad=w if split else None,
+        overlap=medians(paired) if schedule.overlaps else None,
+        recompute=r,
+        step=step,
+        latency=float(np.median(waited)) if len(waited) else 0.0,
+    )

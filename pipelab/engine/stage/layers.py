@@ -1,0 +1,143 @@
+"""Layers one after the other, and the loss: what every stage, and the unsplit model, computes."""
+
+import contextlib
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..job.values import Value, closed
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seed of every layer's random numbers: from run, step, layer and micro-batch.
+
+    It does not depend on where a layer runs. generator: of the rank's GPU, which is seeded too.
+    """
+
+    seed: int
+    step: int
+    generator: torch.Generator | None = None
+
+    def set(self, layer: int, microbatch: int) -> None:
+        """Seed the generators for one layer and micro-batch."""
+        # Python's hash of integers is the same in every process. The generator is seeded directly:
+        # torch.manual_seed would also queue a seed for every GPU, with a stack trace, each time.
+        seed = hash((self.seed, self.step, layer, microbatch)) & 0x7FFF_FFFF_FFFF_FFFF
+        torch.default_generator.manual_seed(seed)
+        if self.generator is not None:
+            self.generator.manual_seed(seed)
+
+    def states(self) -> list[torch.Tensor]:
+        """Where the generators stand."""
+        states = [torch.default_generator.get_state()]
+        if self.generator is not None:
+            states.append(self.generator.get_state())
+        return states
+
+
+def generator_of(device: torch.device) -> torch.Generator | None:
+    """The generator of a GPU; None for the processor, whose own is always seeded."""
+    return torch.cuda.default_generators[device.index] if device.type == "cuda" else None
+
+
+class Turns:
+    """Turns that layers take where several ranks share a random generator.
+
+    There is one generator per process and device. lock: None while a process has one rank. Whether
+    a layer draws is seen when it first runs.
+    """
+
+    def __init__(self) -> None:
+        self.lock: threading.Lock | None = None
+        self._draws: dict[int, bool] = {}
+
+    @contextlib.contextmanager
+    def take(
+        self, lock: threading.Lock, seeds: Seeds, layer: int, microbatch: int
+    ) -> Iterator[None]:
+        """While it lasts, the generator is the layer's, seeded for it.
+
+        A layer that never draws does not wait.
+        """
+        if self._draws.get(layer) is False:
+            yield
+            return
+        with lock:
+            seeds.set(layer, microbatch)
+            before = None if layer in self._draws else seeds.states()
+            yield
+            if before is not None:
+                self._draws[layer] = not all(map(torch.equal, before, seeds.states()))
+
+
+TURNS = Turns()
+
+
+def run_layers(
+    layers: list[tuple[int, nn.Module]], value: Value, seeds: Seeds | None, microbatch: int
+) -> Value:
+    """Run one layer after the other, each with its own seed.
+
+    A layer whose forward takes several arguments gets the parts of a tuple one by one; another gets
+    the tuple, as in an nn.Sequential. Without ``seeds`` the generator is left as it stands.
+    """
+    passed = value.opened()
+    for index, module in layers:
+        if isinstance(passed, torch.Tensor) or not _takes_several(type(module)):
+            arguments: tuple = (passed,)
+        else:
+            arguments = passed
+        if seeds and TURNS.lock:
+            with TURNS.take(TURNS.lock, seeds, index, microbatch):
+                passed = module(*arguments)
+        else:
+            if seeds:
+                seeds.set(index, microbatch)
+            passed = module(*arguments)
+        if not isinstance(passed, torch.Tensor):
+            _require_tensors(passed, f"layer {index} ({type(module).__name__})")
+    return closed(passed)
+
+
+@functools.cache
+def _takes_several(layer: type[nn.Module]) -> bool:
+    parameters = list(inspect.signature(layer.forward).parameters.values())[1:]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(positional) > 1 or any(p.kind == p.VAR_POSITIONAL for p in parameters)
+
+
+def _require_tensors(value: object, who: str) -> None:
+    what = f"a {type(value).__name__}"
+    if type(value) is tuple:
+        astray = [i for i, part in enumerate(value) if not isinstance(part, torch.Tensor)]
+        if value and not astray:
+            return
+        what = "an empty tuple"
+        if astray:
+            what = f"a tuple whose part {astray[0]} is a {type(value[astray[0]]).__name__}"
+    raise TypeError(
+        f"{who} returned {what}; between the layers of a pipeline passes a tensor or a flat tuple "
+        "of tensors"
+    )
+
+
+def weighted_loss(loss: Callable, output: Value, target: Value, share: float) -> torch.Tensor:
+    """The micro-batch's share of the batch's mean loss.
+
+    It is scaled before the backward, so gradients never are after it.
+    """
+    value = loss(output.opened(), target.opened())
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        what = f"a {type(value).__name__}"
+        if isinstance(value, torch.Tensor):
+            what = f"a tensor of shape {tuple(value.shape)}"
+        raise TypeError(
+            f"loss_fn must return one number as a tensor, not {what}; average over the batch"
+        )
+    return value.reshape(()) * share

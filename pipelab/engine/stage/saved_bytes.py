@@ -1,0 +1,45 @@
+"""The memory of a forward: exact bytes of what autograd keeps for the backward."""
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+
+class SavedBytes:
+    """Counts the bytes that autograd saves for the backward: each storage once, parameters and
+    buffers not at all.
+
+    log: (address, bytes) of every tensor that was saved, in order.
+    """
+
+    def __init__(self, excluded: set[int]):
+        self._excluded = excluded
+        self.log: list[tuple[int, int]] = []
+        self._hooks = saved_tensors_hooks(self._pack, _unpack)
+
+    @property
+    def total(self) -> int:
+        return sum(dict(self.log).values())
+
+    def _pack(self, tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._excluded:
+            self.log.append((storage.data_ptr(), storage.nbytes()))
+        return tensor, tensor._version
+
+    def __enter__(self) -> "SavedBytes":
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._hooks.__exit__(*exception)
+
+
+def _unpack(saved: tuple[torch.Tensor, int]) -> torch.Tensor:
+    """Autograd's own check, which it leaves to hooks where there are some."""
+    tensor, version = saved
+    if tensor._version != version:
+        raise RuntimeError(
+            f"a tensor of shape {tuple(tensor.shape)} that the backward needs was changed in "
+            "address after the forward had saved it"
+        )
+    return tensor

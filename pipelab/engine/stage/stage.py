@@ -1,0 +1,324 @@
+"""One stage of the model on its rank: forward, backward, and what it keeps in between.
+
+F  inputs ─▶ layers ─▶ outputs        keeps the inputs and what autograd saved
+R  the same once more                 where F kept only the inputs
+B  gradients of the outputs ─▶ gradients of the inputs, and of the weights
+I, W  the same in two parts (split.py)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from ..job.values import Alone, Value
+from .layers import Seeds, run_layers, weighted_loss
+from .saved_bytes import SavedBytes
+from .split import Deferred, DeferredGradients, kept_bytes
+from .stash import Stash
+
+
+class Task(NamedTuple):
+    """What a forward needs beside its inputs.
+
+    target: on the last stage, else None. share: of the micro-batch in the batch's mean loss.
+    """
+
+    seeds: Seeds | None
+    target: Value | None
+    share: float
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a stage keeps of a micro-batch from F to B or I.
+
+    The outputs themselves are gone: only their places in the graph are kept, one per output that
+    can have a gradient (None: it has none). roots: None while only the inputs are kept; buffers
+    are then the layers' own as they stood at F.
+    """
+
+    value: Value
+    task: Task
+    version: int
+    bytes: int = 0
+    roots: list[GradientEdge | None] | None = None
+    buffers: list[torch.Tensor] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class WaitingForW:
+    """What a stage keeps of a micro-batch from I to W."""
+
+    deferred: list[Deferred]
+    version: int
+    bytes: int
+
+
+class Stage:
+    """A consecutive part of one copy of the model.
+
+    Args:
+        index: the number of the stage.
+        layers: (index in the whole model, module) in order.
+        loss: on the last stage, (output, target) -> mean; else None.
+        deferred: where the gradients of weights are put off, on a rank that splits its backwards.
+        stash: where the weights have versions.
+        half: compute in bfloat16 where autocast does.
+
+    Raises:
+        TypeError: a layer returns anything but tensors.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        layers: list[tuple[int, nn.Module]],
+        loss: Callable | None,
+        deferred: DeferredGradients | None = None,
+        stash: Stash | None = None,
+        *,
+        half: bool = False,
+    ):
+        self.index, self.layers, self.loss = index, layers, loss
+        self._deferred, self._stash, self._half = deferred, stash, half
+        self._kept: dict[int, Kept] = {}
+        self._waiting: dict[int, WaitingForW] = {}
+        modules = list(dict.fromkeys(m for _, layer in layers for m in layer.modules()))
+        self._buffers = []
+        for module in modules:
+            held = (name for name, buffer in module._buffers.items() if buffer is not None)
+            self._buffers += [(module, name) for name in held]
+        self._own: set[int] = set()
+        for _, layer in layers:
+            tensors = (*layer.parameters(), *layer.buffers())
+            self._own |= {t.untyped_storage().data_ptr() for t in tensors}
+        self._in_place = any(getattr(module, "inplace", False) for module in modules)
+        self._known_bytes: dict[tuple, int] = {}
+        self._known_for_w: dict[tuple, tuple[int, int]] = {}
+        self.version = 0
+        """Of the weights that the last action used."""
+
+    def begin(self) -> None:
+        """A training step begins: versions of the weights count from 0 again."""
+        self.version = 0
+        if self._stash is not None:
+            self._stash.begin()
+
+    def stepped(self, version: int) -> None:
+        """The optimizer has stepped the weights, which makes this version of them."""
+        self.version = version if self._stash is None else self._stash.stepped()
+
+    def forward(
+        self,
+        microbatch: int,
+        value: Value,
+        task: Task,
+        *,
+        recomputed: bool = False,
+        version: int = 0,
+    ) -> tuple[Value, int]:
+        """Run the layers.
+
+        Args:
+            microbatch: which one.
+            value: the inputs.
+            task: what it needs beside them.
+            recomputed: keep only the inputs.
+            version: of the weights, where they are stashed.
+
+        Returns:
+            The output, or on the last stage the weighted loss; and the bytes that are kept.
+        """
+        if self.index:
+            _ask_for_gradients(self.index, value)
+        kept = Kept(value, task, version)
+        if self._stash is not None:
+            self._stash.hold(version)
+        if recomputed:
+            output = self._forget(microbatch, kept)
+        else:
+            output, kept.bytes = self._remember(microbatch, kept)
+        self._kept[microbatch] = kept
+        return output.each(torch.Tensor.detach), kept.bytes
+
+    def recompute(self, microbatch: int) -> int:
+        """Run a forward again, with the same random numbers and buffers.
+
+        Returns the bytes kept in addition.
+        """
+        kept = self._kept[microbatch]
+        now = [module._buffers[name] for module, name in self._buffers]
+        self._set_buffers(kept.buffers)
+        try:
+            _, total = self._remember(microbatch, kept)
+        finally:
+            self._set_buffers(now)
+        more, kept.bytes, kept.buffers = total - kept.bytes, total, []
+        return more
+
+    def backward(
+        self, microbatch: int, gradient: Value | None, *, split: bool = False
+    ) -> tuple[Value | None, int, int]:
+        """Compute the gradient of the inputs, and of the weights.
+
+        Args:
+            microbatch: which one.
+            gradient: of the outputs that can have one; None on the last stage.
+            split: put the gradients of the weights off until W; else they are added to ``.grad``.
+
+        Returns:
+            The gradients of the inputs in the same form (None on the first stage), the bytes that
+            are kept in addition, and those that are free now.
+        """
+        kept, more = self._kept[microbatch], 0
+        if kept.roots is None:
+            more = self.recompute(microbatch)
+        deferred: list[Deferred] = []
+        if self._deferred is not None:
+            self._deferred.queue = deferred
+        _run_backward(kept.roots or [], gradient)
+        self.version = kept.version
+        result = _input_gradients(kept.value) if self.index else None
+        del self._kept[microbatch]
+        if not split:
+            self._finish(deferred, kept.version)
+            return result, more, kept.bytes
+        activations, gradients = self._bytes_for_w(microbatch, kept, deferred)
+        self._waiting[microbatch] = WaitingForW(deferred, kept.version, activations + gradients)
+        return result, more + gradients, kept.bytes - activations
+
+    def weight_gradient(self, microbatch: int) -> int:
+        """Add the gradients that I put off to ``.grad``. Returns the bytes that are free now."""
+        waiting = self._waiting.pop(microbatch)
+        self._finish(waiting.deferred, waiting.version)
+        self.version = waiting.version
+        return waiting.bytes
+
+    def infer(self, microbatch: int, value: Value, task: Task) -> tuple[Value, Value]:
+        """Run the layers and keep nothing.
+
+        Returns what ``forward`` does, and what the last layer returned.
+        """
+        with torch.no_grad():
+            return self._through(microbatch, value, task)
+
+    def _finish(self, deferred: list[Deferred], version: int) -> None:
+        """The micro-batch has all its gradients."""
+        if self._deferred is not None and deferred:
+            self._deferred.add(deferred)
+        if self._stash is not None:
+            self._stash.collect(version)
+
+    def _forget(self, microbatch: int, kept: Kept) -> Value:
+        """Run the layers and keep only the inputs, and what the layers count as it stood before."""
+        kept.buffers = [module._buffers[name].clone() for module, name in self._buffers]
+        before = [t._version for t in kept.value]
+        with torch.no_grad():
+            output = self._compute(microbatch, kept)
+        if [t._version for t in kept.value] != before:
+            raise RuntimeError(
+                f"a layer of stage {self.index} changes its input in place, so the stage "
+                "cannot run again from it: let the layer work on a copy, or do not recompute"
+            )
+        storages = [t.untyped_storage() for t in kept.value]
+        kept.bytes = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+        return output
+
+    def _remember(self, microbatch: int, kept: Kept) -> tuple[Value, int]:
+        """Run the layers with the graph for the backward. Returns the output and the bytes saved.
+
+        The bytes are counted the first time that a micro-batch passes in these shapes, and known
+        from then on.
+        """
+        key = microbatch, _shape(kept.value)
+        saved = self._known_bytes.get(key)
+        if saved is None:
+            weights = self._own | (self._stash.memory() if self._stash else set())
+            with SavedBytes(weights) as counter:
+                if self._deferred is not None:
+                    self._deferred.counter = counter
+                output = self._compute(microbatch, kept)
+            if self._deferred is not None:
+                self._deferred.counter = None
+            saved = self._known_bytes[key] = counter.total
+        else:
+            output = self._compute(microbatch, kept)
+        able = [t for t in output if output.alone or can_have_gradient(t)]
+        kept.roots = [get_gradient_edge(t) if t.requires_grad else None for t in able]
+        return output, saved
+
+    def _compute(self, microbatch: int, kept: Kept) -> Value:
+        self.version = kept.version
+        if self._stash is not None:
+            self._stash.use(kept.version)
+        return self._through(microbatch, kept.value, kept.task)[0]
+
+    def _through(self, microbatch: int, value: Value, task: Task) -> tuple[Value, Value]:
+        """What the stage gives (the loss, or the output), and what its last layer returned."""
+        if self._in_place:  # what came from another stage, or from the batch, is not ours to change
+            value = value.each(torch.clone)
+        if not self._half:
+            return self._layers_and_loss(microbatch, value, task)
+        with torch.autocast(value[0].device.type, torch.bfloat16):
+            return self._layers_and_loss(microbatch, value, task)
+
+    def _layers_and_loss(self, microbatch: int, value: Value, task: Task) -> tuple[Value, Value]:
+        output = run_layers(self.layers, value, task.seeds, microbatch)
+        if self.loss is None or task.target is None:
+            return output, output
+        return Alone((weighted_loss(self.loss, output, task.target, task.share),)), output
+
+    def _bytes_for_w(
+        self, microbatch: int, kept: Kept, deferred: list[Deferred]
+    ) -> tuple[int, int]:
+        """Bytes of activations and of gradients that W still needs."""
+        key = microbatch, _shape(kept.value)
+        if key not in self._known_for_w:
+            self._known_for_w[key] = kept_bytes(deferred)
+        return self._known_for_w[key]
+
+    def _set_buffers(self, buffers: list[torch.Tensor]) -> None:
+        for (module, name), buffer in zip(self._buffers, buffers, strict=True):
+            module._buffers[name] = buffer
+
+
+def _shape(value: Value) -> tuple:
+    return tuple(t.shape for t in value)
+
+
+def can_have_gradient(tensor: torch.Tensor) -> bool:
+    """Whether a gradient travels back: masks and integers travel forward only."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _ask_for_gradients(stage: int, value: Value) -> None:
+    able = [t for t in value if can_have_gradient(t)]
+    if not able:
+        kinds = ", ".join(str(t.dtype) for t in value)
+        raise TypeError(
+            f"stage {stage} received nothing but {kinds}, which carries no gradient back; "
+            "let the stage before return a tensor of floating-point numbers too"
+        )
+    for tensor in able:
+        tensor.requires_grad_()
+
+
+def _run_backward(roots: list[GradientEdge | None], gradient: Value | None) -> None:
+    """Backward from the outputs that have a graph; without gradients, from the loss."""
+    if gradient is None:
+        if roots[0] is not None:
+            torch.autograd.backward(roots[0])
+        return
+    pairs = [(root, g) for root, g in zip(roots, gradient, strict=True) if root is not None]
+    if pairs:
+        torch.autograd.backward([root for root, _ in pairs], [g for _, g in pairs])
+
+
+def _input_gradients(value: Value) -> Value:
+    """The gradients of the inputs that can have one; zeros for an input that nothing used."""
+    able = [t for t in value if t.requires_grad]
+    return type(value)(torch.zeros_like(t) if t.grad is None else t.grad for t in able)

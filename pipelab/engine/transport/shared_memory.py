@@ -1,0 +1,141 @@
+"""Tensors between ranks: two verbs, send and receive with a deadline.
+
+A message is one tensor under a number that both sides derive from the schedule. Its slot in shared
+memory says where the data lies, its dtype and shape; so there is no agreement on shapes beforehand,
+and uneven micro-batches just work. The sender copies once, into its arena; the receiver reads in
+place and says when it is done, after which the block is reused. A tuple of tensors goes as one
+message each, the first of which says how many there are.
+
+    sender    copy into a block ▸ fill the slot ▸ set its sequence ▸ a byte into the receiver's pipe
+    receiver  sequence there? ▸ view of the block ▸ … ▸ consumed
+
+Slots have one writer each, so nothing is locked, and there is no queue that could fill up and block
+both sides.
+"""
+
+import os
+import select
+import struct
+import time
+from collections import defaultdict, deque
+from collections.abc import Sequence
+
+import torch
+
+from ..record.board import Board
+from .protocol import CODES, DTYPES, MAX_DIMS, Arrival, require_sendable
+
+_HEADER = struct.Struct(
+    f"<qqHhi {MAX_DIMS}q dd"
+)  # offset, elements, dtype, parts, dims, shape, planned, sent
+_SEQUENCE = struct.Struct("<q")
+_CONSUMED_AT, _HEADER_AT = 8, 16
+
+
+class SharedMemoryTransport:
+    """Between processes of one host.
+
+    wake: the write end of every rank's pipe; inbox: the read end of this rank's.
+    """
+
+    carrier = "shared memory"
+
+    def __init__(self, board: Board, rank: int, wake: Sequence[int], inbox: int):
+        self._board, self._memory, self._wake, self._inbox = board, board.memory, wake, inbox
+        self._top, self._limit = board.arena(rank), board.arena(rank) + board.arena_bytes
+        self._free: dict[int, list[int]] = defaultdict(list)  # size -> offsets
+        self._lent: deque[tuple[int, int, int, int]] = deque()  # slot, sequence, offset, size
+        self._poll = select.poll()
+        self._poll.register(inbox, select.POLLIN)
+
+    def send(
+        self,
+        to: int,
+        message: int,
+        sequence: int,
+        tensor: torch.Tensor,
+        planned: float,
+        parts: int = 0,
+    ) -> None:
+        """Hands a tensor to rank ``to`` and returns at once.
+
+        Raises TypeError for what cannot be sent.
+        """
+        tensor = tensor.detach()
+        require_sendable(tensor)
+        size = -(-max(tensor.nbytes, 1) // 64) * 64
+        offset = self._block(size)
+        count = tensor.numel()
+        if count:
+            torch.frombuffer(self._memory, dtype=tensor.dtype, count=count, offset=offset).view(
+                tensor.shape
+            ).copy_(tensor)
+        slot = self._board.slot(message)
+        shape = tuple(tensor.shape) + (0,) * (MAX_DIMS - tensor.dim())
+        _HEADER.pack_into(
+            self._memory,
+            slot + _HEADER_AT,
+            offset,
+            count,
+            CODES[tensor.dtype],
+            parts,
+            tensor.dim(),
+            *shape,
+            planned,
+            time.perf_counter(),
+        )
+        _SEQUENCE.pack_into(self._memory, slot, sequence)
+        self._lent.append((slot, sequence, offset, size))
+        try:
+            os.write(self._wake[to], b"\0")
+        except BlockingIOError:
+            pass  # its pipe is full of wake-ups already
+
+    def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
+        """Waits for a message and returns a view of it, valid until ``consumed``.
+
+        Raises TimeoutError at ``deadline`` (on the clock of ``time.perf_counter``).
+        """
+        slot = self._board.slot(message)
+        while _SEQUENCE.unpack_from(self._memory, slot)[0] != sequence:
+            left = deadline - time.perf_counter()
+            if left <= 0:
+                raise TimeoutError
+            if self._poll.poll(min(left, 60) * 1000):
+                os.read(self._inbox, 4096)
+        offset, count, code, parts, dims, *rest = _HEADER.unpack_from(
+            self._memory, slot + _HEADER_AT
+        )
+        shape, (planned, sent) = rest[:dims], rest[MAX_DIMS:]
+        dtype = DTYPES[code]
+        if count:
+            tensor = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset).view(
+                shape
+            )
+        else:
+            tensor = torch.empty(shape, dtype=dtype)
+        return Arrival(tensor, sent, planned, parts)
+
+    def consumed(self, message: int, sequence: int) -> None:
+        """The received tensor is no longer needed: the sender may reuse its memory."""
+        _SEQUENCE.pack_into(self._memory, self._board.slot(message) + _CONSUMED_AT, sequence)
+
+    def _block(self, size: int) -> int:
+        """An offset with ``size`` free bytes: a block that came back, or the next new one."""
+        for _ in range(len(self._lent)):
+            slot, sequence, offset, lent = self._lent.popleft()
+            if _SEQUENCE.unpack_from(self._memory, slot + _CONSUMED_AT)[0] >= sequence:
+                self._free[lent].append(offset)
+                if lent == size:
+                    break
+            else:
+                self._lent.append((slot, sequence, offset, lent))
+        if self._free[size]:
+            return self._free[size].pop()
+        offset, self._top = self._top, self._top + size
+        if self._top > self._limit:
+            raise MemoryError(
+                f"more than {self._board.arena_bytes >> 20} MiB of tensors are under way from one "
+                "rank"
+            )
+        return offset
