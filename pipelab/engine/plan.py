@@ -18,6 +18,7 @@ from ..catalogue import build
 from ..errors import UnknownName, UsageError
 from ..model import split
 from ..schedule import Action, Kind, Schedule, require_legal
+from ..schedule.kinds import COLLECTIVES
 from ..schedule.versions import versions
 from ..simulator import Costs
 from ..simulator.recompute import MODES, with_recompute
@@ -26,7 +27,6 @@ from .batches import Batch, batches_of
 from .board import TRACE
 from .handover import refusal
 from .pool import MAX_RANKS
-from .trace import second_of_pairs
 from .update import Exchange, plan_exchange
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -328,6 +328,9 @@ def _schedule(
                 f"{wanted}."
             )
     require_legal(schedule)
+    if schedule.kinds & COLLECTIVES:
+        names = ", ".join(kind.name for kind in sorted(schedule.kinds & COLLECTIVES))
+        raise UsageError(f"A run cannot do {names} yet: leave them out, or simulate the schedule.")
     forward = schedule.kind == Kind.F
     copies = np.bincount(
         schedule.microbatch[forward & (schedule.stage == 0)], minlength=schedule.microbatches
@@ -468,7 +471,7 @@ def require_keepable_pace(plan: Plan, measured: dict[int, float]) -> None:
     )
     share = BUSY_SHARE * min(1.0, cores / schedule.ranks)
     planned = plan.pace.per_atom(schedule)
-    first = np.isin(np.arange(len(planned)), second_of_pairs(schedule) - 1)
+    first = np.isin(np.arange(len(planned)), schedule.seconds - 1)
     alike: dict[tuple[str, int], list[int]] = {}  # (what, stage) -> atoms
     for atom in np.flatnonzero(planned).tolist():
         what = "forward and backward in one" if first[atom] else Kind(schedule.kind[atom]).title

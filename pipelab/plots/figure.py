@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..schedule.kinds import KINDS, Kind
 from ..timeline import Timeline
-from .palette import LOOKS, shade
+from .palette import LOOKS, PLAIN, shade
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -60,10 +61,13 @@ def plot(timeline: Timeline) -> "Figure":
     return figure
 
 
-def _bars(go, timeline: Timeline, kind: int, origin: float):
+def _bars(go, timeline: Timeline, kind: Kind, origin: float):
     look, mine = LOOKS[kind], timeline.kind == kind
     last = max(1, timeline.schedule.microbatches - 1)
+    numbered = KINDS[kind].numbered
     microbatch = timeline.microbatch[mine]
+    shades = microbatch / last if numbered else np.full(len(microbatch), PLAIN)
+    action = f"%{{customdata[0]}}{look.letter}"
     return go.Bar(
         name=f"{look.letter} {look.title}",
         orientation="h",
@@ -72,18 +76,18 @@ def _bars(go, timeline: Timeline, kind: int, origin: float):
         x=(timeline.ended - timeline.started)[mine],
         width=LANE,
         marker={
-            "color": [shade(look.colour, m / last) for m in microbatch.tolist()],
+            "color": [shade(look.colour, fraction) for fraction in shades.tolist()],
             "line": {"color": "rgba(0,0,0,0.4)", "width": 0.7},
             "pattern": {"shape": look.pattern, "size": 6, "fgcolor": "rgba(0,0,0,0.45)"},
         },
         customdata=np.stack(
             [timeline.stage[mine], microbatch, timeline.ended[mine] - origin], axis=1
         ),
-        text=microbatch,
+        text=microbatch if numbered else np.full(len(microbatch), look.letter),
         textposition="inside",
         insidetextanchor="middle",
         hovertemplate=(
-            f"rank %{{y}}<br>%{{customdata[0]}}{look.letter}%{{customdata[1]}}: {look.title}"
+            f"rank %{{y}}<br>{action}{'%{customdata[1]}' if numbered else ''}: {look.title}"
             "<br>%{base:.5g} to %{customdata[2]:.5g} (%{x:.5g})<extra></extra>"
         ),
     )

@@ -9,8 +9,9 @@ from html import escape
 
 import numpy as np
 
+from ..schedule.kinds import KINDS
 from ..timeline import Timeline
-from .palette import LOOKS, ink, shade
+from .palette import LOOKS, PLAIN, ink, shade
 from .view import caption
 
 LEFT, RIGHT, BAR, STRIP, ROW, TOP, LEGEND = 64, 12, 20, 12, 44, 8, 26
@@ -59,13 +60,15 @@ def _bars(timeline: Timeline, start: np.ndarray, end: np.ndarray):
         timeline.rank, timeline.kind, timeline.microbatch, start.tolist(), end.tolist(), strict=True
     ):
         y = TOP + int(rank) * ROW
-        level = round(int(microbatch) / last * (SHADES - 1)) / (SHADES - 1)
+        level, label = PLAIN, LOOKS[kind].letter
+        if KINDS[kind].numbered:
+            level = round(int(microbatch) / last * (SHADES - 1)) / (SHADES - 1)
+            label = str(microbatch)
         paths[int(kind), level].append(f"M{x:.1f} {y}H{x2:.1f}v{BAR}H{x:.1f}z")
-        if x2 - x > 8 * len(str(microbatch)) + 2:
+        if x2 - x > 8 * len(label) + 2:
             colour = ink(shade(LOOKS[kind].colour, level))
-            labels.append(
-                f'<text x="{(x + x2) / 2:.1f}" y="{y + 14}" fill="{colour}">{microbatch}</text>'
-            )
+            middle = f"{(x + x2) / 2:.1f}"
+            labels.append(f'<text x="{middle}" y="{y + 14}" fill="{colour}">{label}</text>')
     for (kind, level), path in sorted(paths.items()):
         colour = shade(LOOKS[kind].colour, level)
         edge = 'stroke="#000000" stroke-opacity="0.35" stroke-width="0.7"'

@@ -1,6 +1,7 @@
 """A Timeline as a compact message for the canvas: two Float32 arrays and a few words.
 
-bars, shape (atoms, 7): rank, stage, micro-batch, kind, start, end, part. Part is 0 for a bar that
+bars, shape (atoms, 7): rank, stage, micro-batch, kind, start, end, part. The micro-batch is -1 for
+an action that stands for all of them. The kind is its place in ``looks``. Part is 0 for a bar that
 fills its lane; the two atoms of an overlap share one interval, the first is drawn in the upper half
 (1), the second in the lower (2). memory, shape (atoms, 2, parts): what the rank holds of each part
 while the bar of that row runs, and after it. Parts are named in ``parts``: activations alone, or
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..schedule import Kind, Schedule
+from ..schedule.kinds import COLLECTIVES
 from ..timeline import Timeline
 from .palette import LOOKS
 
@@ -114,8 +116,9 @@ def _message(
     origin = started.min() if len(started) else 0.0
     started, ended = ((times[order] - origin) * scale for times in (started, ended))
     rank, kind = rank[order], kind[order]
+    microbatch = np.where(np.isin(kind, tuple(COLLECTIVES)), -1, microbatch[order])
     bars = np.stack(
-        [rank, stage[order], microbatch[order], kind, started, ended, _parts(rank, started, ended)],
+        [rank, stage[order], microbatch, kind, started, ended, _parts(rank, started, ended)],
         axis=1,
     )
     parts = (

@@ -10,22 +10,12 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import Refusal, ScheduleError
-from .action import Action, Kind
+from .action import Action
+from .collectives import check_collectives
+from .kinds import COLLECTIVES, KINDS, OF_MICROBATCH, Kind
 from .longest_path import LongestPath, finishes, longest_path
+from .refusals import refuse_at, refuse_missing
 from .schedule import Schedule
-
-_ORDER = (  # (earlier, later, why)
-    (Kind.F, Kind.B, "a backward uses the activations that its forward kept"),
-    (Kind.F, Kind.I, "a backward uses the activations that its forward kept"),
-    (Kind.F, Kind.R, "there is nothing to recompute before the forward has run once"),
-    (Kind.R, Kind.B, "recomputation restores the activations that the backward uses"),
-    (Kind.R, Kind.I, "recomputation restores the activations that the backward uses"),
-    (
-        Kind.I,
-        Kind.W,
-        "the weight gradient uses the output gradient that the input gradient brought",
-    ),
-)
 
 
 def check(schedule: Schedule) -> Refusal | None:
@@ -34,10 +24,10 @@ def check(schedule: Schedule) -> Refusal | None:
     >>> check(Schedule.from_rows([["0F0", "0B0"], ["1B0", "1F0"]])).code
     'order'
     """
-    refusal = check_each_rank(schedule)
-    if refusal is None and "_deadlock" not in vars(schedule):
-        vars(schedule)["_deadlock"] = None if finishes(schedule) else _deadlock(schedule)
-    return refusal or vars(schedule)["_deadlock"]
+    refusal, verdicts = check_each_rank(schedule), schedule.verdicts
+    if refusal is None and "deadlock" not in verdicts:
+        verdicts["deadlock"] = None if finishes(schedule) else _deadlock(schedule)
+    return refusal or verdicts["deadlock"]
 
 
 def require_legal(schedule: Schedule, test: Callable[[Schedule], Refusal | None] = check) -> None:
@@ -53,27 +43,11 @@ def check_each_rank(schedule: Schedule) -> Refusal | None:
     """The same but for deadlocks: what can be said without following how ranks wait for one
     another.
     """
-    if "_each_rank" not in vars(schedule):  # a schedule never changes, so neither does the answer
-        tests = (_numbers, _ranks, _counts, _local_order)
-        vars(schedule)["_each_rank"] = next(filter(None, (test(schedule) for test in tests)), None)
-    return vars(schedule)["_each_rank"]
-
-
-def _at(
-    schedule: Schedule, atom: int, code: str, needs: str | None, why: str, draw: bool = True
-) -> Refusal:
-    """A refusal at one atom, with the schedule's grid and an arrow when it is small enough to
-    read.
-    """
-    rank, step, action = (
-        int(schedule.rank[atom]),
-        int(schedule.cell[atom]),
-        str(schedule.atom(atom)),
-    )
-    message = f"Rank {rank}, step {step}: {action} {why}"
-    if draw and len(schedule.kind) <= 128:
-        message += "\n" + schedule.grid(mark=(rank, step))
-    return Refusal(code, rank, step, action, needs, message)
+    if "each rank" not in schedule.verdicts:
+        tests = (_numbers, _ranks, _counts, _local_order, check_collectives)
+        found = next(filter(None, (test(schedule) for test in tests)), None)
+        schedule.verdicts["each rank"] = found
+    return schedule.verdicts["each rank"]
 
 
 def _numbers(schedule: Schedule) -> Refusal | None:
@@ -92,7 +66,7 @@ def _numbers(schedule: Schedule) -> Refusal | None:
         ("stage", schedule.stage, schedule.stages),
         (
             "micro-batch",
-            np.where(schedule.kind == Kind.STEP, 0, schedule.microbatch),
+            np.where(schedule.of_microbatch, schedule.microbatch, 0),
             schedule.microbatches,
         ),
         ("replica", schedule.replica, schedule.replicas),
@@ -104,7 +78,7 @@ def _numbers(schedule: Schedule) -> Refusal | None:
                 if not (column == 0).any()
                 else f"{what} {count} appears nowhere"
             )
-            return _at(
+            return refuse_at(
                 schedule,
                 beyond[0],
                 "out-of-range",
@@ -122,7 +96,7 @@ def _ranks(schedule: Schedule) -> Refusal | None:
     if not len(astray):
         return None
     atom = astray[0]
-    return _at(
+    return refuse_at(
         schedule,
         atom,
         "wrong-rank",
@@ -133,12 +107,10 @@ def _ranks(schedule: Schedule) -> Refusal | None:
 
 
 def _positions(schedule: Schedule) -> np.ndarray:
-    """Atom index of each (kind, replica, stage, microbatch), shape (kinds without STEP, …); -1
-    where there is none.
-    """
-    shape = (5, schedule.replicas, schedule.stages, schedule.microbatches)
-    position = np.full(shape, -1)
-    work = schedule.kind != Kind.STEP
+    """Atom of each (kind, replica, stage, micro-batch), or -1; kinds of a micro-batch alone."""
+    kinds = 1 + max(OF_MICROBATCH)
+    position = np.full((kinds, schedule.replicas, schedule.stages, schedule.microbatches), -1)
+    work = schedule.of_microbatch
     index = tuple(
         c[work] for c in (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch)
     )
@@ -147,28 +119,37 @@ def _positions(schedule: Schedule) -> np.ndarray:
 
 
 def _duplicate(schedule: Schedule) -> int | None:
-    """The second occurrence of an action that appears twice, or None."""
+    """The second occurrence of an action that appears twice, or None.
+
+    Collectives may: see ``check_collectives``.
+    """
+    beyond = int(schedule.microbatch.max()) + 1
     sizes = (
-        6,
+        len(KINDS),
         schedule.replicas,
         schedule.stages,
-        max(schedule.microbatches, int(schedule.microbatch.max()) + 1),
+        max(schedule.microbatches, beyond),
     )
     code = np.ravel_multi_index(
         (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes
     )
-    if np.bincount(code).max() == 1:
+    atoms = None
+    if schedule.kinds & COLLECTIVES:
+        atoms = np.flatnonzero(~np.isin(schedule.kind, tuple(COLLECTIVES)))
+        code = code[atoms]
+    if np.bincount(code, minlength=1).max() <= 1:
         return None
     order = np.argsort(code, kind="stable")
     twice = order[1:][code[order][1:] == code[order][:-1]]
-    return int(twice.min()) if len(twice) else None
+    first = int(twice.min())
+    return first if atoms is None else int(atoms[first])
 
 
 def _counts(schedule: Schedule) -> Refusal | None:
     """Each stage runs each micro-batch forward once, and backward once, as B or as I and W."""
     twice = _duplicate(schedule)
     if twice is not None:
-        return _at(
+        return refuse_at(
             schedule,
             twice,
             "duplicate",
@@ -189,7 +170,7 @@ def _counts(schedule: Schedule) -> Refusal | None:
             for k in (Kind.I, Kind.W)
             if present[k][action.replica, action.stage, action.microbatch]
         )
-        return _at(
+        return refuse_at(
             schedule,
             atom,
             "mixed-backward",
@@ -212,17 +193,7 @@ def _counts(schedule: Schedule) -> Refusal | None:
     ):
         if absent.any():
             replica, stage, microbatch = (int(i) for i in np.argwhere(absent)[0])
-            action = Action(kind, stage, microbatch, replica)
-            rank = int(schedule.placement_table[replica, stage])
-            where = f"Rank {rank}: " if rank >= 0 else ""
-            return Refusal(
-                "missing",
-                rank if rank >= 0 else None,
-                None,
-                str(action),
-                str(action),
-                f"{where}{action} is missing: {because}.",
-            )
+            return refuse_missing(schedule, Action(kind, stage, microbatch, replica), because)
     return None
 
 
@@ -237,7 +208,7 @@ def _steps(schedule: Schedule) -> Refusal | None:
         key = action.replica, action.stage
         if action.microbatch != taken.get(key, 0):
             needed = action._replace(microbatch=taken.get(key, 0))
-            return _at(
+            return refuse_at(
                 schedule,
                 atom,
                 "order",
@@ -249,16 +220,9 @@ def _steps(schedule: Schedule) -> Refusal | None:
         most = max(taken.values())
         for key in schedule.placement:
             if taken.get(key, 0) < most:
-                action = Action(Kind.STEP, key[1], taken.get(key, 0), key[0])
-                return Refusal(
-                    "missing",
-                    schedule.placement[key],
-                    None,
-                    str(action),
-                    str(action),
-                    f"Rank {schedule.placement[key]}: {action} is missing: other stages take "
-                    f"{most} optimizer steps.",
-                )
+                missing = Action(Kind.STEP, key[1], taken.get(key, 0), key[0])
+                because = f"other stages take {most} optimizer steps"
+                return refuse_missing(schedule, missing, because)
     return None
 
 
@@ -266,17 +230,18 @@ def _local_order(schedule: Schedule) -> Refusal | None:
     """On its own stage, an action comes after what it needs."""
     position = _positions(schedule)
     worst: tuple[int, int, str] | None = None
-    for earlier, later, why in _ORDER:
-        a, b = position[earlier], position[later]
-        wrong = (a >= 0) & (b >= 0) & ((b < a) | _same_cell(schedule, a, b))
-        if wrong.any():
-            atom = int(b[wrong].min())
-            if worst is None or atom < worst[0]:
-                worst = atom, int(a[wrong][b[wrong].argmin()]), why
+    for row in KINDS:
+        for earlier, why in row.needs:
+            a, b = position[earlier], position[row.kind]
+            wrong = (a >= 0) & (b >= 0) & ((b < a) | _same_cell(schedule, a, b))
+            if wrong.any():
+                atom = int(b[wrong].min())
+                if worst is None or atom < worst[0]:
+                    worst = atom, int(a[wrong][b[wrong].argmin()]), why
     if worst is None:
         return None
     atom, needed, why = worst
-    return _at(
+    return refuse_at(
         schedule,
         atom,
         "order",
@@ -296,7 +261,7 @@ def _deadlock(schedule: Schedule) -> Refusal:
     cycle = _cycle(schedule, longest_path(schedule))
     atom, needed = cycle[0]
     if schedule.rank[atom] == schedule.rank[needed] and len(cycle) == 1:
-        return _at(
+        return refuse_at(
             schedule,
             atom,
             "order",
@@ -312,7 +277,7 @@ def _deadlock(schedule: Schedule) -> Refusal:
             f"{schedule.atom(blocked_by)}"
         )
     loop = " → ".join(str(schedule.atom(waiting)) for waiting, _ in [*cycle, cycle[0]])
-    return _at(
+    return refuse_at(
         schedule,
         atom,
         "deadlock",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .action import Kind
+from .graph import Graph
 from .schedule import Schedule
 
 
@@ -39,34 +39,6 @@ class LongestPath:
         return not np.isnan(self.ended).any()
 
 
-def producers(schedule: Schedule) -> np.ndarray:
-    """For each atom, the atom of the neighbouring stage whose result it needs, or -1 (int array
-    over atoms).
-
-    A forward needs the forward of the stage before; a backward (B or I) needs the backward of the
-    stage after.
-    """
-    return _graph(schedule).producer
-
-
-def _find_producers(schedule: Schedule) -> np.ndarray:
-    kind, stage, stages = schedule.kind, schedule.stage.astype(np.int64), schedule.stages
-    m = max(schedule.microbatches, int(schedule.microbatch.max()) + 1)
-    key = (schedule.replica.astype(np.int64) * stages + stage) * m + schedule.microbatch
-    forward = kind == Kind.F
-    backward = (kind == Kind.B) | (kind == Kind.I)
-    copies, depth = int(schedule.replica.max()) + 1, max(stages, int(stage.max()) + 1)
-    where = np.full((2, copies * depth * m), -1)
-    where[0, key[forward]] = np.flatnonzero(forward)
-    where[1, key[backward]] = np.flatnonzero(backward)
-    producer = np.full(len(kind), -1)
-    later = forward & (stage > 0)
-    producer[later] = where[0, key[later] - m]
-    earlier = backward & (stage < stages - 1)
-    producer[earlier] = where[1, key[earlier] + m]
-    return producer
-
-
 def longest_path(
     schedule: Schedule,
     duration: np.ndarray | None = None,
@@ -83,7 +55,7 @@ def longest_path(
     one message at a time, each direction of a pair of ranks its own. barriers: whether each
     optimizer step waits until all ranks have come to it.
     """
-    graph = _graph(schedule)
+    graph = schedule.graph
     durations = np.ones(len(schedule.kind)) if duration is None else duration
     if schedule.overlaps:
         durations = durations[graph.heads]
@@ -96,12 +68,11 @@ def longest_path(
 
         started, ended, sent = relax_shared(schedule, graph, durations, delays, occupancy, barriers)
     if sent is not None:
-        remote = schedule.rank[graph.producer] != schedule.rank
-        arrival = sent[graph.producer] + np.where(remote, latency, 0.0)
+        arrival = sent[graph.producer] + np.where(schedule.crosses, latency, 0.0)
     return LongestPath(started, ended, graph.cell_of, graph.slices, graph.producer, arrival)
 
 
-def _delays(graph: "_Graph", schedule: Schedule, latency: float | np.ndarray) -> list[np.ndarray]:
+def _delays(graph: Graph, schedule: Schedule, latency: float | np.ndarray) -> list[np.ndarray]:
     """For each input of the cells (one, or two with overlapped pairs): how long it is under way, an
     array over cells.
     """
@@ -111,8 +82,7 @@ def _delays(graph: "_Graph", schedule: Schedule, latency: float | np.ndarray) ->
     if len(graph.inputs) == 2:
         second = np.full(len(graph.rank), 0.0 if np.ndim(latency) else latency)
         if np.ndim(latency):
-            tails = np.flatnonzero(np.diff(graph.cell_of, prepend=-1) == 0)
-            second[graph.cell_of[tails]] = latency[tails]
+            second[graph.cell_of[schedule.seconds]] = latency[schedule.seconds]
         per_input.append(second)
     return [
         np.where((cells >= 0) & (graph.rank[cells] != graph.rank), delay, 0.0)
@@ -122,7 +92,7 @@ def _delays(graph: "_Graph", schedule: Schedule, latency: float | np.ndarray) ->
 
 def finishes(schedule: Schedule) -> bool:
     """Whether every action gets its turn, or some ranks wait for one another for ever."""
-    graph = _graph(schedule)
+    graph = schedule.graph
     return (
         len(graph.waves.cells) == len(graph.rank)
         if graph.waves
@@ -130,96 +100,8 @@ def finishes(schedule: Schedule) -> bool:
     )
 
 
-WIDE = 128
-"""From so many ranks on, numpy over all ranks at once beats a loop over cells."""
-
-
-@dataclass(frozen=True)
-class _Waves:
-    """The cells in an order in which each comes after its inputs: one wave over all ranks after the
-    other.
-
-    cells: in that order. bounds: where waves begin and end. ranks: of the cells. inputs: places in
-    that order, one array per input; the place after the last stands for "no input".
-    """
-
-    cells: np.ndarray
-    bounds: list[int]
-    ranks: np.ndarray
-    inputs: list[np.ndarray]
-
-
-@dataclass(frozen=True)
-class _Graph:
-    """What does not depend on durations. inputs: arrays over cells, of cells or -1; heads: the
-    first atom of each cell.
-    """
-
-    producer: np.ndarray
-    cell_of: np.ndarray
-    heads: np.ndarray
-    slices: list[tuple[int, int]]
-    rank: np.ndarray
-    inputs: list[np.ndarray]
-    waves: _Waves | None
-
-
-def _graph(schedule: Schedule) -> _Graph:
-    """The graph of a schedule, made once: a schedule never changes."""
-    if "_graph" not in vars(schedule):
-        vars(schedule)["_graph"] = _make_graph(schedule)
-    return vars(schedule)["_graph"]
-
-
-def _make_graph(schedule: Schedule) -> _Graph:
-    rank, producer = schedule.rank, _find_producers(schedule)
-    heads = cell_of = np.arange(len(rank))
-    inputs = [producer]
-    if schedule.overlaps:
-        first = np.concatenate([[True], (np.diff(schedule.cell) != 0) | (np.diff(rank) != 0)])
-        cell_of = np.cumsum(first) - 1
-        heads, tails = np.flatnonzero(first), np.flatnonzero(~first)
-        second = np.full(len(heads), -1)
-        second[cell_of[tails]] = producer[tails]
-        inputs = [np.where(atom < 0, -1, cell_of[atom]) for atom in (producer[heads], second)]
-    cell_rank = rank[heads]
-    bounds = np.searchsorted(cell_rank, np.arange(schedule.ranks + 1)).tolist()
-    slices = list(zip(bounds[:-1], bounds[1:], strict=True))
-    waves = _find_waves(slices, inputs) if schedule.ranks > WIDE else None
-    return _Graph(producer, cell_of, heads, slices, cell_rank, inputs, waves)
-
-
-def _find_waves(slices: list[tuple[int, int]], inputs: list[np.ndarray]) -> _Waves:
-    position, stop = (np.array(column) for column in zip(*slices, strict=True))
-    total = int(stop[-1])
-    place = np.full(
-        total + 1, -1
-    )  # of each cell in the order; the last one is where "no input", -1, points to
-    place[-1] = total
-    cells, ranks, needs, bounds = [], [], [[] for _ in inputs], [0]
-    active = np.flatnonzero(position < stop)
-    while len(active):
-        heads = position[active]
-        at = [place[column[heads]] for column in inputs]
-        runs = at[0] >= 0 if len(at) == 1 else (at[0] >= 0) & (at[1] >= 0)
-        run, mine = heads[runs], active[runs]
-        if not len(run):
-            break
-        cells.append(run)
-        ranks.append(mine)
-        for column, wanted in zip(needs, at, strict=True):
-            column.append(wanted[runs])
-        place[run] = np.arange(bounds[-1], bounds[-1] + len(run))
-        bounds.append(bounds[-1] + len(run))
-        position[mine] += 1
-        if (position[mine] == stop[mine]).any():
-            active = active[position[active] < stop[active]]
-    joined = [np.concatenate([np.zeros(0, int), *column]) for column in (cells, ranks, *needs)]
-    return _Waves(joined[0], bounds, joined[1], joined[2:])
-
-
 def _relax(
-    graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]
+    graph: Graph, duration: np.ndarray, delays: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Advances each rank until it waits; a finished cell wakes the ranks that wait for it.
     O(cells), plain Python.
@@ -273,7 +155,7 @@ def _relax(
 
 
 def _relax_wide(
-    graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]
+    graph: Graph, duration: np.ndarray, delays: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same, one wave after the other: numpy over the ranks.
 

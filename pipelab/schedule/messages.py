@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import Refusal, UnknownName
-from .check import _at, check
-from .longest_path import producers
+from .check import check
+from .refusals import refuse_at
 from .schedule import Schedule
 
 TRANSPORTS = ("tagged", "ordered", "blocking")
@@ -38,8 +38,8 @@ class Link(NamedTuple):
 
 def links(schedule: Schedule) -> dict[tuple[int, int], Link]:
     """(from rank, to rank) -> Link, for each pair between which anything passes."""
-    producer, rank = producers(schedule), schedule.rank
-    uses = np.flatnonzero((producer >= 0) & (rank[producer] != rank))
+    producer, rank = schedule.producer, schedule.rank
+    uses = np.flatnonzero(schedule.crosses)
     if not len(uses):
         return {}
     pair = rank[producer[uses]].astype(np.int64) * schedule.ranks + rank[uses]
@@ -58,7 +58,7 @@ def kept_back(schedule: Schedule) -> dict[tuple[int, int], int]:
 
     0 where messages are used in the order in which they are sent.
     """
-    producer, most = producers(schedule), {}
+    producer, most = schedule.producer, {}
     for pair, link in links(schedule).items():
         place = np.searchsorted(
             link.sends, producer[link.uses]
@@ -87,12 +87,12 @@ def check_transport(schedule: Schedule, transport: str) -> Refusal | None:
 
 
 def _out_of_order(schedule: Schedule) -> Refusal | None:
-    producer = producers(schedule)
+    producer = schedule.producer
     for (source, _), link in links(schedule).items():
         wrong = np.flatnonzero(producer[link.uses] != link.sends)
         if len(wrong):
             atom, first = int(link.uses[wrong[0]]), int(link.sends[wrong[0]])
-            return _at(
+            return refuse_at(
                 schedule,
                 atom,
                 "order",
@@ -143,7 +143,7 @@ def _rendezvous(schedule: Schedule) -> Refusal | None:
             else f"for {schedule.atom(message)} from"
         )
         sentences.append(f"rank {rank} waits {side} rank {other}")
-    return _at(
+    return refuse_at(
         schedule,
         stuck[ring[0]][3],
         "deadlock",
@@ -157,28 +157,21 @@ def _events(schedule: Schedule) -> list[list[tuple[str, int, int, int]]]:
     """Of each rank: ("receive" or "send", other rank, atom that made the message, atom at which
     this rank stands).
     """
-    producer, rank = producers(schedule).tolist(), schedule.rank.tolist()
+    producer, crosses = schedule.producer.tolist(), schedule.crosses.tolist()
+    rank, heads = schedule.rank.tolist(), schedule.heads
     consumer = [-1] * len(rank)
-    for atom, source in enumerate(producer):
-        if source >= 0 and rank[source] != rank[atom]:
-            consumer[source] = atom
+    for atom in np.flatnonzero(schedule.crosses).tolist():
+        consumer[producer[atom]] = atom
     events = []
-    for row, (low, high) in enumerate(
-        zip(schedule.offsets[:-1].tolist(), schedule.offsets[1:].tolist(), strict=True)
-    ):
-        mine, cells = (
-            [],
-            np.split(np.arange(low, high), np.flatnonzero(np.diff(schedule.cell[low:high])) + 1),
-        )
-        for atoms in (cell.tolist() for cell in cells):
-            inputs = [
-                (atom, producer[atom])
-                for atom in atoms
-                if producer[atom] >= 0 and rank[producer[atom]] != row
-            ]
-            mine += [("receive", rank[source], source, atom) for atom, source in inputs]
-            mine += [
-                ("send", rank[consumer[atom]], atom, atom) for atom in atoms if consumer[atom] >= 0
-            ]
-        events.append(mine)
+    for low, high in schedule.slices:
+        of_rank: list[tuple[str, int, int, int]] = []
+        bounds = [*(low + np.flatnonzero(heads[low:high])).tolist(), high]
+        for first, following in zip(bounds[:-1], bounds[1:], strict=True):
+            for atom in range(first, following):
+                if crosses[atom]:
+                    of_rank.append(("receive", rank[producer[atom]], producer[atom], atom))
+            for atom in range(first, following):
+                if consumer[atom] >= 0:
+                    of_rank.append(("send", rank[consumer[atom]], atom, atom))
+        events.append(of_rank)
     return events

@@ -6,8 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ..errors import UsageError
-from .action import Action, Kind, Overlap, parse_cell
+from ..errors import Refusal, UsageError
+from .action import Action, Overlap, parse_cell
+from .graph import Graph, find_heads, find_producers, make_graph
+from .kinds import OF_MICROBATCH, Kind
 
 WEIGHTS = ("one", "stashed", "double")
 
@@ -69,8 +71,6 @@ class Schedule:
             raise UsageError("This schedule is empty: there is not one action in it.")
         table = np.array(atoms, dtype=np.int64)
         kind, stage, microbatch, replica = table.T
-        steps = kind == Kind.STEP
-        replicas = _contiguous(replica)
         return cls(
             name=name,
             kind=kind.astype(np.int8),
@@ -80,8 +80,8 @@ class Schedule:
             cell=np.array(cells, dtype=np.int32),
             offsets=np.array(offsets),
             stages=_contiguous(stage),
-            microbatches=_contiguous(microbatch[~steps]),
-            replicas=replicas,
+            microbatches=_contiguous(microbatch[np.isin(kind, tuple(OF_MICROBATCH))]),
+            replicas=_contiguous(replica),
             placement=_infer_placement(
                 stage, replica, np.repeat(np.arange(len(rows)), np.diff(offsets))
             ),
@@ -122,14 +122,15 @@ class Schedule:
         )
 
     @classmethod
-    def from_csv(cls, text: str, *, name: str = "custom") -> "Schedule":
+    def from_csv(cls, text: str, *, name: str = "custom", collectives: bool = False) -> "Schedule":
         """Reads torch.distributed.pipelining's CSV text.
 
+        collectives: keep UNSHARD, RESHARD and REDUCE_GRAD, which are else verified and dropped.
         Raises ScheduleFormatError, naming line and cell.
         """
         from .csv import parse_csv
 
-        return parse_csv(text, name=name)
+        return parse_csv(text, name=name, collectives=collectives)
 
     def to_csv(self) -> str:
         """CSV text in torch's notation, one row per rank."""
@@ -145,6 +146,7 @@ class Schedule:
 
     @property
     def ranks(self) -> int:
+        """How many ranks there are."""
         return len(self.offsets) - 1
 
     @cached_property
@@ -153,14 +155,62 @@ class Schedule:
         return np.repeat(np.arange(self.ranks, dtype=np.int32), np.diff(self.offsets))
 
     @cached_property
+    def slices(self) -> list[tuple[int, int]]:
+        """The atoms of each rank: from the first to before the last number."""
+        bounds = self.offsets.tolist()
+        return list(zip(bounds[:-1], bounds[1:], strict=True))
+
+    @cached_property
     def kinds(self) -> frozenset[Kind]:
-        return frozenset(Kind(k) for k in np.unique(self.kind))
+        """The kinds of its actions."""
+        return frozenset(Kind(kind) for kind in np.flatnonzero(np.bincount(self.kind)))
+
+    @cached_property
+    def of_microbatch(self) -> np.ndarray:
+        """Whether each atom is for one micro-batch: not STEP, UNSHARD, RESHARD, REDUCE_GRAD."""
+        if self.kinds <= OF_MICROBATCH:
+            return np.ones(len(self.kind), bool)
+        return np.isin(self.kind, tuple(OF_MICROBATCH))
+
+    @cached_property
+    def part(self) -> np.ndarray:
+        """Which stage of which model copy each atom belongs to, as one number."""
+        return self.replica.astype(np.int64) * self.stages + self.stage
+
+    @cached_property
+    def heads(self) -> np.ndarray:
+        """Whether each atom begins a cell: all do but the second of an overlapped pair."""
+        return find_heads(self)
+
+    @cached_property
+    def seconds(self) -> np.ndarray:
+        """The second atoms of overlapped pairs; the first stands just before each."""
+        return np.flatnonzero(~self.heads)
 
     @cached_property
     def overlaps(self) -> bool:
         """Whether any cell holds two actions."""
-        same = (self.cell[1:] == self.cell[:-1]) & (self.rank[1:] == self.rank[:-1])
-        return bool(same.any())
+        return len(self.seconds) > 0
+
+    @cached_property
+    def producer(self) -> np.ndarray:
+        """The atom whose result each atom needs from a neighbouring stage, or -1."""
+        return find_producers(self)
+
+    @cached_property
+    def crosses(self) -> np.ndarray:
+        """Whether the input of each atom comes from another rank."""
+        return (self.producer >= 0) & (self.rank[self.producer] != self.rank)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Which cells wait for which."""
+        return make_graph(self)
+
+    @cached_property
+    def verdicts(self) -> dict[str, Refusal | None]:
+        """What ``check`` found, by the name of the test, so that it looks only once."""
+        return {}
 
     @cached_property
     def stages_per_rank(self) -> int | None:
@@ -228,10 +278,9 @@ class _Rows(Sequence):
 class _Row(Sequence):
     def __init__(self, schedule: Schedule, rank: int):
         self._schedule = schedule
-        low, high = schedule.offsets[rank], schedule.offsets[rank + 1]
+        low, self._end = schedule.slices[rank]
         # The first atom of each step. Without overlaps it is simply low + step.
-        self._first = low + np.flatnonzero(np.diff(schedule.cell[low:high], prepend=-1))
-        self._end = high
+        self._first = low + np.flatnonzero(schedule.heads[low : self._end])
 
     def __len__(self) -> int:
         return len(self._first)

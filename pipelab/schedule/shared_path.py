@@ -9,20 +9,16 @@ A rank computes one action after the other, so the order of the messages on a li
 its rank's actions: the path stays one over a fixed order.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from .action import Kind
+from .graph import Graph
+from .kinds import Kind
 from .schedule import Schedule
-
-if TYPE_CHECKING:
-    from .longest_path import _Graph
 
 
 def relax_shared(
     schedule: Schedule,
-    graph: "_Graph",
+    graph: Graph,
     duration: np.ndarray,
     delays: list[np.ndarray],
     occupancy: np.ndarray | None,
@@ -36,7 +32,7 @@ def relax_shared(
     """
     atoms = len(schedule.kind)
     first = np.append(graph.heads, atoms).tolist()
-    link = _links(schedule, graph).tolist()
+    link = _links(schedule).tolist()
     busy = (np.zeros(atoms) if occupancy is None else occupancy).tolist()
     barrier = _barriers(schedule, graph).tolist() if barriers else [-1] * len(duration)
     producer, duration, delays = (
@@ -86,20 +82,18 @@ def relax_shared(
     )
 
 
-def _links(schedule: Schedule, graph: "_Graph") -> np.ndarray:
+def _links(schedule: Schedule) -> np.ndarray:
     """The link that the result of each atom takes, from · ranks + to; -1 where it stays on its
     rank.
     """
     links = np.full(len(schedule.kind), -1)
-    consumers = np.flatnonzero(graph.producer >= 0)
-    sources = graph.producer[consumers]
+    consumers = np.flatnonzero(schedule.crosses)
+    sources = schedule.producer[consumers]
     links[sources] = schedule.rank[sources].astype(int) * schedule.ranks + schedule.rank[consumers]
-    stays = schedule.rank[sources] == schedule.rank[consumers]
-    links[sources[stays]] = -1
     return links
 
 
-def _barriers(schedule: Schedule, graph: "_Graph") -> np.ndarray:
+def _barriers(schedule: Schedule, graph: Graph) -> np.ndarray:
     """The number of the optimizer step before which each cell waits for all ranks: its rank's first
     STEP of it; else -1.
     """

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..schedule import Kind, Schedule
-from ..schedule.longest_path import producers
+from ..schedule.kinds import KINDS
 
 PerStage = float | Sequence[float]
 PerLink = float | Sequence[Sequence[float]]
@@ -22,6 +22,9 @@ _PER_STAGE = (
     "recompute",
     "step",
     "message",
+    "unshard",
+    "reshard",
+    "reduce_grad",
 )
 _PER_LINK = ("latency", "bandwidth")
 
@@ -32,8 +35,9 @@ class Costs:
     stage.
 
     forward (F), backward (B), input_grad (I), weight_grad (W), overlap (an F and a B or I in one
-    cell), recompute (R), step (STEP). What is not given follows: B = I + W if those are given, else
-    2; I = W = B/2 (or what B leaves); overlap = F + B.
+    cell), recompute (R), step (STEP), unshard (UNSHARD), reshard (RESHARD), reduce_grad
+    (REDUCE_GRAD). What is not given follows: B = I + W if those are given, else 2; I = W = B/2 (or
+    what B leaves); overlap = F + B; the rest 0.
 
     Data between different ranks keeps nobody busy. It takes ``latency``, and where there is a
     ``bandwidth``, before that message / bandwidth on its link, which carries one message at a time,
@@ -57,6 +61,9 @@ class Costs:
     step: PerStage = 0
     bandwidth: PerLink | None = None
     message: PerStage = 1
+    unshard: PerStage = 0
+    reshard: PerStage = 0
+    reduce_grad: PerStage = 0
 
     def __post_init__(self):
         for name in _PER_STAGE:
@@ -112,26 +119,19 @@ class Costs:
 
         Raises UsageError when there are costs per stage, but not one for each stage.
         """
-        table = np.zeros((len(Kind), schedule.stages))
+        table = np.zeros((len(KINDS), schedule.stages))
         values = self.durations
-        rows = (
-            values["forward"],
-            values["backward"],
-            values["input_grad"],
-            values["weight_grad"],
-            self.recompute,
-            self.step,
-        )
-        for kind, value in zip(Kind, rows, strict=True):
-            table[kind] = for_stages(value, schedule.stages)
+        for row in KINDS:
+            value = values[row.cost] if row.cost in values else getattr(self, row.cost)
+            table[row.kind] = for_stages(value, schedule.stages)
         duration = table[schedule.kind, schedule.stage]
         if schedule.overlaps:
-            paired = np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0))
+            first = schedule.seconds - 1
             overlap = np.broadcast_to(
                 for_stages(values["overlap"], schedule.stages), schedule.stages
             )
-            duration[paired] = overlap[schedule.stage[paired]]
-            duration[paired + 1] = 0
+            duration[first] = overlap[schedule.stage[first]]
+            duration[schedule.seconds] = 0
         return duration
 
     def transfers(self, schedule: Schedule) -> tuple[float | np.ndarray, np.ndarray | None]:
@@ -142,15 +142,12 @@ class Costs:
         the ranks.
         """
         latency, occupancy = self.latency, None
-        producer = producers(schedule)
-        source, sink = (
-            schedule.rank[producer],
-            schedule.rank,
-        )  # of no meaning where an atom has no producer
+        producer, sink = schedule.producer, schedule.rank
+        source = sink[producer]  # means nothing where an atom has no producer
         if np.ndim(latency):
             latency = _of_ranks("latency", latency, schedule.ranks)[source, sink]
         if self.bandwidth is not None:
-            consumers = np.flatnonzero((producer >= 0) & (source != sink))
+            consumers = np.flatnonzero(schedule.crosses)
             senders = producer[consumers]
             sizes = np.broadcast_to(for_stages(self.message, schedule.stages), schedule.stages)
             boundary = schedule.stage[senders] - (

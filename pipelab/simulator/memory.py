@@ -103,7 +103,7 @@ def _recomputed_by_action(schedule: Schedule) -> np.ndarray:
     table = np.zeros((schedule.replicas, schedule.stages, int(schedule.microbatch.max()) + 1), bool)
     index = schedule.replica, schedule.stage, schedule.microbatch
     table[tuple(column[schedule.kind == Kind.R] for column in index)] = True
-    return table[index]
+    return table[index] & schedule.of_microbatch
 
 
 def _gradients(schedule: Schedule, value: PerStage) -> Levels:
@@ -112,7 +112,7 @@ def _gradients(schedule: Schedule, value: PerStage) -> Levels:
     """
     size, step = _per_atom(schedule, value), schedule.kind == Kind.STEP
     users = np.flatnonzero(step | (schedule.kind == Kind.B) | (schedule.kind == Kind.W))
-    owner = schedule.replica[users].astype(np.int64) * schedule.stages + schedule.stage[users]
+    owner = schedule.part[users]
     users = users[np.argsort(owner, kind="stable")]
     new = np.diff(np.sort(owner), prepend=-1) != 0
     without = new | np.append(True, step[users[:-1]])  # no buffer before this atom
@@ -163,8 +163,8 @@ def _levels(schedule: Schedule, acquired: np.ndarray, released: np.ndarray) -> L
     base = np.where(start > 0, balance[start - 1], 0.0)
     # both atoms of a pair run at once: what either takes is held by both, nothing is given back yet
     if schedule.overlaps:
-        pair = np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0))
-        taken[pair] = taken[pair + 1]
-        before_given[pair + 1] = before_given[pair]
-        given[pair] = given[pair + 1]
+        first, second = schedule.seconds - 1, schedule.seconds
+        taken[first] = taken[second]
+        before_given[second] = before_given[first]
+        given[first] = given[second]
     return taken - before_given - base, taken - given - base

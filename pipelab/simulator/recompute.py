@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import UnknownName, UsageError
 from ..schedule import Kind, Schedule
+from ..schedule.kinds import sending
 from .costs import Costs, _add
 
 MODES = ("in-backward", "early")
@@ -43,10 +44,9 @@ def with_recompute(schedule: Schedule, costs: Costs, mode: str) -> tuple[Schedul
             "Early recomputation is not defined for schedules that overlap F and B; use "
             "'in-backward'."
         )
-    backward = np.flatnonzero((schedule.kind == Kind.B) | (schedule.kind == Kind.I))
-    lengths = np.diff(schedule.offsets) + np.add.reduceat(
-        np.isin(schedule.kind, (Kind.B, Kind.I)), schedule.offsets[:-1]
-    )
+    is_backward = np.isin(schedule.kind, sending("up"))
+    backward = np.flatnonzero(is_backward)
+    lengths = np.diff(schedule.offsets) + np.add.reduceat(is_backward, schedule.offsets[:-1])
     columns = {
         name: np.insert(getattr(schedule, name), backward, getattr(schedule, name)[backward])
         for name in ("stage", "microbatch", "replica")

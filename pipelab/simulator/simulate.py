@@ -56,15 +56,14 @@ def simulate(
     if not path.complete:
         require_legal(schedule)  # a deadlock: says which
     started, ended = path.started[path.cell_of], path.ended[path.cell_of]
-    heads = np.concatenate([[True], np.diff(path.cell_of) > 0])
+    heads = schedule.heads
     previous = np.concatenate([[0.0], path.ended[:-1]])
     previous[[low for low, _ in path.cell_slices]] = np.inf
     # The first action of a rank asks when it starts, and so does the second atom of an overlapped
     # pair.
     asked = np.where(heads, np.minimum(previous[path.cell_of], started), started)
     producer = path.producer
-    remote = (producer >= 0) & (schedule.rank[producer] != schedule.rank)
-    handed = np.where(remote, ended[producer], -np.inf)
+    handed = np.where(schedule.crosses, ended[producer], -np.inf)
     if schedule.overlaps:  # the pair starts when the later of its two inputs has arrived
         latest = np.maximum.reduceat(handed, np.flatnonzero(heads))
         handed = np.where(heads, latest[path.cell_of], -np.inf)

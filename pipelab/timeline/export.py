@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..schedule import Kind
+from ..schedule.kinds import COLLECTIVES, KINDS
 
 if TYPE_CHECKING:
     from .timeline import Timeline
@@ -57,7 +60,7 @@ def to_chrome(timeline: "Timeline") -> dict:
                     "dur": float(timeline.ended[i] - timeline.started[i]) * scale,
                     "args": {
                         "stage": action.stage,
-                        "microbatch": action.microbatch,
+                        "microbatch": action.microbatch if KINDS[action.kind].numbered else None,
                         "waiting_us": float(timeline.waiting[i]) * scale,
                         "transfer_us": float(timeline.transfer[i]) * scale,
                         "bytes_sent": float(timeline.bytes_sent[i]),
@@ -84,6 +87,8 @@ def to_chrome(timeline: "Timeline") -> dict:
 def to_json(timeline: "Timeline") -> dict:
     """Every column as a list, with the metrics; kinds by name."""
     data = {name: getattr(timeline, name).tolist() for name in COLUMNS}
+    for atom in np.flatnonzero(np.isin(timeline.kind, tuple(COLLECTIVES))).tolist():
+        data["microbatch"][atom] = None
     data["kind"] = [Kind(k).name for k in data["kind"]]
     return {
         "schedule": timeline.schedule.name,

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import UsageError
-from ..schedule.longest_path import producers
 from .idle import shortest_transfer
 
 if TYPE_CHECKING:
@@ -50,9 +49,7 @@ def _parts(timeline: "Timeline") -> tuple[np.ndarray, ...]:
     starts = timeline.schedule.offsets[:-1]
     between = np.append(0.0, timeline.asked[1:] - timeline.ended[:-1])
     between[starts] = 0
-    second = (
-        np.flatnonzero((np.diff(timeline.cell) == 0) & (np.diff(timeline.rank) == 0)) + 1
-    )  # of overlapped pairs
+    second = timeline.schedule.seconds
     between[second] = 0
     compute = timeline.compute_per_rank
     transfer = np.add.reduceat(
@@ -66,10 +63,9 @@ def _under_way(timeline: "Timeline", second: np.ndarray) -> np.ndarray:
     """Whether the input of each atom can have been under way when it was asked for (bool array over
     atoms).
     """
-    producer = producers(timeline.schedule)
-    remote = (producer >= 0) & (timeline.rank[producer] != timeline.rank)
+    producer, crosses = timeline.schedule.producer, timeline.schedule.crosses
     transit = shortest_transfer(timeline) if timeline.transit is None else timeline.transit
-    there = np.where(remote, timeline.ended[producer] + transit, -np.inf)
+    there = np.where(crosses, timeline.ended[producer] + transit, -np.inf)
     there[second - 1] = np.maximum(
         there[second - 1], there[second]
     )  # a pair waits for the inputs of both

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..schedule import Kind, Schedule
+from ..schedule import Schedule
+from ..schedule.kinds import Kind, remembering
 
 if TYPE_CHECKING:
     from .timeline import Timeline
@@ -40,8 +41,10 @@ def metrics(timeline: "Timeline") -> dict:
         "bubble_fraction": float(idle.sum()) / (schedule.ranks * makespan) if makespan else 0.0,
         "bubble_overhead": float(idle.sum()) / total_busy if total_busy else 0.0,
         "bubble_rate": 1 - float(busy[longest] / spans[longest]) if spans[longest] else 0.0,
-        "peak_in_flight": peak_in_flight(schedule, (Kind.B, Kind.I)),
-        "peak_in_flight_until_weight_grad": peak_in_flight(schedule, (Kind.B, Kind.W)),
+        "peak_in_flight": peak_in_flight(schedule, remembering("gives back", "gives back a part")),
+        "peak_in_flight_until_weight_grad": peak_in_flight(
+            schedule, remembering("gives back", "the rest")
+        ),
     }
 
 
@@ -59,7 +62,7 @@ def peak_in_flight(schedule: Schedule, releases: tuple[Kind, ...]) -> list[int]:
         opens, closes = opens[order], closes[order]
     level = np.cumsum(opens.astype(np.int64) - closes)
     peaks = []
-    for low, high in zip(schedule.offsets[:-1], schedule.offsets[1:], strict=True):
+    for low, high in schedule.slices:
         before = level[low - 1] if low else 0
         peaks.append(int(level[low:high].max() - before))
     return peaks
@@ -69,11 +72,8 @@ def peak_bytes(timeline: "Timeline") -> dict:
     """The most that each rank holds, and the parts of it at the first action during which it does;
     lists over ranks.
     """
-    offsets = timeline.schedule.offsets
-    at = [
-        low + int(timeline.bytes_held[low:high].argmax())
-        for low, high in zip(offsets[:-1], offsets[1:], strict=True)
-    ]
+    slices = timeline.schedule.slices
+    at = [low + int(timeline.bytes_held[low:high].argmax()) for low, high in slices]
     return {
         "peak_bytes": timeline.bytes_held[at].tolist(),
         "peak_bytes_by_part": {

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..schedule import Action, Kind, Overlap
+from ..schedule.kinds import KINDS
 
 if TYPE_CHECKING:
     from .timeline import Timeline
 
-FILLS = {Kind.F: "-", Kind.B: "=", Kind.I: ":", Kind.W: "~", Kind.R: "^", Kind.STEP: "+"}
 PAIR, IDLE = "#", "."
 NARROWEST = 10
 
@@ -39,8 +39,8 @@ def draw(timeline: "Timeline", width: int | None = None) -> str:
     middles = begin + (np.arange(columns) + 0.5) * makespan / columns
     lines = []
     for rank, cells in enumerate(schedule.actions):
-        low, high = schedule.offsets[rank], schedule.offsets[rank + 1]
-        first = low + np.flatnonzero(np.diff(schedule.cell[low:high], prepend=-1))
+        low, high = schedule.slices[rank]
+        first = low + np.flatnonzero(schedule.heads[low:high])
         which = np.searchsorted(timeline.started[first], middles, side="right") - 1
         busy = (which >= 0) & (middles < timeline.ended[first][which])
         row, at = "", 0
@@ -78,19 +78,29 @@ def _bar(cell: Action | Overlap, columns: int, several: bool) -> str:
     A label with a stage needs a sign behind it: 0F11F1 could be two things.
     """
     parts = cell if isinstance(cell, Overlap) else (cell,)
-    fill = PAIR if len(parts) == 2 else FILLS[parts[0].kind]
-    short = "".join(f"{part.kind.name[0]}{part.microbatch}" for part in parts)
-    long = "".join(map(str, parts))
+    letter, sign = KINDS[parts[0].kind].letter, KINDS[parts[0].kind].look.sign
+    fill = PAIR if len(parts) == 2 else sign
+    short, long = "".join(map(_short, parts)), "".join(map(_long, parts))
     for text in (long, short) if several else (short,):
         if len(text) + (text == long) <= columns:
             return text + fill * (columns - len(text))
-    return (fill if columns < 2 and len(parts) == 2 else parts[0].kind.name[0]) + fill * (
-        columns - 1
-    )
+    return (fill if columns < 2 and len(parts) == 2 else letter) + fill * (columns - 1)
+
+
+def _short(action: Action) -> str:
+    """The letter of the kind, with the number if it has one."""
+    row = KINDS[action.kind]
+    return f"{row.letter}{action.microbatch if row.numbered else ''}"
+
+
+def _long(action: Action) -> str:
+    """The same with the stage before it."""
+    return str(action) if KINDS[action.kind].numbered else f"{action.stage}{_short(action)}"
 
 
 def _legend(timeline: "Timeline") -> str:
     took_time = {Kind(kind) for kind in timeline.kind[timeline.ended > timeline.started]}
-    signs = [f"{kind.name[0]}{FILLS[kind]} {kind.title}" for kind in sorted(took_time)]
+    rows = [KINDS[kind] for kind in sorted(took_time)]
+    signs = [f"{row.letter}{row.look.sign} {row.title}" for row in rows]
     pair = [f"{PAIR} forward and backward at once"] if timeline.schedule.overlaps else []
     return ", ".join([*signs, *pair, f"{IDLE} idle"])
