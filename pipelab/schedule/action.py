@@ -13,15 +13,10 @@ from typing import NamedTuple
 from ..errors import ScheduleFormatError
 from .kinds import KINDS, Kind, sending
 
-
-def _names(numbered: bool) -> str:
-    """The kinds' names as alternatives of a regular expression."""
-    return "|".join(row.kind.name for row in KINDS if bool(row.numbered) is numbered)
-
-
+_NUMBERED = [row.kind.name for row in KINDS if row.numbered]
+_UNNUMBERED = [row.kind.name for row in KINDS if not row.numbered]
 _ACTION = re.compile(
-    rf"(\d+)(?:({_names(True)})(\d+)|({_names(False)}))(?:@(\d+))?",
-    re.ASCII,
+    rf"(\d+)(?:({'|'.join(_NUMBERED)})(\d+)|({'|'.join(_UNNUMBERED)}))(?:@(\d+))?", re.ASCII
 )
 _OVERLAP = re.compile(r"\(([^;()]+);([^;()]+)\)OVERLAP_F_B")
 _LARGEST = 2**31 - 1
@@ -55,17 +50,17 @@ class Action(NamedTuple):
         """Reads ``2F0``. Raises ScheduleFormatError for anything else, trailing text included."""
         match = _ACTION.fullmatch(text.strip())
         if not match:
-            numbered, unnumbered = (_names(which).replace("|", ", ") for which in (True, False))
+            numbered, unnumbered = ", ".join(_NUMBERED), ", ".join(_UNNUMBERED)
             raise ScheduleFormatError(
                 f"{text.strip()!r} is not an action. An action is [stage][kind][microbatch], such "
                 f"as 2F0; kinds are {numbered}. {unnumbered} have no micro-batch: 2UNSHARD. Two at "
                 "once are (0F1;1B0)OVERLAP_F_B."
             )
-        stage, kind, microbatch, unnumbered, replica = match.groups()
+        stage, kind, microbatch, whole, replica = match.groups()
         numbers = [int(stage), int(microbatch or 0), int(replica or 0)]
         if max(numbers) > _LARGEST:
             raise ScheduleFormatError(f"{text.strip()!r}: a number is larger than {_LARGEST}.")
-        return cls(Kind[kind or unnumbered], *numbers)
+        return cls(Kind[kind or whole], *numbers)
 
 
 class Overlap(NamedTuple):

@@ -31,18 +31,14 @@ def check(schedule: Schedule) -> Refusal | None:
 
 
 def require_legal(schedule: Schedule, test: Callable[[Schedule], Refusal | None] = check) -> None:
-    """Raises ScheduleError, with the reason, unless the schedule can run (or passes another
-    ``test``).
-    """
+    """Raises ScheduleError, with the reason, unless the schedule can run or passes ``test``."""
     refusal = test(schedule)
     if refusal:
         raise ScheduleError(refusal)
 
 
 def check_each_rank(schedule: Schedule) -> Refusal | None:
-    """The same but for deadlocks: what can be said without following how ranks wait for one
-    another.
-    """
+    """The same but for deadlocks, which take following how ranks wait for one another."""
     if "each rank" not in schedule.verdicts:
         tests = (_numbers, _ranks, _counts, _local_order, check_collectives)
         found = next(filter(None, (test(schedule) for test in tests)), None)
@@ -62,22 +58,17 @@ def _numbers(schedule: Schedule) -> Refusal | None:
             "an action",
             f"Rank {empty[0]} has no actions at all. Leave its row out, or give it a stage.",
         )
+    numbers = np.where(schedule.of_microbatch, schedule.microbatch, 0)
     for what, column, count in (
         ("stage", schedule.stage, schedule.stages),
-        (
-            "micro-batch",
-            np.where(schedule.of_microbatch, schedule.microbatch, 0),
-            schedule.microbatches,
-        ),
+        ("micro-batch", numbers, schedule.microbatches),
         ("replica", schedule.replica, schedule.replicas),
     ):
         beyond = np.flatnonzero(column >= count)
         if len(beyond):
-            gap = (
-                "counting starts at 0"
-                if not (column == 0).any()
-                else f"{what} {count} appears nowhere"
-            )
+            gap = f"{what} {count} appears nowhere"
+            if not (column == 0).any():
+                gap = "counting starts at 0"
             return refuse_at(
                 schedule,
                 beyond[0],
@@ -111,10 +102,8 @@ def _positions(schedule: Schedule) -> np.ndarray:
     kinds = 1 + max(OF_MICROBATCH)
     position = np.full((kinds, schedule.replicas, schedule.stages, schedule.microbatches), -1)
     work = schedule.of_microbatch
-    index = tuple(
-        c[work] for c in (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch)
-    )
-    position[index] = np.flatnonzero(work)
+    columns = (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch)
+    position[tuple(column[work] for column in columns)] = np.flatnonzero(work)
     return position
 
 
@@ -123,13 +112,8 @@ def _duplicate(schedule: Schedule) -> int | None:
 
     Collectives may: see ``check_collectives``.
     """
-    beyond = int(schedule.microbatch.max()) + 1
-    sizes = (
-        len(KINDS),
-        schedule.replicas,
-        schedule.stages,
-        max(schedule.microbatches, beyond),
-    )
+    numbers = max(schedule.microbatches, int(schedule.microbatch.max()) + 1)
+    sizes = (len(KINDS), schedule.replicas, schedule.stages, numbers)
     code = np.ravel_multi_index(
         (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes
     )
@@ -160,47 +144,50 @@ def _counts(schedule: Schedule) -> Refusal | None:
     if steps:
         return steps
     position = _positions(schedule)
-    present = position >= 0
-    mixed = present[Kind.B] & (present[Kind.I] | present[Kind.W])
-    if mixed.any():
-        atom = position[Kind.B][mixed].min()
-        action = schedule.atom(atom)
-        other = next(
-            k
-            for k in (Kind.I, Kind.W)
-            if present[k][action.replica, action.stage, action.microbatch]
-        )
-        return refuse_at(
-            schedule,
-            atom,
-            "mixed-backward",
-            None,
-            f"is a full backward, but {action._replace(kind=other)} is there too. "
-            "A backward is either one B, or I and W, never both.",
-        )
+    return _mixed(schedule, position) or _missing(schedule, position >= 0)
+
+
+def _mixed(schedule: Schedule, position: np.ndarray) -> Refusal | None:
+    """A full backward beside one that is split."""
+    present: np.ndarray = position >= 0
+    mixed = np.flatnonzero(present[Kind.B] & (present[Kind.I] | present[Kind.W]))
+    if not len(mixed):
+        return None
+    atom = int(position[Kind.B].ravel()[mixed].min())
+    action = schedule.atom(atom)
+    of_action = present[:, action.replica, action.stage, action.microbatch]
+    other = action._replace(kind=Kind.I if of_action[Kind.I] else Kind.W)
+    return refuse_at(
+        schedule,
+        atom,
+        "mixed-backward",
+        None,
+        f"is a full backward, but {other} is there too. A backward is either one B, or I and W, "
+        "never both.",
+    )
+
+
+def _missing(schedule: Schedule, present: np.ndarray) -> Refusal | None:
+    """An action that stands nowhere; ``present`` is of (kind, replica, stage, micro-batch)."""
     # A micro-batch goes through one model copy: the one whose forwards name it.
-    used = present.any(axis=(0, 2), keepdims=True)[0]  # (replicas, 1, microbatches)
+    used = np.asarray(present.any(axis=(0, 2)))[:, None, :]  # (replicas, 1, microbatches)
     split = present[Kind.I] | present[Kind.W]
-    for kind, absent, because in (
-        (Kind.F, used & ~present[Kind.F], "every stage runs every micro-batch forward"),
-        (Kind.I, split & ~present[Kind.I], "W needs the output gradient that I brings"),
-        (Kind.W, split & ~present[Kind.W], "I alone leaves the weights without a gradient"),
-        (
-            Kind.B,
-            used & ~present[Kind.B] & ~split,
-            "every forward needs its backward (B, or I and W)",
-        ),
+    whole = used & ~split
+    for kind, needed, because in (
+        (Kind.F, used, "every stage runs every micro-batch forward"),
+        (Kind.I, split, "W needs the output gradient that I brings"),
+        (Kind.W, split, "I alone leaves the weights without a gradient"),
+        (Kind.B, whole, "every forward needs its backward (B, or I and W)"),
     ):
+        absent = needed & ~present[kind]
         if absent.any():
-            replica, stage, microbatch = (int(i) for i in np.argwhere(absent)[0])
+            replica, stage, microbatch = np.argwhere(absent)[0].tolist()
             return refuse_missing(schedule, Action(kind, stage, microbatch, replica), because)
     return None
 
 
 def _steps(schedule: Schedule) -> Refusal | None:
-    """Optimizer steps of a stage are numbered 0, 1, … in the order in which they stand; all stages
-    take as many.
-    """
+    """Optimizer steps of a stage are numbered as they stand; all stages take as many."""
     atoms = np.flatnonzero(schedule.kind == Kind.STEP)
     taken: dict[tuple[int, int], int] = {}
     for atom in atoms.tolist():
@@ -233,7 +220,7 @@ def _local_order(schedule: Schedule) -> Refusal | None:
     for row in KINDS:
         for earlier, why in row.needs:
             a, b = position[earlier], position[row.kind]
-            wrong = (a >= 0) & (b >= 0) & ((b < a) | _same_cell(schedule, a, b))
+            wrong = _too_late(schedule, a, b)
             if wrong.any():
                 atom = int(b[wrong].min())
                 if worst is None or atom < worst[0]:
@@ -250,10 +237,13 @@ def _local_order(schedule: Schedule) -> Refusal | None:
     )
 
 
-def _same_cell(schedule: Schedule, a: np.ndarray, b: np.ndarray) -> np.ndarray | bool:
-    if not schedule.overlaps:
-        return False
-    return (schedule.cell[a] == schedule.cell[b]) & (schedule.rank[a] == schedule.rank[b])
+def _too_late(schedule: Schedule, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether a stands behind b or in the same cell, for each pair of atoms; -1 stands nowhere."""
+    wrong: np.ndarray = b < a
+    if schedule.overlaps:
+        wrong |= (schedule.cell[a] == schedule.cell[b]) & (schedule.rank[a] == schedule.rank[b])
+    wrong &= (a >= 0) & (b >= 0)
+    return wrong
 
 
 def _deadlock(schedule: Schedule) -> Refusal:
@@ -288,9 +278,7 @@ def _deadlock(schedule: Schedule) -> Refusal:
 
 
 def _cycle(schedule: Schedule, path: LongestPath) -> list[tuple[int, int]]:
-    """The ring of blocked heads as (atom that waits, atom it waits for), starting on the lowest
-    rank.
-    """
+    """The ring of blocked ranks, from the lowest: (atom that waits, atom it waits for)."""
     stuck = np.isnan(path.ended)
     heads: dict[int, tuple[int, int]] = {}
     for rank, (low, high) in enumerate(path.cell_slices):

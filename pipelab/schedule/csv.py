@@ -1,9 +1,8 @@
-"""Schedules in torch.distributed.pipelining's CSV: one row per rank, one action per cell, an empty
-cell for idle.
+"""Schedules in torch.distributed.pipelining's CSV: one row per rank, one action per cell.
 
-Reading also takes torch's lowered form: the cells of communication (``0SEND_F1``, ``1RECV_F1``) and
-of sharding (``0UNSHARD``, ``0RESHARD``, ``0REDUCE_GRAD``) must stand where the computation allows
-them, and are then dropped.
+An empty cell is idle. Reading also takes torch's lowered form: the cells of communication
+(``0SEND_F1``, ``1RECV_F1``) and of sharding (``0UNSHARD``, ``0RESHARD``, ``0REDUCE_GRAD``) must
+stand where the computation allows them, and are then dropped, unless the latter are asked for.
 """
 
 import csv
@@ -43,7 +42,9 @@ def parse_csv(text: str, *, name: str = "custom", collectives: bool = False) -> 
         raise ScheduleFormatError(f"this is not CSV: {error}.") from error
     while lines and not any(cell.strip() for cell in lines[-1]):
         lines.pop()
-    parsed = [_parse_row(line, cells, collectives) for line, cells in enumerate(lines, 1)]
+    parsed = [
+        _parse_row(line, cells, collectives=collectives) for line, cells in enumerate(lines, 1)
+    ]
     rows = [row for row, _ in parsed]
     if not any(rows):
         raise ScheduleFormatError(
@@ -54,7 +55,9 @@ def parse_csv(text: str, *, name: str = "custom", collectives: bool = False) -> 
     return Schedule.from_rows(rows, name=name)
 
 
-def _parse_row(line: int, cells: list[str], collectives: bool) -> tuple[list[Cell], list[Dropped]]:
+def _parse_row(
+    line: int, cells: list[str], *, collectives: bool
+) -> tuple[list[Cell], list[Dropped]]:
     """The actions of a row, and the cells that are dropped: after how many actions, and what."""
     row: list[Cell] = []
     dropped: list[Dropped] = []
@@ -92,8 +95,9 @@ def read_csv(path: str | Path, *, collectives: bool = False) -> Schedule:
 
 
 def refusal_of_text(text: str) -> Refusal | None:
-    """What is wrong with a schedule given as CSV text, unreadable cells included; None when it can
-    run.
+    """What is wrong with a schedule given as CSV text, or None when it can run.
+
+    Cells that cannot be read are refused like any other mistake.
     """
     try:
         return check(parse_csv(text))
@@ -101,18 +105,16 @@ def refusal_of_text(text: str) -> Refusal | None:
         return error.refusal
     except ScheduleFormatError as error:
         rank = None if error.line is None else error.line - 1
-        step = None if error.cell is None else error.cell - 1
-        cell = None
-        if step is not None:
-            row = next(csv.reader([text.removeprefix("\ufeff").splitlines()[rank]]))
-            cell, step = row[step].strip(), sum(bool(c.strip()) for c in row[:step])
+        if rank is None or error.cell is None:
+            return Refusal("syntax", rank, None, None, None, str(error))
+        row = next(csv.reader([text.removeprefix("\ufeff").splitlines()[rank]]))
+        before, cell = row[: error.cell - 1], row[error.cell - 1].strip()
+        step = sum(bool(other.strip()) for other in before)
         return Refusal("syntax", rank, step, cell, None, str(error))
 
 
 def unreadable_by_torch(schedule: Schedule) -> str | None:
-    """Which of our additions to the notation this schedule uses, as a warning; None when torch can
-    read it.
-    """
+    """A warning that names our additions to the notation; None when torch can read the schedule."""
     used = [f"{kind.name} ({kind.title})" for kind in sorted(schedule.kinds & OURS)]
     if schedule.replicas > 1:
         used.append("@1 (second replica)")

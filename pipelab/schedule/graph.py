@@ -101,12 +101,16 @@ def make_graph(schedule: "Schedule") -> Graph:
 
 
 def find_waves(slices: list[tuple[int, int]], inputs: list[np.ndarray]) -> Waves:
+    """The waves of cells that lie in ``slices``, one per rank, and need the cells ``inputs``."""
     position, stop = (np.array(column) for column in zip(*slices, strict=True))
     total = int(stop[-1])
     # The place of each cell in the order; the last one is where "no input", -1, points to.
     place = np.full(total + 1, -1)
     place[-1] = total
-    cells, ranks, needs, bounds = [], [], [[] for _ in inputs], [0]
+    cells: list[np.ndarray] = []
+    ranks: list[np.ndarray] = []
+    needs: list[list[np.ndarray]] = [[] for _ in inputs]
+    bounds = [0]
     active = np.flatnonzero(position < stop)
     while len(active):
         heads = position[active]

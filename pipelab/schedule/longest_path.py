@@ -13,18 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .graph import Graph
+from .graph import Graph, Waves
 from .schedule import Schedule
 
 
 @dataclass(frozen=True)
 class LongestPath:
-    """Times per cell, rank after rank (``cell_slices[r]`` is rank r's). Cells never reached have
-    ``started`` = nan.
+    """Times per cell, rank after rank; ``cell_slices[r]`` is rank r's.
 
-    producer: for each atom the atom whose result it needs from another stage, or -1. cell_of: the
-    cell of each atom. arrival: when that result was on the atom's rank, of no meaning where there
-    is none; None where it is ``latency`` after the producer's end for all.
+    Cells that are never reached have ``started`` = nan. producer: for each atom the atom whose
+    result it needs from another stage, or -1. cell_of: the cell of each atom. arrival: when that
+    result was on the atom's rank, which means nothing where there is none; None where it is
+    ``latency`` after the producer's end for all.
     """
 
     started: np.ndarray
@@ -36,6 +36,7 @@ class LongestPath:
 
     @property
     def complete(self) -> bool:
+        """Whether every cell was reached."""
         return not np.isnan(self.ended).any()
 
 
@@ -49,71 +50,82 @@ def longest_path(
 ) -> LongestPath:
     """Times of every cell when each starts as early as its rank and its inputs allow.
 
-    duration: per atom; of an overlapped pair the first atom's counts. Default: 1 each. latency: how
-    long the input of an atom takes from another rank, one number or one per atom. occupancy: per
-    atom, how long the message with its result keeps the link to the other rank busy; links carry
-    one message at a time, each direction of a pair of ranks its own. barriers: whether each
-    optimizer step waits until all ranks have come to it.
+    Args:
+        schedule: What the ranks do, in which order.
+        duration: Of each atom; of an overlapped pair the first atom's counts. Default: 1 each.
+        latency: How long the input of an atom takes from another rank, one number or one per atom.
+        occupancy: How long the message with the result of each atom keeps its link busy. Each
+            direction of a pair of ranks is a link that carries one message at a time.
+        barriers: Whether each optimizer step waits until all ranks have come to it.
+
+    Returns:
+        The times. Where ranks wait for one another for ever, they are not complete.
     """
     graph = schedule.graph
     durations = np.ones(len(schedule.kind)) if duration is None else duration
     if schedule.overlaps:
         durations = durations[graph.heads]
-    delays, arrival = _delays(graph, schedule, latency), None
+    delays, arrival = _delays(schedule, latency), None
+    sent: np.ndarray | None
     if occupancy is None and not barriers:
-        started, ended = (_relax_wide if graph.waves else _relax)(graph, durations, delays)
+        if graph.waves is None:
+            started, ended = _relax(graph, durations, delays)
+        else:
+            started, ended = _relax_wide(graph, graph.waves, durations, delays)
         sent = ended[graph.cell_of] if np.ndim(latency) else None
     else:
         from .shared_path import relax_shared
 
-        started, ended, sent = relax_shared(schedule, graph, durations, delays, occupancy, barriers)
+        started, ended, sent = relax_shared(
+            schedule, durations, delays, occupancy, barriers=barriers
+        )
     if sent is not None:
         arrival = sent[graph.producer] + np.where(schedule.crosses, latency, 0.0)
     return LongestPath(started, ended, graph.cell_of, graph.slices, graph.producer, arrival)
 
 
-def _delays(graph: Graph, schedule: Schedule, latency: float | np.ndarray) -> list[np.ndarray]:
-    """For each input of the cells (one, or two with overlapped pairs): how long it is under way, an
-    array over cells.
-    """
-    per_input = (
-        [np.full(len(graph.rank), latency)] if np.ndim(latency) == 0 else [latency[graph.heads]]
-    )
-    if len(graph.inputs) == 2:
-        second = np.full(len(graph.rank), 0.0 if np.ndim(latency) else latency)
-        if np.ndim(latency):
-            second[graph.cell_of[schedule.seconds]] = latency[schedule.seconds]
-        per_input.append(second)
+def _delays(schedule: Schedule, latency: float | np.ndarray) -> list[np.ndarray]:
+    """How long each input of the cells is under way; one array over cells, or two with pairs."""
+    graph = schedule.graph
+    cells, latencies = len(graph.rank), np.asarray(latency, dtype=float)
+    if latencies.ndim:
+        per_input = [latencies[graph.heads], np.zeros(cells)]
+        per_input[1][graph.cell_of[schedule.seconds]] = latencies[schedule.seconds]
+    else:
+        per_input = [np.full(cells, latencies)] * 2
     return [
-        np.where((cells >= 0) & (graph.rank[cells] != graph.rank), delay, 0.0)
-        for cells, delay in zip(graph.inputs, per_input, strict=True)
+        np.where((sources >= 0) & (graph.rank[sources] != graph.rank), delay, 0.0)
+        for sources, delay in zip(graph.inputs, per_input, strict=False)
     ]
 
 
 def finishes(schedule: Schedule) -> bool:
     """Whether every action gets its turn, or some ranks wait for one another for ever."""
     graph = schedule.graph
-    return (
-        len(graph.waves.cells) == len(graph.rank)
-        if graph.waves
-        else longest_path(schedule).complete
-    )
+    if graph.waves is None:
+        return longest_path(schedule).complete
+    return len(graph.waves.cells) == len(graph.rank)
+
+
+def as_array(times: list[float | None]) -> np.ndarray:
+    """Times as an array, with nan for what was never reached."""
+    return np.array([np.nan if time is None else time for time in times])
 
 
 def _relax(
     graph: Graph, duration: np.ndarray, delays: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Advances each rank until it waits; a finished cell wakes the ranks that wait for it.
-    O(cells), plain Python.
 
-    Times are in lists, and None marks "not yet": about half a microsecond per cell, several times
-    faster than numpy scalars.
+    Takes time in proportion to the cells, in plain Python. Times are in lists, and None marks "not
+    yet": about half a microsecond per cell, several times faster than numpy scalars.
     """
     (needs, delay), *more = [
         (cells.tolist(), d.tolist()) for cells, d in zip(graph.inputs, delays, strict=True)
     ]
-    duration, slices = duration.tolist(), graph.slices
-    started, ended = [None] * len(duration), [None] * len(duration)
+    lasts, slices = duration.tolist(), graph.slices
+    started: list[float | None] = [None] * len(lasts)
+    ended: list[float | None] = [None] * len(lasts)
     waiting: dict[int, list[int]] = {}  # cell -> the ranks that wait for it
     position = [low for low, _ in slices]
     free = [0.0] * len(slices)
@@ -144,24 +156,22 @@ def _relax(
                 waiting.setdefault(blocker, []).append(rank)
                 break
             started[cell] = begin
-            ended[cell] = now = begin + duration[cell]
+            ended[cell] = now = begin + lasts[cell]
             if cell in waiting:
                 ready.extend(waiting.pop(cell))
             cell += 1
         position[rank], free[rank] = cell, now
-    return tuple(
-        np.array([np.nan if t is None else t for t in times]) for times in (started, ended)
-    )
+    return as_array(started), as_array(ended)
 
 
 def _relax_wide(
-    graph: Graph, duration: np.ndarray, delays: list[np.ndarray]
+    graph: Graph, waves: Waves, duration: np.ndarray, delays: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same, one wave after the other: numpy over the ranks.
 
     Cells in no wave are never reached.
     """
-    waves, count = graph.waves, len(graph.waves.cells)
+    count = len(waves.cells)
     duration = duration[waves.cells]
     inputs = [np.where(places == len(graph.rank), count, places) for places in waves.inputs]
     delays = [delay[waves.cells] for delay in delays]

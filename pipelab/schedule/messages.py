@@ -25,12 +25,16 @@ from .refusals import refuse_at
 from .schedule import Schedule
 
 TRANSPORTS = ("tagged", "ordered", "blocking")
+Event = tuple[str, int, int, int]
+""""receive" or "send", the other rank, the atom that made the message, the atom it is for or of."""
 
 
 class Link(NamedTuple):
-    """One direction of a pair of ranks. sends: the atoms whose results it carries, in the order in
-    which they are sent; uses: the atoms that need them, in the order in which they run (int arrays
-    of one length, not paired)."""
+    """One direction of a pair of ranks.
+
+    sends: the atoms whose results it carries, in the order in which they are sent. uses: the atoms
+    that need them, in the order in which they run. Both are int arrays of one length, not paired.
+    """
 
     sends: np.ndarray
     uses: np.ndarray
@@ -53,26 +57,24 @@ def links(schedule: Schedule) -> dict[tuple[int, int], Link]:
 
 
 def kept_back(schedule: Schedule) -> dict[tuple[int, int], int]:
-    """How many messages the receiver of each link must keep at once because an ordered link brings
-    them before their turn.
+    """How many messages the receiver of each link must keep at once.
 
-    0 where messages are used in the order in which they are sent.
+    An ordered link brings them before their turn. 0 where messages are used in the order in which
+    they are sent.
     """
     producer, most = schedule.producer, {}
     for pair, link in links(schedule).items():
-        place = np.searchsorted(
-            link.sends, producer[link.uses]
-        )  # of each message in the order of the sends, as it is used
+        # The place of each message in the order of the sends, in the order in which it is used.
+        place = np.searchsorted(link.sends, producer[link.uses])
         received = np.maximum.accumulate(place) + 1
         most[pair] = int((received - np.arange(1, len(place) + 1)).max())
     return most
 
 
 def check_transport(schedule: Schedule, transport: str) -> Refusal | None:
-    """Why a transport cannot carry the schedule's messages as they come, or None. See TRANSPORTS
-    above.
+    """Why a transport cannot carry the schedule's messages as they come, or None.
 
-    Raises UnknownName for an unknown transport.
+    transport: one of TRANSPORTS, described above. Raises UnknownName for any other.
 
     >>> from pipelab.catalogue import build
     >>> check_transport(build("1f1b", ranks=2, microbatches=2), "blocking").code
@@ -105,8 +107,9 @@ def _out_of_order(schedule: Schedule) -> Refusal | None:
 
 
 def _rendezvous(schedule: Schedule) -> Refusal | None:
-    """Each rank receives the inputs of a cell, computes, and sends its results; a send and its
-    receive meet, or wait.
+    """Where ranks get stuck when a send and its receive meet, or wait.
+
+    Each rank receives the inputs of a cell, computes, and sends its results.
     """
     events = _events(schedule)
     at = [0] * schedule.ranks
@@ -125,8 +128,11 @@ def _rendezvous(schedule: Schedule) -> Refusal | None:
         for rank in range(schedule.ranks)
         if at[rank] < len(events[rank])
     }
-    if not stuck:
-        return None
+    return _stuck(schedule, stuck) if stuck else None
+
+
+def _stuck(schedule: Schedule, stuck: dict[int, Event]) -> Refusal:
+    """The refusal that tells of the ring of ranks in which each waits for the next."""
     rank, ring = min(stuck), []
     while rank not in ring:
         ring.append(rank)
@@ -137,11 +143,8 @@ def _rendezvous(schedule: Schedule) -> Refusal | None:
     sentences = []
     for rank in ring:
         verb, other, message, _ = stuck[rank]
-        side = (
-            f"to send {schedule.atom(message)} to"
-            if verb == "send"
-            else f"for {schedule.atom(message)} from"
-        )
+        what = schedule.atom(message)
+        side = f"to send {what} to" if verb == "send" else f"for {what} from"
         sentences.append(f"rank {rank} waits {side} rank {other}")
     return refuse_at(
         schedule,
@@ -153,10 +156,8 @@ def _rendezvous(schedule: Schedule) -> Refusal | None:
     )
 
 
-def _events(schedule: Schedule) -> list[list[tuple[str, int, int, int]]]:
-    """Of each rank: ("receive" or "send", other rank, atom that made the message, atom at which
-    this rank stands).
-    """
+def _events(schedule: Schedule) -> list[list[Event]]:
+    """What each rank receives and sends, in order."""
     producer, crosses = schedule.producer.tolist(), schedule.crosses.tolist()
     rank, heads = schedule.rank.tolist(), schedule.heads
     consumer = [-1] * len(rank)
@@ -164,7 +165,7 @@ def _events(schedule: Schedule) -> list[list[tuple[str, int, int, int]]]:
         consumer[producer[atom]] = atom
     events = []
     for low, high in schedule.slices:
-        of_rank: list[tuple[str, int, int, int]] = []
+        of_rank: list[Event] = []
         bounds = [*(low + np.flatnonzero(heads[low:high])).tolist(), high]
         for first, following in zip(bounds[:-1], bounds[1:], strict=True):
             for atom in range(first, following):

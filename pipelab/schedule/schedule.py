@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 
@@ -48,18 +49,21 @@ class Schedule:
         name: str = "custom",
         weights: str = "one",
     ) -> "Schedule":
-        """Builds a schedule from one list of actions per rank; stages are placed where their
-        actions stand.
+        """Builds a schedule from one list of actions per rank.
+
+        Stages are placed where their actions stand.
 
         >>> Schedule.from_rows([["0F0", "0B0"], ["1F0", "1B0"]]).placement
         {(0, 0): 0, (0, 1): 1}
 
-        Raises ScheduleFormatError for text that is no action. The result may still be illegal: see
-        ``check``.
+        Raises ScheduleFormatError for text that is not an action. The result may still be illegal:
+        see ``check``.
         """
         if weights not in WEIGHTS:
             raise UsageError(f"weights is {weights!r}; it is one of {', '.join(WEIGHTS)}.")
-        atoms, cells, offsets = [], [], [0]
+        atoms: list[Action] = []
+        cells: list[int] = []
+        offsets = [0]
         for row in rows:
             for step, item in enumerate(row):
                 cell = parse_cell(item) if isinstance(item, str) else item
@@ -68,7 +72,7 @@ class Schedule:
                     cells.append(step)
             offsets.append(len(atoms))
         if not atoms:
-            raise UsageError("This schedule is empty: there is not one action in it.")
+            raise UsageError("This schedule is empty: it has no action at all.")
         table = np.array(atoms, dtype=np.int64)
         kind, stage, microbatch, replica = table.T
         return cls(
@@ -98,19 +102,23 @@ class Schedule:
         microbatches: int,
         weights: str = "one",
     ) -> "Schedule":
-        """Builds a schedule from arrays (kind, stage, microbatch) per rank, one model copy, no
-        overlaps: the fast way.
+        """Builds a schedule of one model copy without overlaps from arrays: the fast way.
+
+        Args:
+            name: What to call it.
+            rows: Of each rank: kinds, stages and micro-batches, three arrays of one length.
+            placement: (replica, stage) -> rank.
+            microbatches: How many there are.
+            weights: How many versions of the weights there are, one of ``WEIGHTS``.
         """
-        kind, stage, microbatch = (
-            np.concatenate([row[i] for row in rows]).astype(t)
-            for i, t in enumerate((np.int8, np.int32, np.int32))
-        )
+        kinds, stages, numbers = zip(*rows, strict=True)
+        kind = np.concatenate(kinds).astype(np.int8)
         lengths = [len(row[0]) for row in rows]
         return cls(
             name=name,
             kind=kind,
-            stage=stage,
-            microbatch=microbatch,
+            stage=np.concatenate(stages).astype(np.int32),
+            microbatch=np.concatenate(numbers).astype(np.int32),
             replica=np.zeros(len(kind), np.int8),
             cell=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
             offsets=np.concatenate([[0], np.cumsum(lengths)]),
@@ -163,7 +171,7 @@ class Schedule:
     @cached_property
     def kinds(self) -> frozenset[Kind]:
         """The kinds of its actions."""
-        return frozenset(Kind(kind) for kind in np.flatnonzero(np.bincount(self.kind)))
+        return frozenset(Kind(kind) for kind in np.flatnonzero(np.bincount(self.kind)).tolist())
 
     @cached_property
     def of_microbatch(self) -> np.ndarray:
@@ -175,7 +183,9 @@ class Schedule:
     @cached_property
     def part(self) -> np.ndarray:
         """Which stage of which model copy each atom belongs to, as one number."""
-        return self.replica.astype(np.int64) * self.stages + self.stage
+        copies: np.ndarray = self.replica.astype(np.int64) * self.stages
+        part: np.ndarray = copies + self.stage
+        return part
 
     @cached_property
     def heads(self) -> np.ndarray:
@@ -200,7 +210,8 @@ class Schedule:
     @cached_property
     def crosses(self) -> np.ndarray:
         """Whether the input of each atom comes from another rank."""
-        return (self.producer >= 0) & (self.rank[self.producer] != self.rank)
+        elsewhere: np.ndarray = self.rank[self.producer] != self.rank
+        return elsewhere & (self.producer >= 0)
 
     @cached_property
     def graph(self) -> Graph:
@@ -250,7 +261,7 @@ class Schedule:
             np.array_equal(getattr(self, c), getattr(other, c)) for c in columns
         )
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # equality is of what arrays hold
 
     def __repr__(self) -> str:
         return (
@@ -259,14 +270,20 @@ class Schedule:
         )
 
 
-class _Rows(Sequence):
+class _Rows(Sequence[Sequence[Action | Overlap]]):
     def __init__(self, schedule: Schedule):
         self._schedule = schedule
 
     def __len__(self) -> int:
         return self._schedule.ranks
 
-    def __getitem__(self, rank):
+    @overload
+    def __getitem__(self, rank: int) -> Sequence[Action | Overlap]: ...
+    @overload
+    def __getitem__(self, rank: slice) -> Sequence[Sequence[Action | Overlap]]: ...
+    def __getitem__(
+        self, rank: int | slice
+    ) -> Sequence[Action | Overlap] | Sequence[Sequence[Action | Overlap]]:
         if isinstance(rank, slice):
             return [self[r] for r in range(*rank.indices(len(self)))]
         return _Row(self._schedule, range(len(self))[rank])
@@ -275,7 +292,7 @@ class _Rows(Sequence):
         return "[" + ", ".join(map(repr, self)) + "]"
 
 
-class _Row(Sequence):
+class _Row(Sequence[Action | Overlap]):
     def __init__(self, schedule: Schedule, rank: int):
         self._schedule = schedule
         low, self._end = schedule.slices[rank]
@@ -285,7 +302,11 @@ class _Row(Sequence):
     def __len__(self) -> int:
         return len(self._first)
 
-    def __getitem__(self, step):
+    @overload
+    def __getitem__(self, step: int) -> Action | Overlap: ...
+    @overload
+    def __getitem__(self, step: slice) -> Sequence[Action | Overlap]: ...
+    def __getitem__(self, step: int | slice) -> Action | Overlap | Sequence[Action | Overlap]:
         if isinstance(step, slice):
             return [self[s] for s in range(*step.indices(len(self)))]
         step = range(len(self))[step]
@@ -300,8 +321,9 @@ class _Row(Sequence):
 
 
 def _contiguous(ids: np.ndarray) -> int:
-    """How many of 0, 1, 2, … appear without a gap (at least 1): a lone id 7 does not make eight
-    micro-batches.
+    """How many of 0, 1, 2, … appear without a gap, at least 1.
+
+    A lone id 7 does not make eight micro-batches.
     """
     present = np.unique(ids)
     return max(1, int((present == np.arange(len(present))).sum()))
@@ -310,9 +332,7 @@ def _contiguous(ids: np.ndarray) -> int:
 def _infer_placement(
     stage: np.ndarray, replica: np.ndarray, rank: np.ndarray
 ) -> dict[tuple[int, int], int]:
-    """Each (replica, stage) belongs to the rank that holds most of its actions; ties go to the
-    lower rank.
-    """
+    """The rank that holds most of the actions of each (replica, stage); of equals the lower."""
     keys, counts = np.unique(np.stack([replica, stage, rank]), axis=1, return_counts=True)
     placement: dict[tuple[int, int], tuple[int, int]] = {}
     for (r, s, where), count in zip(keys.T.tolist(), counts.tolist(), strict=True):

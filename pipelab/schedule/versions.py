@@ -14,8 +14,7 @@ from .schedule import Schedule
 
 
 def versions(schedule: Schedule) -> np.ndarray:
-    """The version that each atom uses, int array over atoms; all 0 without optimizer steps in the
-    schedule.
+    """The version that each atom uses; all 0 without optimizer steps in the schedule.
 
     "one" and "stashed": a forward uses the newest. "double" (2BW): the version before the one that
     its own batch begins with, so micro-batch k of batches of b uses max(⌊k/b⌋ − 1, 0). Source:

@@ -19,11 +19,10 @@ MODES = ("local", "barrier")
 
 
 def with_optimizer(schedule: Schedule, mode: str, steps: int = 1) -> Schedule:
-    """The schedule ``steps`` times in a row, on as many micro-batches each time, with a STEP of
-    every stage after each.
+    """The schedule ``steps`` times in a row, with a STEP of every stage after each.
 
-    Raises UnknownName for an unknown mode, UsageError for a schedule that has its steps already, or
-    no whole number of steps.
+    Each time it runs on as many micro-batches. Raises UnknownName for an unknown mode, UsageError
+    for a schedule that has its steps already, or no whole number of steps.
     """
     if mode not in MODES:
         raise UnknownName("way of stepping", mode, MODES)

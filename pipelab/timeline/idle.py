@@ -51,11 +51,10 @@ class Idle(NamedTuple):
 
     @property
     def forced(self) -> bool:
-        """Whether no other order of the rank's actions would have used the time, all else as it
-        was.
+        """Whether no other order of the rank's actions would have used the time.
 
-        False when ``filler`` was ready. If that is an F, running it earlier takes memory for one
-        more micro-batch.
+        All else stays as it was. False when ``filler`` was ready. If that is an F, running it
+        earlier takes memory for one more micro-batch.
         """
         return self.filler is None
 
@@ -65,7 +64,7 @@ def idle_intervals(timeline: "Timeline") -> list[Idle]:
 
     With its actions they fill each rank's makespan, end to start.
     """
-    schedule, out = timeline.schedule, []
+    out: list[Idle] = []
     begin, finish = float(timeline.started.min()), float(timeline.ended.max())
     asked, sent, arrived, ended = (
         a.tolist() for a in (timeline.asked, timeline.sent, timeline.arrived, timeline.ended)
@@ -77,27 +76,24 @@ def idle_intervals(timeline: "Timeline") -> list[Idle]:
     ready = _ready(timeline, latency)
     later = _ready_later(timeline, ready)
 
-    def add(rank, start, end, cause, ended_by):
-        if end > start:
-            could_run = () if ended_by is None or cause == "gap" else later[ended_by]
-            filler = next(
-                (atom for atom in could_run if atom >= 0 and ready[atom] < end - tiny), None
-            )
-            out.append(Idle(rank, start, end, cause, ended_by, filler))
+    def add(rank: int, start: float, end: float, cause: str, ended_by: int | None) -> None:
+        if end <= start:
+            return
+        could_run: tuple[int, ...] = ()
+        if ended_by is not None and cause != "gap":
+            could_run = later[ended_by]
+        filler = next((atom for atom in could_run if atom >= 0 and ready[atom] < end - tiny), None)
+        out.append(Idle(rank, start, end, cause, ended_by, filler))
 
-    for rank in range(schedule.ranks):
-        low, high = int(schedule.offsets[rank]), int(schedule.offsets[rank + 1])
+    for rank, (low, high) in enumerate(timeline.schedule.slices):
         add(rank, begin, arrived[low], "warm-up", low)
         for i in range(low + 1, high):
             handed = max(asked[i], sent[i])
             split = min(asked[i] + expected[i], handed)
-            split = (
-                asked[i]
-                if split - asked[i] <= tiny
-                else handed
-                if handed - split <= tiny
-                else split
-            )
+            if split - asked[i] <= tiny:
+                split = asked[i]
+            elif handed - split <= tiny:
+                split = handed
             add(rank, ended[i - 1], asked[i], "gap", i)
             add(rank, asked[i], split, cause[i], i)
             add(rank, split, handed, "imbalance", i)
@@ -107,8 +103,9 @@ def idle_intervals(timeline: "Timeline") -> list[Idle]:
 
 
 def idle_by_cause(timeline: "Timeline") -> dict[str, list[float]]:
-    """Idle time of each rank by cause, all of CAUSES. Over the causes, it sums to
-    ``metrics["idle"]``.
+    """Idle time of each rank by cause, all of CAUSES.
+
+    Over the causes, it sums to ``metrics["idle"]``.
     """
     totals = {cause: [0.0] * timeline.schedule.ranks for cause in CAUSES}
     for interval in timeline.idle:
@@ -117,11 +114,10 @@ def idle_by_cause(timeline: "Timeline") -> dict[str, list[float]]:
 
 
 def shortest_transfer(timeline: "Timeline") -> float:
-    """The shortest time from the end of an action to the start of one that used its result on
-    another rank.
+    """The shortest time from the end of an action to the start of its user on another rank.
 
-    For timelines that do not know the ``transit`` of each input: a measured one cannot tell when it
-    came before it was asked for.
+    It is for timelines that do not know the ``transit`` of each input: a measured one cannot tell
+    when an input came before it was asked for.
     """
     remote = np.flatnonzero(timeline.schedule.crosses)
     if not len(remote):
@@ -131,8 +127,7 @@ def shortest_transfer(timeline: "Timeline") -> float:
 
 
 def balanced_waiting(timeline: "Timeline", latency: float | np.ndarray) -> np.ndarray:
-    """How long each action would wait for another rank to send if all stages cost the mean (float
-    array over atoms).
+    """How long each action would wait for another rank to send if all stages cost the mean.
 
     The same schedule again, where an action of a kind takes the mean over the stages of what that
     kind takes there, gaps before it included; an overlapped pair is a kind of its own. Infinite
@@ -149,10 +144,8 @@ def balanced_waiting(timeline: "Timeline", latency: float | np.ndarray) -> np.nd
     mean = np.zeros(count)
     for which in np.unique(group[heads]):
         mine = heads & (group == which)
-        total, actions = (
-            np.bincount(schedule.stage[mine], length[mine]),
-            np.bincount(schedule.stage[mine]),
-        )
+        total = np.bincount(schedule.stage[mine], length[mine])
+        actions = np.bincount(schedule.stage[mine])
         mean[mine] = (total[actions > 0] / actions[actions > 0]).mean()
     if np.abs(length - mean)[heads].max() <= _TINY * timeline.makespan:
         return np.full(count, np.inf)
@@ -204,7 +197,8 @@ def _ready(timeline: "Timeline", latency: float | np.ndarray) -> list[float]:
     ready[tails - 1] = np.maximum(ready[tails - 1], ready[tails])
     ready[tails] = np.inf
     ready[~work] = np.inf
-    return ready.tolist()
+    out: list[float] = ready.tolist()
+    return out
 
 
 def _gathered(timeline: "Timeline") -> np.ndarray:
@@ -212,7 +206,8 @@ def _gathered(timeline: "Timeline") -> np.ndarray:
     schedule = timeline.schedule
     part, uses = schedule.part.tolist(), np.isin(schedule.kind, USES_WEIGHTS).tolist()
     gathers = (schedule.kind == Kind.UNSHARD).tolist()
-    times, at = np.full(len(part), -np.inf), {}
+    times = np.full(len(part), -np.inf)
+    at: dict[int, float] = {}  # of each part: when its weights were gathered last
     for atom, stage in enumerate(part):
         if gathers[atom]:
             at[stage] = float(timeline.ended[atom])
@@ -222,28 +217,23 @@ def _gathered(timeline: "Timeline") -> np.ndarray:
 
 
 def _ready_later(timeline: "Timeline", ready: list[float]) -> list[tuple[int, int]]:
-    """Behind each atom, on its rank and before its next STEP: the action that is ready first, of
-    those without an F and with.
+    """The action behind each atom that is ready first, of those without an F and of those with.
 
-    -1 where there is none. An F comes second because it takes memory. Of equals, the earlier one in
-    the rank's order.
+    It stands on the same rank and before the next STEP; -1 where there is none. An F comes second
+    because it takes memory. Of equals, the earlier one in the rank's order counts.
     """
     schedule = timeline.schedule
     kind, out = schedule.kind.tolist(), [(-1, -1)] * len(schedule.kind)
-    takes = ((timeline.kind == Kind.F) | np.append(~timeline.schedule.heads[1:], False)).tolist()
+    takes = ((timeline.kind == Kind.F) | np.append(~schedule.heads[1:], False)).tolist()
     ends = set(schedule.offsets[1:].tolist())
     for i in reversed(range(len(kind))):
-        if i + 1 in ends:
-            other = forward = -1
-        if kind[i] == Kind.STEP:
+        if i + 1 in ends or kind[i] == Kind.STEP:
             other = forward = -1
         out[i] = other, forward
-        if kind[i] == Kind.STEP:
+        if kind[i] == Kind.STEP or ready[i] == np.inf:
             continue
-        elif ready[i] == np.inf:
-            continue
-        elif takes[i]:
-            forward = i if forward < 0 or ready[i] <= ready[forward] else forward
-        else:
-            other = i if other < 0 or ready[i] <= ready[other] else other
+        if takes[i] and (forward < 0 or ready[i] <= ready[forward]):
+            forward = i
+        elif not takes[i] and (other < 0 or ready[i] <= ready[other]):
+            other = i
     return out

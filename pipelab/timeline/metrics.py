@@ -1,6 +1,6 @@
 """The numbers of a timeline. Three bubbles, never mixed, never unlabelled."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .timeline import Timeline
 
 
-def metrics(timeline: "Timeline") -> dict:
+def metrics(timeline: "Timeline") -> dict[str, Any]:
     """Numbers of a timeline; per-rank values as lists.
 
     makespan: first start to last end over all ranks. spans: the same on each rank. idle: makespan −
@@ -68,9 +68,10 @@ def peak_in_flight(schedule: Schedule, releases: tuple[Kind, ...]) -> list[int]:
     return peaks
 
 
-def peak_bytes(timeline: "Timeline") -> dict:
-    """The most that each rank holds, and the parts of it at the first action during which it does;
-    lists over ranks.
+def peak_bytes(timeline: "Timeline") -> dict[str, Any]:
+    """The most that each rank holds, and its parts at the first action during which it does.
+
+    Both are lists over ranks.
     """
     slices = timeline.schedule.slices
     at = [low + int(timeline.bytes_held[low:high].argmax()) for low, high in slices]
