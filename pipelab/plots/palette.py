@@ -52,8 +52,7 @@ PLAIN = 0.5
 
 
 def shade(colour: str, fraction: float) -> str:
-    """The colour of one micro-batch: ``fraction`` 0 (the first) is lightened, 1 (the last)
-    darkened.
+    """The colour of one micro-batch: lightened for ``fraction`` 0, the first, darkened for 1.
 
     The same formula stands in ``frontend/colour.js``.
 

@@ -9,7 +9,7 @@ from ..schedule.longest_path import LongestPath, longest_path
 from ..schedule.versions import versions
 from ..timeline import Timeline
 from .costs import Costs
-from .memory import Memory, activations, memory_over_time
+from .memory import Levels, Memory, activations, memory_over_time
 from .optimizer import with_optimizer
 from .recompute import with_recompute
 
@@ -48,13 +48,7 @@ def simulate(
     """
     costs = Costs() if costs is None else costs
     require_legal(schedule, check_each_rank)
-    if optimizer is not None:
-        schedule = with_optimizer(schedule, optimizer, steps)
-    elif steps != 1:
-        raise UsageError(
-            "steps in a row are divided by optimizer steps: say how, optimizer='local' or "
-            "'barrier'."
-        )
+    schedule = _repeated(schedule, optimizer, steps)
     if recompute is not None:
         schedule, costs = with_recompute(schedule, costs, recompute)
     duration, barriers = costs.per_atom(schedule), optimizer == "barrier"
@@ -64,12 +58,7 @@ def simulate(
         require_legal(schedule)  # a deadlock: says which
     started, ended = path.started[path.cell_of], path.ended[path.cell_of]
     asked, sent = _waits(schedule, path, barriers=barriers)
-    in_backward = recompute == "in-backward"
-    parts = memory_over_time(schedule, memory, recomputed=in_backward) if memory else {}
-    if parts:
-        held, after = (np.sum([level[i] for level in parts.values()], axis=0) for i in (0, 1))
-    else:
-        held, after = activations(schedule, Memory(), recomputed=in_backward)
+    parts, (held, after) = _levels(schedule, memory, recomputed=recompute == "in-backward")
     return Timeline(
         schedule=schedule,
         asked=asked,
@@ -87,6 +76,29 @@ def simulate(
         memory_unit="bytes" if memory else "activations",
         version=versions(schedule),
     )
+
+
+def _repeated(schedule: Schedule, optimizer: str | None, steps: int) -> Schedule:
+    """The schedule as often as it is to run, with optimizer steps between."""
+    if optimizer is not None:
+        return with_optimizer(schedule, optimizer, steps)
+    if steps != 1:
+        raise UsageError(
+            "steps in a row are divided by optimizer steps: say how, optimizer='local' or "
+            "'barrier'."
+        )
+    return schedule
+
+
+def _levels(
+    schedule: Schedule, memory: Memory | None, *, recomputed: bool
+) -> tuple[dict[str, Levels], Levels]:
+    """What each rank holds: the parts by name, if bytes are counted, and all of it."""
+    if memory is None:
+        return {}, activations(schedule, Memory(), recomputed=recomputed)
+    parts = memory_over_time(schedule, memory, recomputed=recomputed)
+    held, after = (np.sum(levels, axis=0) for levels in zip(*parts.values(), strict=True))
+    return parts, (held, after)
 
 
 def _waits(
