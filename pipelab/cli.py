@@ -291,6 +291,7 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
     """
     from .catalogue import build
     from .schedule import read_csv, require_legal
+    from .schedule.kinds import COLLECTIVES, KINDS
 
     given = {
         "ranks": args.ranks,
@@ -300,7 +301,10 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
     if getattr(args, "compare", None) is None:
         _only_for_auto([source], args)
     if _is_file(source):
-        schedule = read_csv(source)
+        # A file's collectives are kept where they are given a cost.
+        costs = (KINDS[kind].cost for kind in COLLECTIVES)
+        collectives = any(getattr(args, cost, None) is not None for cost in costs)
+        schedule = read_csv(source, collectives=collectives)
         require_legal(schedule)
         for what, count in given.items():
             if count not in (None, getattr(schedule, what)):

@@ -46,8 +46,9 @@ class ScheduleFormatError(UsageError):
 
     def __init__(self, message: str, line: int | None = None, cell: int | None = None):
         self.line, self.cell = line, cell
-        place = f"line {line}, cell {cell}: " if cell else f"line {line}: " if line else ""
-        super().__init__(place + message)
+        places = [f"line {line}"] if line else []
+        places += [f"cell {cell}"] if cell else []
+        super().__init__(f"{', '.join(places)}: {message}" if places else message)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Refusal:
     needs: str | None
     message: str
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, str | int | None]:
+        """The fields by name."""
         return asdict(self)
 
 

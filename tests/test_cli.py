@@ -169,6 +169,15 @@ def test_a_schedule_that_depends_on_costs_is_built_for_those_given(as_json):
     assert built != pipelab.build("zb-2p", ranks=4, microbatches=8)
 
 
+def test_collectives_of_a_file_are_kept_where_they_have_a_cost(run, as_json, csv):
+    name = csv("0UNSHARD,0F0,0B0,0RESHARD,0REDUCE_GRAD\n")
+    assert as_json(f"simulate {name}")[1]["makespan"] == 3
+    assert as_json(f"simulate {name} --unshard 2 --reduce-grad 0.5")[1]["makespan"] == 5.5
+    assert as_json(f"simulate {name} --reshard 0")[1]["makespan"] == 3
+    code, _, said = run(f"simulate {csv('0F0,0UNSHARD,0B0', 'late.csv')} --unshard 1")
+    assert code == 2 and "0F0 comes before 0UNSHARD" in said
+
+
 def test_compare_lists_numbers_and_reasons(run, csv):
     code, out, _ = run(
         f"simulate --compare gpipe,1f1b,zb-v,chimera,{csv(LEGAL)} --ranks 4 --microbatches 6"

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..schedule import Kind, Schedule
+from ..schedule import Schedule
+from ..schedule.kinds import KINDS
 from ..simulator import Costs
 from .registry import entry, names
 
@@ -149,15 +150,12 @@ def _codes(schedule: Schedule) -> list[list[int]]:
     """One number for each cell of each rank: the same for the same action, or the same pair of
     them.
     """
-    sizes = len(Kind), schedule.replicas, schedule.stages, int(schedule.microbatch.max()) + 1
+    sizes = len(KINDS), schedule.replicas, schedule.stages, int(schedule.microbatch.max()) + 1
     atom = np.ravel_multi_index(
         (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes
     )
-    heads = np.flatnonzero(
-        (np.diff(schedule.cell, prepend=-1) != 0) | (np.diff(schedule.rank, prepend=-1) != 0)
-    )
+    heads, second = np.flatnonzero(schedule.heads), schedule.seconds
     code = atom[heads]
-    second = np.setdiff1d(np.arange(len(atom)), heads)
     code[np.searchsorted(heads, second) - 1] += math.prod(sizes) * (1 + atom[second])
     bounds = np.searchsorted(heads, schedule.offsets).tolist()
     return [code[low:high].tolist() for low, high in zip(bounds[:-1], bounds[1:])]

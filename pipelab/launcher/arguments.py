@@ -17,6 +17,9 @@ COST_FLAGS = {
     "--input-grad": "duration of I (half of B)",
     "--weight-grad": "duration of W (half of B)",
     "--overlap": "duration of an overlapped pair (F + B)",
+    "--unshard": "duration of gathering a stage's weights, UNSHARD (0)",
+    "--reshard": "duration of giving them back, RESHARD (0)",
+    "--reduce-grad": "duration of summing a stage's gradients over data, REDUCE_GRAD (0)",
     "--message": "size of a stage's output, for --bandwidth (1)",
 }
 """One number for all stages, or one for each."""

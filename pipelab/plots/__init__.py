@@ -1,6 +1,7 @@
-"""Pictures of Timelines. In: one or more Timelines. Out: a plotly Figure, an SVG, a page that plays
-by itself, or the message from which the live lab's canvas draws. plotly is imported only when a
-Figure is asked for.
+"""Pictures of Timelines.
+
+In: one or more Timelines. Out: a plotly Figure, an SVG, a page that plays by itself, or the message
+from which the live lab's canvas draws. plotly is imported only when a Figure is asked for.
 """
 
 from .figure import plot

@@ -1,5 +1,4 @@
-"""Joins the front end's JavaScript files into one script, as a widget and a self-contained page
-need it.
+"""Joins the front end's JavaScript files into one script, for a widget or a page.
 
 The files are plain ES modules, which Node and a browser also load one by one. An import names a
 file beside it and stands on one line; joining puts that file first and drops the import, and

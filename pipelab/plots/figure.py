@@ -3,23 +3,24 @@
 Never a FigureWidget, which ships all of plotly each time.
 """
 
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..schedule.kinds import KINDS, Kind
 from ..timeline import Timeline
-from .palette import LOOKS, shade
+from .palette import LOOKS, PLAIN, shade
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from plotly.graph_objects import Bar, Figure, Scatter
 
 LANE, STRIP = 0.5, 0.3
 """Heights of a rank's bars and of the memory strip under them; 1 is the distance between ranks."""
 
 
 def plot(timeline: Timeline) -> "Figure":
-    """Timeline and memory in one figure: a trace per kind, and one for the memory strips of all
-    ranks.
+    """Timeline and memory in one figure: a trace per kind, and one for all memory strips.
 
     Hovering a bar names the action, its rank, and its times; hovering a strip tells the memory
     held.
@@ -60,10 +61,14 @@ def plot(timeline: Timeline) -> "Figure":
     return figure
 
 
-def _bars(go, timeline: Timeline, kind: int, origin: float):
+def _bars(go: ModuleType, timeline: Timeline, kind: Kind, origin: float) -> "Bar":
+    """The bars of one kind."""
     look, mine = LOOKS[kind], timeline.kind == kind
     last = max(1, timeline.schedule.microbatches - 1)
+    numbered = KINDS[kind].numbered
     microbatch = timeline.microbatch[mine]
+    shades = microbatch / last if numbered else np.full(len(microbatch), PLAIN)
+    action = f"%{{customdata[0]}}{look.letter}"
     return go.Bar(
         name=f"{look.letter} {look.title}",
         orientation="h",
@@ -72,31 +77,33 @@ def _bars(go, timeline: Timeline, kind: int, origin: float):
         x=(timeline.ended - timeline.started)[mine],
         width=LANE,
         marker={
-            "color": [shade(look.colour, m / last) for m in microbatch.tolist()],
+            "color": [shade(look.colour, fraction) for fraction in shades.tolist()],
             "line": {"color": "rgba(0,0,0,0.4)", "width": 0.7},
             "pattern": {"shape": look.pattern, "size": 6, "fgcolor": "rgba(0,0,0,0.45)"},
         },
         customdata=np.stack(
             [timeline.stage[mine], microbatch, timeline.ended[mine] - origin], axis=1
         ),
-        text=microbatch,
+        text=microbatch if numbered else np.full(len(microbatch), look.letter),
         textposition="inside",
         insidetextanchor="middle",
         hovertemplate=(
-            f"rank %{{y}}<br>%{{customdata[0]}}{look.letter}%{{customdata[1]}}: {look.title}"
+            f"rank %{{y}}<br>{action}{'%{customdata[1]}' if numbered else ''}: {look.title}"
             "<br>%{base:.5g} to %{customdata[2]:.5g} (%{x:.5g})<extra></extra>"
         ),
     )
 
 
-def _memory(go, timeline: Timeline, origin: float):
+def _memory(go: ModuleType, timeline: Timeline, origin: float) -> "Scatter":
     """Each rank's own strip under its bars, all in one trace: None lifts the pen between ranks."""
     peak = float(timeline.bytes_held.max()) or 1.0
-    x, y, text = [], [], []
+    x: list[float | None] = []
+    y: list[float | None] = []
+    text: list[str | None] = []
     for rank in range(timeline.schedule.ranks):
-        times, levels = timeline.memory_steps(rank)
+        moments, held = timeline.memory_steps(rank)
         base = rank + LANE / 2 + STRIP + 0.04
-        times, levels = [times[0], *times, times[-1]], [0.0, *levels, 0.0]
+        times, levels = [moments[0], *moments, moments[-1]], [0.0, *held, 0.0]
         x += [*(t - origin for t in times), None]
         y += [*(base - STRIP * level / peak for level in levels), None]
         text += [*(f"rank {rank}: {level:,.6g} {timeline.memory_unit}" for level in levels), None]

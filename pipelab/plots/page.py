@@ -1,5 +1,6 @@
-"""Timelines as one HTML file that plays by itself: our own canvas, no plotly, no request to
-anywhere.
+"""Timelines as one HTML file that plays by itself.
+
+It draws on our own canvas, without plotly, and requests nothing from anywhere.
 """
 
 import base64
@@ -13,7 +14,7 @@ from string import Template
 from ..errors import UsageError
 from ..timeline import Timeline
 from .bundle import FRONTEND, bundle
-from .view import caption, view
+from .view import Message, caption, view
 
 
 def page_text(*timelines: Timeline) -> str:
@@ -36,7 +37,7 @@ def page_text(*timelines: Timeline) -> str:
     )
 
 
-def write_page(path: str | os.PathLike, *timelines: Timeline) -> Path:
+def write_page(path: str | os.PathLike[str], *timelines: Timeline) -> Path:
     """Writes ``page_text`` of the timelines and returns its path.
 
     The file appears whole or not at all.
@@ -55,7 +56,7 @@ def write_page(path: str | os.PathLike, *timelines: Timeline) -> Path:
     return path
 
 
-def _as_text(message: dict) -> dict:
+def _as_text(message: Message) -> Message:
     """The message with its arrays in base64."""
     return {
         k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in message.items()

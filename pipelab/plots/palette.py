@@ -8,12 +8,15 @@ added kind also carries a pattern.
 from typing import NamedTuple
 
 from ..schedule import Kind
+from ..schedule.kinds import KINDS, KindOf, sending
 
 
 class Look(NamedTuple):
-    """How one kind is drawn.
+    """How one kind is drawn, and what the front end must know of it; it finds it by its number.
 
-    ``dark`` is the hue on a dark background; ``pattern`` is plotly's letter for it.
+    ``dark`` is the hue on a dark background; ``pattern`` is plotly's letter for it. ``needs`` holds
+    the kinds (numbers) that come before it on its stage. ``sends`` is "down", "up" or None, and
+    ``sources`` holds the kinds whose results it needs from the stage on the other side.
     """
 
     letter: str
@@ -21,26 +24,35 @@ class Look(NamedTuple):
     colour: str
     dark: str
     pattern: str
+    needs: tuple[int, ...]
+    sends: str | None
+    sources: tuple[int, ...]
 
 
-def _look(kind: Kind, colour: str, pattern: str = "", dark: str = "") -> Look:
-    letter = "S" if kind is Kind.STEP else kind.name
-    return Look(letter, kind.title, colour, dark or colour, pattern)
+def _look(row: KindOf) -> Look:
+    colour = row.look.colour
+    return Look(
+        row.letter,
+        row.title,
+        colour,
+        row.look.dark or colour,
+        row.look.pattern,
+        tuple(int(kind) for kind, _ in row.needs),
+        row.sends,
+        tuple(map(int, sending(row.sends))) if row.sends else (),
+    )
 
 
-LOOKS = {
-    Kind.F: _look(Kind.F, "#4477AA"),
-    Kind.B: _look(Kind.B, "#DDAA33"),
-    Kind.I: _look(Kind.I, "#BB5566", "|"),
-    Kind.W: _look(Kind.W, "#44BB99", "/"),
-    Kind.R: _look(Kind.R, "#BBCCEE", "."),
-    Kind.STEP: _look(Kind.STEP, "#332288", "x", dark="#CCEEFF"),
-}
+LOOKS: dict[Kind, Look] = {row.kind: _look(row) for row in KINDS}
+"""The table of kinds as the pictures and the front end need it, in the order of the numbers."""
+
+
+PLAIN = 0.5
+"""The shade of what stands for all micro-batches: the colour itself."""
 
 
 def shade(colour: str, fraction: float) -> str:
-    """The colour of one micro-batch: ``fraction`` 0 (the first) is lightened, 1 (the last)
-    darkened.
+    """The colour of one micro-batch: lightened for ``fraction`` 0, the first, darkened for 1.
 
     The same formula stands in ``frontend/colour.js``.
 

@@ -5,12 +5,14 @@ black boxes.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from html import escape
 
 import numpy as np
 
+from ..schedule.kinds import KINDS, Kind
 from ..timeline import Timeline
-from .palette import LOOKS, ink, shade
+from .palette import LOOKS, PLAIN, ink, shade
 from .view import caption
 
 LEFT, RIGHT, BAR, STRIP, ROW, TOP, LEGEND = 64, 12, 20, 12, 44, 8, 26
@@ -43,7 +45,8 @@ def svg(timeline: Timeline, width: int = 900) -> str:
     )
 
 
-def _names(ranks: int, width: int):
+def _names(ranks: int, width: int) -> Iterator[str]:
+    """The name of each rank, and the grey of its lane."""
     for rank in range(ranks):
         y = TOP + rank * ROW
         yield f'<text x="0" y="{y + 15}" fill="{GREY}">rank {rank}</text>'
@@ -51,21 +54,23 @@ def _names(ranks: int, width: int):
         yield f'<rect x="{LEFT}" y="{y}" {size} fill="{GREY}" fill-opacity="0.12"/>'
 
 
-def _bars(timeline: Timeline, start: np.ndarray, end: np.ndarray):
+def _bars(timeline: Timeline, start: np.ndarray, end: np.ndarray) -> Iterator[str]:
     """One path per kind and shade, then the numbers that fit."""
     last = max(1, timeline.schedule.microbatches - 1)
-    paths, labels = defaultdict(list), []
-    for rank, kind, microbatch, x, x2 in zip(
-        timeline.rank, timeline.kind, timeline.microbatch, start.tolist(), end.tolist(), strict=True
-    ):
-        y = TOP + int(rank) * ROW
-        level = round(int(microbatch) / last * (SHADES - 1)) / (SHADES - 1)
-        paths[int(kind), level].append(f"M{x:.1f} {y}H{x2:.1f}v{BAR}H{x:.1f}z")
-        if x2 - x > 8 * len(str(microbatch)) + 2:
+    paths: dict[tuple[Kind, float], list[str]] = defaultdict(list)
+    labels = []
+    columns = (timeline.rank, timeline.kind, timeline.microbatch, start, end)
+    for rank, number, microbatch, x, x2 in zip(*(c.tolist() for c in columns), strict=True):
+        y, kind = TOP + rank * ROW, Kind(number)
+        level, label = PLAIN, LOOKS[kind].letter
+        if KINDS[kind].numbered:
+            level = round(microbatch / last * (SHADES - 1)) / (SHADES - 1)
+            label = str(microbatch)
+        paths[kind, level].append(f"M{x:.1f} {y}H{x2:.1f}v{BAR}H{x:.1f}z")
+        if x2 - x > 8 * len(label) + 2:
             colour = ink(shade(LOOKS[kind].colour, level))
-            labels.append(
-                f'<text x="{(x + x2) / 2:.1f}" y="{y + 14}" fill="{colour}">{microbatch}</text>'
-            )
+            middle = f"{(x + x2) / 2:.1f}"
+            labels.append(f'<text x="{middle}" y="{y + 14}" fill="{colour}">{label}</text>')
     for (kind, level), path in sorted(paths.items()):
         colour = shade(LOOKS[kind].colour, level)
         edge = 'stroke="#000000" stroke-opacity="0.35" stroke-width="0.7"'
@@ -73,7 +78,8 @@ def _bars(timeline: Timeline, start: np.ndarray, end: np.ndarray):
     yield f'<g text-anchor="middle" font-size="11">{"".join(labels)}</g>'
 
 
-def _memory(timeline: Timeline, start: np.ndarray, end: np.ndarray):
+def _memory(timeline: Timeline, start: np.ndarray, end: np.ndarray) -> Iterator[str]:
+    """The memory of each rank, under its bars."""
     peak = float(timeline.bytes_held.max()) or 1.0
     for rank in range(timeline.schedule.ranks):
         mine = timeline.rank == rank
@@ -86,7 +92,8 @@ def _memory(timeline: Timeline, start: np.ndarray, end: np.ndarray):
         yield f'<path fill="{GREY}" fill-opacity="0.45" d="M{LEFT} {base}{steps}V{base}z"/>'
 
 
-def _legend(timeline: Timeline, height: int):
+def _legend(timeline: Timeline, height: int) -> Iterator[str]:
+    """What the colours of the kinds that are there mean."""
     x = LEFT
     for kind in sorted(timeline.schedule.kinds):
         look = LOOKS[kind]

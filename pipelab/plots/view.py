@@ -1,6 +1,7 @@
 """A Timeline as a compact message for the canvas: two Float32 arrays and a few words.
 
-bars, shape (atoms, 7): rank, stage, micro-batch, kind, start, end, part. Part is 0 for a bar that
+bars, shape (atoms, 7): rank, stage, micro-batch, kind, start, end, part. The micro-batch is -1 for
+an action that stands for all of them. The kind is its place in ``looks``. Part is 0 for a bar that
 fills its lane; the two atoms of an overlap share one interval, the first is drawn in the upper half
 (1), the second in the lower (2). memory, shape (atoms, 2, parts): what the rank holds of each part
 while the bar of that row runs, and after it. Parts are named in ``parts``: activations alone, or
@@ -9,14 +10,17 @@ the first start becomes 0.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ..schedule import Kind, Schedule
+from ..schedule.kinds import COLLECTIVES
 from ..timeline import Timeline
 from .palette import LOOKS
 
 COLUMNS = ("rank", "stage", "microbatch", "kind", "started", "ended", "bytes_held", "bytes_after")
+Message = dict[str, Any]
 UPPER, LOWER = 1, 2
 
 DEFINITIONS = {
@@ -38,17 +42,16 @@ form, definition.
 PARTS = ("activations", "weights", "weight_versions", "gradients", "optimizer_state")
 
 
-def view(timeline: Timeline, *, milliseconds: float | None = None) -> dict:
+def view(timeline: Timeline, *, milliseconds: float | None = None) -> Message:
     """The message for a finished timeline.
 
     milliseconds: draw abstract units as this many milliseconds each, to lie on one axis with a
     paced run.
     """
-    scale, unit = (
-        (1000.0, "ms")
-        if timeline.unit == "s"
-        else (milliseconds or 1.0, "ms" if milliseconds else "")
-    )
+    if timeline.unit == "s":
+        scale, unit = 1000.0, "ms"
+    else:
+        scale, unit = milliseconds or 1.0, "ms" if milliseconds else ""
     columns = {name: getattr(timeline, name) for name in COLUMNS}
     return _message(columns, timeline.schedule, scale, timeline.memory) | {
         "source": timeline.source,
@@ -58,9 +61,10 @@ def view(timeline: Timeline, *, milliseconds: float | None = None) -> dict:
     }
 
 
-def live_view(columns: Mapping[str, np.ndarray], schedule: Schedule) -> dict:
-    """The same message for the events so far of a run in progress; seconds, bytes, and no numbers
-    yet.
+def live_view(columns: Mapping[str, np.ndarray], schedule: Schedule) -> Message:
+    """The same message for the events so far of a run in progress.
+
+    columns: in seconds and bytes. There are no numbers yet.
     """
     return _message(columns, schedule, 1000.0) | {
         "source": "measured",
@@ -74,26 +78,28 @@ def caption(timeline: Timeline) -> str:
     """What a picture shows: "gpipe: 4 ranks, 8 micro-batches"."""
     schedule = timeline.schedule
     ranks = "1 rank" if schedule.ranks == 1 else f"{schedule.ranks} ranks"
-    return (
-        f"{schedule.name}: {ranks}, {schedule.microbatches} "
-        f"micro-batch{'es' * (schedule.microbatches != 1)}"
-    )
+    m = schedule.microbatches
+    batches = "1 micro-batch" if m == 1 else f"{m} micro-batches"
+    return f"{schedule.name}: {ranks}, {batches}"
 
 
-def numbers(metrics: Mapping, scale: float = 1.0, peak_memory: float | None = None) -> list[dict]:
-    """Each number with its label, form and definition; times multiplied by ``scale``, of a list the
-    largest.
+def numbers(
+    metrics: Mapping[str, Any], scale: float = 1.0, peak_memory: float | None = None
+) -> list[Message]:
+    """Each number with its label, form and definition.
+
+    Times are multiplied by ``scale``; of a list the largest is shown.
     """
-    table = []
-    throughput = (
-        metrics["microbatches"] / metrics["makespan"] / scale if metrics["makespan"] else None
-    )
+    table, throughput = [], None
+    if metrics["makespan"]:
+        throughput = metrics["microbatches"] / metrics["makespan"] / scale
     values = {"throughput": throughput, "peak_memory": peak_memory, **metrics}
     for key, (label, form, definition) in DEFINITIONS.items():
         value = values[key]
-        value = (
-            max(value) if isinstance(value, list) else value * scale if form == "time" else value
-        )
+        if isinstance(value, list):
+            value = max(value)
+        elif form == "time":
+            value *= scale
         table.append(
             {"key": key, "label": label, "form": form, "definition": definition, "value": value}
         )
@@ -104,8 +110,8 @@ def _message(
     columns: Mapping[str, np.ndarray],
     schedule: Schedule,
     scale: float,
-    memory: Mapping | None = None,
-) -> dict:
+    memory: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> Message:
     rank, stage, microbatch, kind = (np.asarray(columns[name]) for name in COLUMNS[:4])
     started, ended, held, after = (
         np.asarray(columns[name], dtype=np.float64) for name in COLUMNS[4:]
@@ -114,18 +120,15 @@ def _message(
     origin = started.min() if len(started) else 0.0
     started, ended = ((times[order] - origin) * scale for times in (started, ended))
     rank, kind = rank[order], kind[order]
+    microbatch = np.where(np.isin(kind, tuple(COLLECTIVES)), -1, microbatch[order])
     bars = np.stack(
-        [rank, stage[order], microbatch[order], kind, started, ended, _parts(rank, started, ended)],
+        [rank, stage[order], microbatch, kind, started, ended, _parts(rank, started, ended)],
         axis=1,
     )
-    parts = (
-        {name: memory[name] for name in PARTS if name in memory}
-        if memory
-        else {"activations": (held, after)}
-    )
-    levels = np.stack(
-        [np.stack([part[i][order] for part in parts.values()], axis=-1) for i in (0, 1)], axis=1
-    )
+    parts = {"activations": (held, after)}
+    if memory:
+        parts = {name: memory[name] for name in PARTS if name in memory}
+    levels = np.array(list(parts.values()))[:, :, order].transpose(2, 1, 0)
     forwards = (ended - started)[kind == Kind.F]
     return {
         "ranks": schedule.ranks,
@@ -146,11 +149,7 @@ def _message(
 def _parts(rank: np.ndarray, started: np.ndarray, ended: np.ndarray) -> np.ndarray:
     """0, or 1 and 2 for two neighbouring atoms of one rank that share one interval."""
     parts = np.zeros(len(rank))
-    twins = np.flatnonzero(
-        (np.diff(rank) == 0)
-        & (np.diff(started) == 0)
-        & (np.diff(ended) == 0)
-        & (ended > started)[1:]
-    )
+    same = (np.diff(rank) == 0) & (np.diff(started) == 0) & (np.diff(ended) == 0)
+    twins = np.flatnonzero(same & (ended > started)[1:])
     parts[twins], parts[twins + 1] = UPPER, LOWER
     return parts

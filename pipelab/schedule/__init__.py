@@ -5,9 +5,10 @@ that says why not. A Schedule holds no times, no idle cells and no communication
 follow from the placement.
 """
 
-from .action import Action, Kind, Overlap, parse_cell
+from .action import Action, Overlap, parse_cell
 from .check import check, require_legal
 from .csv import read_csv, refusal_of_text
+from .kinds import Kind
 from .messages import Link, check_transport, links
 from .schedule import Schedule
 

@@ -10,22 +10,12 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import Refusal, ScheduleError
-from .action import Action, Kind
+from .action import Action
+from .collectives import check_collectives
+from .kinds import COLLECTIVES, KINDS, OF_MICROBATCH, Kind
 from .longest_path import LongestPath, finishes, longest_path
+from .refusals import refuse_at, refuse_missing
 from .schedule import Schedule
-
-_ORDER = (  # (earlier, later, why)
-    (Kind.F, Kind.B, "a backward uses the activations that its forward kept"),
-    (Kind.F, Kind.I, "a backward uses the activations that its forward kept"),
-    (Kind.F, Kind.R, "there is nothing to recompute before the forward has run once"),
-    (Kind.R, Kind.B, "recomputation restores the activations that the backward uses"),
-    (Kind.R, Kind.I, "recomputation restores the activations that the backward uses"),
-    (
-        Kind.I,
-        Kind.W,
-        "the weight gradient uses the output gradient that the input gradient brought",
-    ),
-)
 
 
 def check(schedule: Schedule) -> Refusal | None:
@@ -34,46 +24,26 @@ def check(schedule: Schedule) -> Refusal | None:
     >>> check(Schedule.from_rows([["0F0", "0B0"], ["1B0", "1F0"]])).code
     'order'
     """
-    refusal = check_each_rank(schedule)
-    if refusal is None and "_deadlock" not in vars(schedule):
-        vars(schedule)["_deadlock"] = None if finishes(schedule) else _deadlock(schedule)
-    return refusal or vars(schedule)["_deadlock"]
+    refusal, verdicts = check_each_rank(schedule), schedule.verdicts
+    if refusal is None and "deadlock" not in verdicts:
+        verdicts["deadlock"] = None if finishes(schedule) else _deadlock(schedule)
+    return refusal or verdicts["deadlock"]
 
 
 def require_legal(schedule: Schedule, test: Callable[[Schedule], Refusal | None] = check) -> None:
-    """Raises ScheduleError, with the reason, unless the schedule can run (or passes another
-    ``test``).
-    """
+    """Raises ScheduleError, with the reason, unless the schedule can run or passes ``test``."""
     refusal = test(schedule)
     if refusal:
         raise ScheduleError(refusal)
 
 
 def check_each_rank(schedule: Schedule) -> Refusal | None:
-    """The same but for deadlocks: what can be said without following how ranks wait for one
-    another.
-    """
-    if "_each_rank" not in vars(schedule):  # a schedule never changes, so neither does the answer
-        tests = (_numbers, _ranks, _counts, _local_order)
-        vars(schedule)["_each_rank"] = next(filter(None, (test(schedule) for test in tests)), None)
-    return vars(schedule)["_each_rank"]
-
-
-def _at(
-    schedule: Schedule, atom: int, code: str, needs: str | None, why: str, draw: bool = True
-) -> Refusal:
-    """A refusal at one atom, with the schedule's grid and an arrow when it is small enough to
-    read.
-    """
-    rank, step, action = (
-        int(schedule.rank[atom]),
-        int(schedule.cell[atom]),
-        str(schedule.atom(atom)),
-    )
-    message = f"Rank {rank}, step {step}: {action} {why}"
-    if draw and len(schedule.kind) <= 128:
-        message += "\n" + schedule.grid(mark=(rank, step))
-    return Refusal(code, rank, step, action, needs, message)
+    """The same but for deadlocks, which take following how ranks wait for one another."""
+    if "each rank" not in schedule.verdicts:
+        tests = (_numbers, _ranks, _counts, _local_order, check_collectives)
+        found = next(filter(None, (test(schedule) for test in tests)), None)
+        schedule.verdicts["each rank"] = found
+    return schedule.verdicts["each rank"]
 
 
 def _numbers(schedule: Schedule) -> Refusal | None:
@@ -88,23 +58,18 @@ def _numbers(schedule: Schedule) -> Refusal | None:
             "an action",
             f"Rank {empty[0]} has no actions at all. Leave its row out, or give it a stage.",
         )
+    numbers = np.where(schedule.of_microbatch, schedule.microbatch, 0)
     for what, column, count in (
         ("stage", schedule.stage, schedule.stages),
-        (
-            "micro-batch",
-            np.where(schedule.kind == Kind.STEP, 0, schedule.microbatch),
-            schedule.microbatches,
-        ),
+        ("micro-batch", numbers, schedule.microbatches),
         ("replica", schedule.replica, schedule.replicas),
     ):
         beyond = np.flatnonzero(column >= count)
         if len(beyond):
-            gap = (
-                "counting starts at 0"
-                if not (column == 0).any()
-                else f"{what} {count} appears nowhere"
-            )
-            return _at(
+            gap = f"{what} {count} appears nowhere"
+            if not (column == 0).any():
+                gap = "counting starts at 0"
+            return refuse_at(
                 schedule,
                 beyond[0],
                 "out-of-range",
@@ -122,7 +87,7 @@ def _ranks(schedule: Schedule) -> Refusal | None:
     if not len(astray):
         return None
     atom = astray[0]
-    return _at(
+    return refuse_at(
         schedule,
         atom,
         "wrong-rank",
@@ -133,42 +98,42 @@ def _ranks(schedule: Schedule) -> Refusal | None:
 
 
 def _positions(schedule: Schedule) -> np.ndarray:
-    """Atom index of each (kind, replica, stage, microbatch), shape (kinds without STEP, …); -1
-    where there is none.
-    """
-    shape = (5, schedule.replicas, schedule.stages, schedule.microbatches)
-    position = np.full(shape, -1)
-    work = schedule.kind != Kind.STEP
-    index = tuple(
-        c[work] for c in (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch)
-    )
-    position[index] = np.flatnonzero(work)
+    """Atom of each (kind, replica, stage, micro-batch), or -1; kinds of a micro-batch alone."""
+    kinds = 1 + max(OF_MICROBATCH)
+    position = np.full((kinds, schedule.replicas, schedule.stages, schedule.microbatches), -1)
+    work = schedule.of_microbatch
+    columns = (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch)
+    position[tuple(column[work] for column in columns)] = np.flatnonzero(work)
     return position
 
 
 def _duplicate(schedule: Schedule) -> int | None:
-    """The second occurrence of an action that appears twice, or None."""
-    sizes = (
-        6,
-        schedule.replicas,
-        schedule.stages,
-        max(schedule.microbatches, int(schedule.microbatch.max()) + 1),
-    )
+    """The second occurrence of an action that appears twice, or None.
+
+    Collectives may: see ``check_collectives``.
+    """
+    numbers = max(schedule.microbatches, int(schedule.microbatch.max()) + 1)
+    sizes = (len(KINDS), schedule.replicas, schedule.stages, numbers)
     code = np.ravel_multi_index(
         (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes
     )
-    if np.bincount(code).max() == 1:
+    atoms = None
+    if schedule.kinds & COLLECTIVES:
+        atoms = np.flatnonzero(~np.isin(schedule.kind, tuple(COLLECTIVES)))
+        code = code[atoms]
+    if np.bincount(code, minlength=1).max() <= 1:
         return None
     order = np.argsort(code, kind="stable")
     twice = order[1:][code[order][1:] == code[order][:-1]]
-    return int(twice.min()) if len(twice) else None
+    first = int(twice.min())
+    return first if atoms is None else int(atoms[first])
 
 
 def _counts(schedule: Schedule) -> Refusal | None:
     """Each stage runs each micro-batch forward once, and backward once, as B or as I and W."""
     twice = _duplicate(schedule)
     if twice is not None:
-        return _at(
+        return refuse_at(
             schedule,
             twice,
             "duplicate",
@@ -179,57 +144,50 @@ def _counts(schedule: Schedule) -> Refusal | None:
     if steps:
         return steps
     position = _positions(schedule)
-    present = position >= 0
-    mixed = present[Kind.B] & (present[Kind.I] | present[Kind.W])
-    if mixed.any():
-        atom = position[Kind.B][mixed].min()
-        action = schedule.atom(atom)
-        other = next(
-            k
-            for k in (Kind.I, Kind.W)
-            if present[k][action.replica, action.stage, action.microbatch]
-        )
-        return _at(
-            schedule,
-            atom,
-            "mixed-backward",
-            None,
-            f"is a full backward, but {action._replace(kind=other)} is there too. "
-            "A backward is either one B, or I and W, never both.",
-        )
+    return _mixed(schedule, position) or _missing(schedule, position >= 0)
+
+
+def _mixed(schedule: Schedule, position: np.ndarray) -> Refusal | None:
+    """A full backward beside one that is split."""
+    present: np.ndarray = position >= 0
+    mixed = np.flatnonzero(present[Kind.B] & (present[Kind.I] | present[Kind.W]))
+    if not len(mixed):
+        return None
+    atom = int(position[Kind.B].ravel()[mixed].min())
+    action = schedule.atom(atom)
+    of_action = present[:, action.replica, action.stage, action.microbatch]
+    other = action._replace(kind=Kind.I if of_action[Kind.I] else Kind.W)
+    return refuse_at(
+        schedule,
+        atom,
+        "mixed-backward",
+        None,
+        f"is a full backward, but {other} is there too. A backward is either one B, or I and W, "
+        "never both.",
+    )
+
+
+def _missing(schedule: Schedule, present: np.ndarray) -> Refusal | None:
+    """An action that stands nowhere; ``present`` is of (kind, replica, stage, micro-batch)."""
     # A micro-batch goes through one model copy: the one whose forwards name it.
-    used = present.any(axis=(0, 2), keepdims=True)[0]  # (replicas, 1, microbatches)
+    used = np.asarray(present.any(axis=(0, 2)))[:, None, :]  # (replicas, 1, microbatches)
     split = present[Kind.I] | present[Kind.W]
-    for kind, absent, because in (
-        (Kind.F, used & ~present[Kind.F], "every stage runs every micro-batch forward"),
-        (Kind.I, split & ~present[Kind.I], "W needs the output gradient that I brings"),
-        (Kind.W, split & ~present[Kind.W], "I alone leaves the weights without a gradient"),
-        (
-            Kind.B,
-            used & ~present[Kind.B] & ~split,
-            "every forward needs its backward (B, or I and W)",
-        ),
+    whole = used & ~split
+    for kind, needed, because in (
+        (Kind.F, used, "every stage runs every micro-batch forward"),
+        (Kind.I, split, "W needs the output gradient that I brings"),
+        (Kind.W, split, "I alone leaves the weights without a gradient"),
+        (Kind.B, whole, "every forward needs its backward (B, or I and W)"),
     ):
+        absent = needed & ~present[kind]
         if absent.any():
-            replica, stage, microbatch = (int(i) for i in np.argwhere(absent)[0])
-            action = Action(kind, stage, microbatch, replica)
-            rank = int(schedule.placement_table[replica, stage])
-            where = f"Rank {rank}: " if rank >= 0 else ""
-            return Refusal(
-                "missing",
-                rank if rank >= 0 else None,
-                None,
-                str(action),
-                str(action),
-                f"{where}{action} is missing: {because}.",
-            )
+            replica, stage, microbatch = np.argwhere(absent)[0].tolist()
+            return refuse_missing(schedule, Action(kind, stage, microbatch, replica), because)
     return None
 
 
 def _steps(schedule: Schedule) -> Refusal | None:
-    """Optimizer steps of a stage are numbered 0, 1, … in the order in which they stand; all stages
-    take as many.
-    """
+    """Optimizer steps of a stage are numbered as they stand; all stages take as many."""
     atoms = np.flatnonzero(schedule.kind == Kind.STEP)
     taken: dict[tuple[int, int], int] = {}
     for atom in atoms.tolist():
@@ -237,7 +195,7 @@ def _steps(schedule: Schedule) -> Refusal | None:
         key = action.replica, action.stage
         if action.microbatch != taken.get(key, 0):
             needed = action._replace(microbatch=taken.get(key, 0))
-            return _at(
+            return refuse_at(
                 schedule,
                 atom,
                 "order",
@@ -249,16 +207,9 @@ def _steps(schedule: Schedule) -> Refusal | None:
         most = max(taken.values())
         for key in schedule.placement:
             if taken.get(key, 0) < most:
-                action = Action(Kind.STEP, key[1], taken.get(key, 0), key[0])
-                return Refusal(
-                    "missing",
-                    schedule.placement[key],
-                    None,
-                    str(action),
-                    str(action),
-                    f"Rank {schedule.placement[key]}: {action} is missing: other stages take "
-                    f"{most} optimizer steps.",
-                )
+                missing = Action(Kind.STEP, key[1], taken.get(key, 0), key[0])
+                because = f"other stages take {most} optimizer steps"
+                return refuse_missing(schedule, missing, because)
     return None
 
 
@@ -266,17 +217,18 @@ def _local_order(schedule: Schedule) -> Refusal | None:
     """On its own stage, an action comes after what it needs."""
     position = _positions(schedule)
     worst: tuple[int, int, str] | None = None
-    for earlier, later, why in _ORDER:
-        a, b = position[earlier], position[later]
-        wrong = (a >= 0) & (b >= 0) & ((b < a) | _same_cell(schedule, a, b))
-        if wrong.any():
-            atom = int(b[wrong].min())
-            if worst is None or atom < worst[0]:
-                worst = atom, int(a[wrong][b[wrong].argmin()]), why
+    for row in KINDS:
+        for earlier, why in row.needs:
+            a, b = position[earlier], position[row.kind]
+            wrong = _too_late(schedule, a, b)
+            if wrong.any():
+                atom = int(b[wrong].min())
+                if worst is None or atom < worst[0]:
+                    worst = atom, int(a[wrong][b[wrong].argmin()]), why
     if worst is None:
         return None
     atom, needed, why = worst
-    return _at(
+    return refuse_at(
         schedule,
         atom,
         "order",
@@ -285,10 +237,13 @@ def _local_order(schedule: Schedule) -> Refusal | None:
     )
 
 
-def _same_cell(schedule: Schedule, a: np.ndarray, b: np.ndarray) -> np.ndarray | bool:
-    if not schedule.overlaps:
-        return False
-    return (schedule.cell[a] == schedule.cell[b]) & (schedule.rank[a] == schedule.rank[b])
+def _too_late(schedule: Schedule, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether a stands behind b or in the same cell, for each pair of atoms; -1 stands nowhere."""
+    wrong: np.ndarray = b < a
+    if schedule.overlaps:
+        wrong |= (schedule.cell[a] == schedule.cell[b]) & (schedule.rank[a] == schedule.rank[b])
+    wrong &= (a >= 0) & (b >= 0)
+    return wrong
 
 
 def _deadlock(schedule: Schedule) -> Refusal:
@@ -296,7 +251,7 @@ def _deadlock(schedule: Schedule) -> Refusal:
     cycle = _cycle(schedule, longest_path(schedule))
     atom, needed = cycle[0]
     if schedule.rank[atom] == schedule.rank[needed] and len(cycle) == 1:
-        return _at(
+        return refuse_at(
             schedule,
             atom,
             "order",
@@ -312,7 +267,7 @@ def _deadlock(schedule: Schedule) -> Refusal:
             f"{schedule.atom(blocked_by)}"
         )
     loop = " → ".join(str(schedule.atom(waiting)) for waiting, _ in [*cycle, cycle[0]])
-    return _at(
+    return refuse_at(
         schedule,
         atom,
         "deadlock",
@@ -323,9 +278,7 @@ def _deadlock(schedule: Schedule) -> Refusal:
 
 
 def _cycle(schedule: Schedule, path: LongestPath) -> list[tuple[int, int]]:
-    """The ring of blocked heads as (atom that waits, atom it waits for), starting on the lowest
-    rank.
-    """
+    """The ring of blocked ranks, from the lowest: (atom that waits, atom it waits for)."""
     stuck = np.isnan(path.ended)
     heads: dict[int, tuple[int, int]] = {}
     for rank, (low, high) in enumerate(path.cell_slices):

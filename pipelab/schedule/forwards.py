@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .action import Kind
+from .kinds import Kind
 from .schedule import Schedule
 
 

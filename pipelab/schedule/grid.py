@@ -5,11 +5,10 @@ from .schedule import Schedule
 
 
 def grid(schedule: Schedule, mark: tuple[int, int] | None = None) -> str:
-    """One row per rank, one column per unit of time when every action takes one unit; ``.`` is
-    idle.
+    """Draws one row per rank, and a column per unit of time when every action takes one unit.
 
-    A schedule that cannot run is drawn by step instead, without idle columns. ``mark`` = (rank,
-    step) is pointed at.
+    ``.`` is idle. A schedule that cannot run is drawn by step instead, without idle columns.
+    ``mark`` = (rank, step) is pointed at.
 
     >>> print(Schedule.from_rows([["0F0", "0B0"], ["1F0", "1B0"]], name="naive").grid())
     rank 0  0F0 .   .   0B0

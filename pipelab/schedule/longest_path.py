@@ -13,18 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .action import Kind
+from .graph import Graph, Waves
 from .schedule import Schedule
 
 
 @dataclass(frozen=True)
 class LongestPath:
-    """Times per cell, rank after rank (``cell_slices[r]`` is rank r's). Cells never reached have
-    ``started`` = nan.
+    """Times per cell, rank after rank; ``cell_slices[r]`` is rank r's.
 
-    producer: for each atom the atom whose result it needs from another stage, or -1. cell_of: the
-    cell of each atom. arrival: when that result was on the atom's rank, of no meaning where there
-    is none; None where it is ``latency`` after the producer's end for all.
+    Cells that are never reached have ``started`` = nan. producer: for each atom the atom whose
+    result it needs from another stage, or -1. cell_of: the cell of each atom. arrival: when that
+    result was on the atom's rank, which means nothing where there is none; None where it is
+    ``latency`` after the producer's end for all.
     """
 
     started: np.ndarray
@@ -36,35 +36,8 @@ class LongestPath:
 
     @property
     def complete(self) -> bool:
+        """Whether every cell was reached."""
         return not np.isnan(self.ended).any()
-
-
-def producers(schedule: Schedule) -> np.ndarray:
-    """For each atom, the atom of the neighbouring stage whose result it needs, or -1 (int array
-    over atoms).
-
-    A forward needs the forward of the stage before; a backward (B or I) needs the backward of the
-    stage after.
-    """
-    return _graph(schedule).producer
-
-
-def _find_producers(schedule: Schedule) -> np.ndarray:
-    kind, stage, stages = schedule.kind, schedule.stage.astype(np.int64), schedule.stages
-    m = max(schedule.microbatches, int(schedule.microbatch.max()) + 1)
-    key = (schedule.replica.astype(np.int64) * stages + stage) * m + schedule.microbatch
-    forward = kind == Kind.F
-    backward = (kind == Kind.B) | (kind == Kind.I)
-    copies, depth = int(schedule.replica.max()) + 1, max(stages, int(stage.max()) + 1)
-    where = np.full((2, copies * depth * m), -1)
-    where[0, key[forward]] = np.flatnonzero(forward)
-    where[1, key[backward]] = np.flatnonzero(backward)
-    producer = np.full(len(kind), -1)
-    later = forward & (stage > 0)
-    producer[later] = where[0, key[later] - m]
-    earlier = backward & (stage < stages - 1)
-    producer[earlier] = where[1, key[earlier] + m]
-    return producer
 
 
 def longest_path(
@@ -77,161 +50,82 @@ def longest_path(
 ) -> LongestPath:
     """Times of every cell when each starts as early as its rank and its inputs allow.
 
-    duration: per atom; of an overlapped pair the first atom's counts. Default: 1 each. latency: how
-    long the input of an atom takes from another rank, one number or one per atom. occupancy: per
-    atom, how long the message with its result keeps the link to the other rank busy; links carry
-    one message at a time, each direction of a pair of ranks its own. barriers: whether each
-    optimizer step waits until all ranks have come to it.
+    Args:
+        schedule: What the ranks do, in which order.
+        duration: Of each atom; of an overlapped pair the first atom's counts. Default: 1 each.
+        latency: How long the input of an atom takes from another rank, one number or one per atom.
+        occupancy: How long the message with the result of each atom keeps its link busy. Each
+            direction of a pair of ranks is a link that carries one message at a time.
+        barriers: Whether each optimizer step waits until all ranks have come to it.
+
+    Returns:
+        The times. Where ranks wait for one another for ever, they are not complete.
     """
-    graph = _graph(schedule)
+    graph = schedule.graph
     durations = np.ones(len(schedule.kind)) if duration is None else duration
     if schedule.overlaps:
         durations = durations[graph.heads]
-    delays, arrival = _delays(graph, schedule, latency), None
+    delays, arrival = _delays(schedule, latency), None
+    sent: np.ndarray | None
     if occupancy is None and not barriers:
-        started, ended = (_relax_wide if graph.waves else _relax)(graph, durations, delays)
+        if graph.waves is None:
+            started, ended = _relax(graph, durations, delays)
+        else:
+            started, ended = _relax_wide(graph, graph.waves, durations, delays)
         sent = ended[graph.cell_of] if np.ndim(latency) else None
     else:
         from .shared_path import relax_shared
 
-        started, ended, sent = relax_shared(schedule, graph, durations, delays, occupancy, barriers)
+        started, ended, sent = relax_shared(
+            schedule, durations, delays, occupancy, barriers=barriers
+        )
     if sent is not None:
-        remote = schedule.rank[graph.producer] != schedule.rank
-        arrival = sent[graph.producer] + np.where(remote, latency, 0.0)
+        arrival = sent[graph.producer] + np.where(schedule.crosses, latency, 0.0)
     return LongestPath(started, ended, graph.cell_of, graph.slices, graph.producer, arrival)
 
 
-def _delays(graph: "_Graph", schedule: Schedule, latency: float | np.ndarray) -> list[np.ndarray]:
-    """For each input of the cells (one, or two with overlapped pairs): how long it is under way, an
-    array over cells.
-    """
-    per_input = (
-        [np.full(len(graph.rank), latency)] if np.ndim(latency) == 0 else [latency[graph.heads]]
-    )
-    if len(graph.inputs) == 2:
-        second = np.full(len(graph.rank), 0.0 if np.ndim(latency) else latency)
-        if np.ndim(latency):
-            tails = np.flatnonzero(np.diff(graph.cell_of, prepend=-1) == 0)
-            second[graph.cell_of[tails]] = latency[tails]
-        per_input.append(second)
+def _delays(schedule: Schedule, latency: float | np.ndarray) -> list[np.ndarray]:
+    """How long each input of the cells is under way; one array over cells, or two with pairs."""
+    graph = schedule.graph
+    cells, latencies = len(graph.rank), np.asarray(latency, dtype=float)
+    if latencies.ndim:
+        per_input = [latencies[graph.heads], np.zeros(cells)]
+        per_input[1][graph.cell_of[schedule.seconds]] = latencies[schedule.seconds]
+    else:
+        per_input = [np.full(cells, latencies)] * 2
     return [
-        np.where((cells >= 0) & (graph.rank[cells] != graph.rank), delay, 0.0)
-        for cells, delay in zip(graph.inputs, per_input, strict=True)
+        np.where((sources >= 0) & (graph.rank[sources] != graph.rank), delay, 0.0)
+        for sources, delay in zip(graph.inputs, per_input, strict=False)
     ]
 
 
 def finishes(schedule: Schedule) -> bool:
     """Whether every action gets its turn, or some ranks wait for one another for ever."""
-    graph = _graph(schedule)
-    return (
-        len(graph.waves.cells) == len(graph.rank)
-        if graph.waves
-        else longest_path(schedule).complete
-    )
+    graph = schedule.graph
+    if graph.waves is None:
+        return longest_path(schedule).complete
+    return len(graph.waves.cells) == len(graph.rank)
 
 
-WIDE = 128
-"""From so many ranks on, numpy over all ranks at once beats a loop over cells."""
-
-
-@dataclass(frozen=True)
-class _Waves:
-    """The cells in an order in which each comes after its inputs: one wave over all ranks after the
-    other.
-
-    cells: in that order. bounds: where waves begin and end. ranks: of the cells. inputs: places in
-    that order, one array per input; the place after the last stands for "no input".
-    """
-
-    cells: np.ndarray
-    bounds: list[int]
-    ranks: np.ndarray
-    inputs: list[np.ndarray]
-
-
-@dataclass(frozen=True)
-class _Graph:
-    """What does not depend on durations. inputs: arrays over cells, of cells or -1; heads: the
-    first atom of each cell.
-    """
-
-    producer: np.ndarray
-    cell_of: np.ndarray
-    heads: np.ndarray
-    slices: list[tuple[int, int]]
-    rank: np.ndarray
-    inputs: list[np.ndarray]
-    waves: _Waves | None
-
-
-def _graph(schedule: Schedule) -> _Graph:
-    """The graph of a schedule, made once: a schedule never changes."""
-    if "_graph" not in vars(schedule):
-        vars(schedule)["_graph"] = _make_graph(schedule)
-    return vars(schedule)["_graph"]
-
-
-def _make_graph(schedule: Schedule) -> _Graph:
-    rank, producer = schedule.rank, _find_producers(schedule)
-    heads = cell_of = np.arange(len(rank))
-    inputs = [producer]
-    if schedule.overlaps:
-        first = np.concatenate([[True], (np.diff(schedule.cell) != 0) | (np.diff(rank) != 0)])
-        cell_of = np.cumsum(first) - 1
-        heads, tails = np.flatnonzero(first), np.flatnonzero(~first)
-        second = np.full(len(heads), -1)
-        second[cell_of[tails]] = producer[tails]
-        inputs = [np.where(atom < 0, -1, cell_of[atom]) for atom in (producer[heads], second)]
-    cell_rank = rank[heads]
-    bounds = np.searchsorted(cell_rank, np.arange(schedule.ranks + 1)).tolist()
-    slices = list(zip(bounds[:-1], bounds[1:], strict=True))
-    waves = _find_waves(slices, inputs) if schedule.ranks > WIDE else None
-    return _Graph(producer, cell_of, heads, slices, cell_rank, inputs, waves)
-
-
-def _find_waves(slices: list[tuple[int, int]], inputs: list[np.ndarray]) -> _Waves:
-    position, stop = (np.array(column) for column in zip(*slices, strict=True))
-    total = int(stop[-1])
-    place = np.full(
-        total + 1, -1
-    )  # of each cell in the order; the last one is where "no input", -1, points to
-    place[-1] = total
-    cells, ranks, needs, bounds = [], [], [[] for _ in inputs], [0]
-    active = np.flatnonzero(position < stop)
-    while len(active):
-        heads = position[active]
-        at = [place[column[heads]] for column in inputs]
-        runs = at[0] >= 0 if len(at) == 1 else (at[0] >= 0) & (at[1] >= 0)
-        run, mine = heads[runs], active[runs]
-        if not len(run):
-            break
-        cells.append(run)
-        ranks.append(mine)
-        for column, wanted in zip(needs, at, strict=True):
-            column.append(wanted[runs])
-        place[run] = np.arange(bounds[-1], bounds[-1] + len(run))
-        bounds.append(bounds[-1] + len(run))
-        position[mine] += 1
-        if (position[mine] == stop[mine]).any():
-            active = active[position[active] < stop[active]]
-    joined = [np.concatenate([np.zeros(0, int), *column]) for column in (cells, ranks, *needs)]
-    return _Waves(joined[0], bounds, joined[1], joined[2:])
+def as_array(times: list[float | None]) -> np.ndarray:
+    """Times as an array, with nan for what was never reached."""
+    return np.array([np.nan if time is None else time for time in times])
 
 
 def _relax(
-    graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]
+    graph: Graph, duration: np.ndarray, delays: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Advances each rank until it waits; a finished cell wakes the ranks that wait for it.
-    O(cells), plain Python.
 
-    Times are in lists, and None marks "not yet": about half a microsecond per cell, several times
-    faster than numpy scalars.
+    Takes time in proportion to the cells, in plain Python. Times are in lists, and None marks "not
+    yet": about half a microsecond per cell, several times faster than numpy scalars.
     """
     (needs, delay), *more = [
         (cells.tolist(), d.tolist()) for cells, d in zip(graph.inputs, delays, strict=True)
     ]
-    duration, slices = duration.tolist(), graph.slices
-    started, ended = [None] * len(duration), [None] * len(duration)
+    lasts, slices = duration.tolist(), graph.slices
+    started: list[float | None] = [None] * len(lasts)
+    ended: list[float | None] = [None] * len(lasts)
     waiting: dict[int, list[int]] = {}  # cell -> the ranks that wait for it
     position = [low for low, _ in slices]
     free = [0.0] * len(slices)
@@ -262,24 +156,22 @@ def _relax(
                 waiting.setdefault(blocker, []).append(rank)
                 break
             started[cell] = begin
-            ended[cell] = now = begin + duration[cell]
+            ended[cell] = now = begin + lasts[cell]
             if cell in waiting:
                 ready.extend(waiting.pop(cell))
             cell += 1
         position[rank], free[rank] = cell, now
-    return tuple(
-        np.array([np.nan if t is None else t for t in times]) for times in (started, ended)
-    )
+    return as_array(started), as_array(ended)
 
 
 def _relax_wide(
-    graph: _Graph, duration: np.ndarray, delays: list[np.ndarray]
+    graph: Graph, waves: Waves, duration: np.ndarray, delays: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same, one wave after the other: numpy over the ranks.
 
     Cells in no wave are never reached.
     """
-    waves, count = graph.waves, len(graph.waves.cells)
+    count = len(waves.cells)
     duration = duration[waves.cells]
     inputs = [np.where(places == len(graph.rank), count, places) for places in waves.inputs]
     delays = [delay[waves.cells] for delay in delays]

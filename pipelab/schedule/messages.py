@@ -20,17 +20,21 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import Refusal, UnknownName
-from .check import _at, check
-from .longest_path import producers
+from .check import check
+from .refusals import refuse_at
 from .schedule import Schedule
 
 TRANSPORTS = ("tagged", "ordered", "blocking")
+Event = tuple[str, int, int, int]
+""""receive" or "send", the other rank, the atom that made the message, the atom it is for or of."""
 
 
 class Link(NamedTuple):
-    """One direction of a pair of ranks. sends: the atoms whose results it carries, in the order in
-    which they are sent; uses: the atoms that need them, in the order in which they run (int arrays
-    of one length, not paired)."""
+    """One direction of a pair of ranks.
+
+    sends: the atoms whose results it carries, in the order in which they are sent. uses: the atoms
+    that need them, in the order in which they run. Both are int arrays of one length, not paired.
+    """
 
     sends: np.ndarray
     uses: np.ndarray
@@ -38,8 +42,8 @@ class Link(NamedTuple):
 
 def links(schedule: Schedule) -> dict[tuple[int, int], Link]:
     """(from rank, to rank) -> Link, for each pair between which anything passes."""
-    producer, rank = producers(schedule), schedule.rank
-    uses = np.flatnonzero((producer >= 0) & (rank[producer] != rank))
+    producer, rank = schedule.producer, schedule.rank
+    uses = np.flatnonzero(schedule.crosses)
     if not len(uses):
         return {}
     pair = rank[producer[uses]].astype(np.int64) * schedule.ranks + rank[uses]
@@ -53,26 +57,24 @@ def links(schedule: Schedule) -> dict[tuple[int, int], Link]:
 
 
 def kept_back(schedule: Schedule) -> dict[tuple[int, int], int]:
-    """How many messages the receiver of each link must keep at once because an ordered link brings
-    them before their turn.
+    """How many messages the receiver of each link must keep at once.
 
-    0 where messages are used in the order in which they are sent.
+    An ordered link brings them before their turn. 0 where messages are used in the order in which
+    they are sent.
     """
-    producer, most = producers(schedule), {}
+    producer, most = schedule.producer, {}
     for pair, link in links(schedule).items():
-        place = np.searchsorted(
-            link.sends, producer[link.uses]
-        )  # of each message in the order of the sends, as it is used
+        # The place of each message in the order of the sends, in the order in which it is used.
+        place = np.searchsorted(link.sends, producer[link.uses])
         received = np.maximum.accumulate(place) + 1
         most[pair] = int((received - np.arange(1, len(place) + 1)).max())
     return most
 
 
 def check_transport(schedule: Schedule, transport: str) -> Refusal | None:
-    """Why a transport cannot carry the schedule's messages as they come, or None. See TRANSPORTS
-    above.
+    """Why a transport cannot carry the schedule's messages as they come, or None.
 
-    Raises UnknownName for an unknown transport.
+    transport: one of TRANSPORTS, described above. Raises UnknownName for any other.
 
     >>> from pipelab.catalogue import build
     >>> check_transport(build("1f1b", ranks=2, microbatches=2), "blocking").code
@@ -87,12 +89,12 @@ def check_transport(schedule: Schedule, transport: str) -> Refusal | None:
 
 
 def _out_of_order(schedule: Schedule) -> Refusal | None:
-    producer = producers(schedule)
+    producer = schedule.producer
     for (source, _), link in links(schedule).items():
         wrong = np.flatnonzero(producer[link.uses] != link.sends)
         if len(wrong):
             atom, first = int(link.uses[wrong[0]]), int(link.sends[wrong[0]])
-            return _at(
+            return refuse_at(
                 schedule,
                 atom,
                 "order",
@@ -105,8 +107,9 @@ def _out_of_order(schedule: Schedule) -> Refusal | None:
 
 
 def _rendezvous(schedule: Schedule) -> Refusal | None:
-    """Each rank receives the inputs of a cell, computes, and sends its results; a send and its
-    receive meet, or wait.
+    """Where ranks get stuck when a send and its receive meet, or wait.
+
+    Each rank receives the inputs of a cell, computes, and sends its results.
     """
     events = _events(schedule)
     at = [0] * schedule.ranks
@@ -125,8 +128,11 @@ def _rendezvous(schedule: Schedule) -> Refusal | None:
         for rank in range(schedule.ranks)
         if at[rank] < len(events[rank])
     }
-    if not stuck:
-        return None
+    return _stuck(schedule, stuck) if stuck else None
+
+
+def _stuck(schedule: Schedule, stuck: dict[int, Event]) -> Refusal:
+    """The refusal that tells of the ring of ranks in which each waits for the next."""
     rank, ring = min(stuck), []
     while rank not in ring:
         ring.append(rank)
@@ -137,13 +143,10 @@ def _rendezvous(schedule: Schedule) -> Refusal | None:
     sentences = []
     for rank in ring:
         verb, other, message, _ = stuck[rank]
-        side = (
-            f"to send {schedule.atom(message)} to"
-            if verb == "send"
-            else f"for {schedule.atom(message)} from"
-        )
+        what = schedule.atom(message)
+        side = f"to send {what} to" if verb == "send" else f"for {what} from"
         sentences.append(f"rank {rank} waits {side} rank {other}")
-    return _at(
+    return refuse_at(
         schedule,
         stuck[ring[0]][3],
         "deadlock",
@@ -153,32 +156,23 @@ def _rendezvous(schedule: Schedule) -> Refusal | None:
     )
 
 
-def _events(schedule: Schedule) -> list[list[tuple[str, int, int, int]]]:
-    """Of each rank: ("receive" or "send", other rank, atom that made the message, atom at which
-    this rank stands).
-    """
-    producer, rank = producers(schedule).tolist(), schedule.rank.tolist()
+def _events(schedule: Schedule) -> list[list[Event]]:
+    """What each rank receives and sends, in order."""
+    producer, crosses = schedule.producer.tolist(), schedule.crosses.tolist()
+    rank, heads = schedule.rank.tolist(), schedule.heads
     consumer = [-1] * len(rank)
-    for atom, source in enumerate(producer):
-        if source >= 0 and rank[source] != rank[atom]:
-            consumer[source] = atom
+    for atom in np.flatnonzero(schedule.crosses).tolist():
+        consumer[producer[atom]] = atom
     events = []
-    for row, (low, high) in enumerate(
-        zip(schedule.offsets[:-1].tolist(), schedule.offsets[1:].tolist(), strict=True)
-    ):
-        mine, cells = (
-            [],
-            np.split(np.arange(low, high), np.flatnonzero(np.diff(schedule.cell[low:high])) + 1),
-        )
-        for atoms in (cell.tolist() for cell in cells):
-            inputs = [
-                (atom, producer[atom])
-                for atom in atoms
-                if producer[atom] >= 0 and rank[producer[atom]] != row
-            ]
-            mine += [("receive", rank[source], source, atom) for atom, source in inputs]
-            mine += [
-                ("send", rank[consumer[atom]], atom, atom) for atom in atoms if consumer[atom] >= 0
-            ]
-        events.append(mine)
+    for low, high in schedule.slices:
+        of_rank: list[Event] = []
+        bounds = [*(low + np.flatnonzero(heads[low:high])).tolist(), high]
+        for first, following in zip(bounds[:-1], bounds[1:], strict=True):
+            for atom in range(first, following):
+                if crosses[atom]:
+                    of_rank.append(("receive", rank[producer[atom]], producer[atom], atom))
+            for atom in range(first, following):
+                if consumer[atom] >= 0:
+                    of_rank.append(("send", rank[consumer[atom]], atom, atom))
+        events.append(of_rank)
     return events

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 
-from ..errors import UsageError
-from .action import Action, Kind, Overlap, parse_cell
+from ..errors import Refusal, UsageError
+from .action import Action, Overlap, parse_cell
+from .graph import Graph, find_heads, find_producers, make_graph
+from .kinds import OF_MICROBATCH, Kind
 
 WEIGHTS = ("one", "stashed", "double")
 
@@ -46,18 +49,21 @@ class Schedule:
         name: str = "custom",
         weights: str = "one",
     ) -> "Schedule":
-        """Builds a schedule from one list of actions per rank; stages are placed where their
-        actions stand.
+        """Builds a schedule from one list of actions per rank.
+
+        Stages are placed where their actions stand.
 
         >>> Schedule.from_rows([["0F0", "0B0"], ["1F0", "1B0"]]).placement
         {(0, 0): 0, (0, 1): 1}
 
-        Raises ScheduleFormatError for text that is no action. The result may still be illegal: see
-        ``check``.
+        Raises ScheduleFormatError for text that is not an action. The result may still be illegal:
+        see ``check``.
         """
         if weights not in WEIGHTS:
             raise UsageError(f"weights is {weights!r}; it is one of {', '.join(WEIGHTS)}.")
-        atoms, cells, offsets = [], [], [0]
+        atoms: list[Action] = []
+        cells: list[int] = []
+        offsets = [0]
         for row in rows:
             for step, item in enumerate(row):
                 cell = parse_cell(item) if isinstance(item, str) else item
@@ -66,11 +72,9 @@ class Schedule:
                     cells.append(step)
             offsets.append(len(atoms))
         if not atoms:
-            raise UsageError("This schedule is empty: there is not one action in it.")
+            raise UsageError("This schedule is empty: it has no action at all.")
         table = np.array(atoms, dtype=np.int64)
         kind, stage, microbatch, replica = table.T
-        steps = kind == Kind.STEP
-        replicas = _contiguous(replica)
         return cls(
             name=name,
             kind=kind.astype(np.int8),
@@ -80,8 +84,8 @@ class Schedule:
             cell=np.array(cells, dtype=np.int32),
             offsets=np.array(offsets),
             stages=_contiguous(stage),
-            microbatches=_contiguous(microbatch[~steps]),
-            replicas=replicas,
+            microbatches=_contiguous(microbatch[np.isin(kind, tuple(OF_MICROBATCH))]),
+            replicas=_contiguous(replica),
             placement=_infer_placement(
                 stage, replica, np.repeat(np.arange(len(rows)), np.diff(offsets))
             ),
@@ -98,19 +102,23 @@ class Schedule:
         microbatches: int,
         weights: str = "one",
     ) -> "Schedule":
-        """Builds a schedule from arrays (kind, stage, microbatch) per rank, one model copy, no
-        overlaps: the fast way.
+        """Builds a schedule of one model copy without overlaps from arrays: the fast way.
+
+        Args:
+            name: What to call it.
+            rows: Of each rank: kinds, stages and micro-batches, three arrays of one length.
+            placement: (replica, stage) -> rank.
+            microbatches: How many there are.
+            weights: How many versions of the weights there are, one of ``WEIGHTS``.
         """
-        kind, stage, microbatch = (
-            np.concatenate([row[i] for row in rows]).astype(t)
-            for i, t in enumerate((np.int8, np.int32, np.int32))
-        )
+        kinds, stages, numbers = zip(*rows, strict=True)
+        kind = np.concatenate(kinds).astype(np.int8)
         lengths = [len(row[0]) for row in rows]
         return cls(
             name=name,
             kind=kind,
-            stage=stage,
-            microbatch=microbatch,
+            stage=np.concatenate(stages).astype(np.int32),
+            microbatch=np.concatenate(numbers).astype(np.int32),
             replica=np.zeros(len(kind), np.int8),
             cell=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
             offsets=np.concatenate([[0], np.cumsum(lengths)]),
@@ -122,14 +130,15 @@ class Schedule:
         )
 
     @classmethod
-    def from_csv(cls, text: str, *, name: str = "custom") -> "Schedule":
+    def from_csv(cls, text: str, *, name: str = "custom", collectives: bool = False) -> "Schedule":
         """Reads torch.distributed.pipelining's CSV text.
 
+        collectives: keep UNSHARD, RESHARD and REDUCE_GRAD, which are else verified and dropped.
         Raises ScheduleFormatError, naming line and cell.
         """
         from .csv import parse_csv
 
-        return parse_csv(text, name=name)
+        return parse_csv(text, name=name, collectives=collectives)
 
     def to_csv(self) -> str:
         """CSV text in torch's notation, one row per rank."""
@@ -145,6 +154,7 @@ class Schedule:
 
     @property
     def ranks(self) -> int:
+        """How many ranks there are."""
         return len(self.offsets) - 1
 
     @cached_property
@@ -153,14 +163,65 @@ class Schedule:
         return np.repeat(np.arange(self.ranks, dtype=np.int32), np.diff(self.offsets))
 
     @cached_property
+    def slices(self) -> list[tuple[int, int]]:
+        """The atoms of each rank: from the first to before the last number."""
+        bounds = self.offsets.tolist()
+        return list(zip(bounds[:-1], bounds[1:], strict=True))
+
+    @cached_property
     def kinds(self) -> frozenset[Kind]:
-        return frozenset(Kind(k) for k in np.unique(self.kind))
+        """The kinds of its actions."""
+        return frozenset(Kind(kind) for kind in np.flatnonzero(np.bincount(self.kind)).tolist())
+
+    @cached_property
+    def of_microbatch(self) -> np.ndarray:
+        """Whether each atom is for one micro-batch: not STEP, UNSHARD, RESHARD, REDUCE_GRAD."""
+        if self.kinds <= OF_MICROBATCH:
+            return np.ones(len(self.kind), bool)
+        return np.isin(self.kind, tuple(OF_MICROBATCH))
+
+    @cached_property
+    def part(self) -> np.ndarray:
+        """Which stage of which model copy each atom belongs to, as one number."""
+        copies: np.ndarray = self.replica.astype(np.int64) * self.stages
+        part: np.ndarray = copies + self.stage
+        return part
+
+    @cached_property
+    def heads(self) -> np.ndarray:
+        """Whether each atom begins a cell: all do but the second of an overlapped pair."""
+        return find_heads(self)
+
+    @cached_property
+    def seconds(self) -> np.ndarray:
+        """The second atoms of overlapped pairs; the first stands just before each."""
+        return np.flatnonzero(~self.heads)
 
     @cached_property
     def overlaps(self) -> bool:
         """Whether any cell holds two actions."""
-        same = (self.cell[1:] == self.cell[:-1]) & (self.rank[1:] == self.rank[:-1])
-        return bool(same.any())
+        return len(self.seconds) > 0
+
+    @cached_property
+    def producer(self) -> np.ndarray:
+        """The atom whose result each atom needs from a neighbouring stage, or -1."""
+        return find_producers(self)
+
+    @cached_property
+    def crosses(self) -> np.ndarray:
+        """Whether the input of each atom comes from another rank."""
+        elsewhere: np.ndarray = self.rank[self.producer] != self.rank
+        return elsewhere & (self.producer >= 0)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Which cells wait for which."""
+        return make_graph(self)
+
+    @cached_property
+    def verdicts(self) -> dict[str, Refusal | None]:
+        """What ``check`` found, by the name of the test, so that it looks only once."""
+        return {}
 
     @cached_property
     def stages_per_rank(self) -> int | None:
@@ -200,7 +261,7 @@ class Schedule:
             np.array_equal(getattr(self, c), getattr(other, c)) for c in columns
         )
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # equality is of what arrays hold
 
     def __repr__(self) -> str:
         return (
@@ -209,14 +270,20 @@ class Schedule:
         )
 
 
-class _Rows(Sequence):
+class _Rows(Sequence[Sequence[Action | Overlap]]):
     def __init__(self, schedule: Schedule):
         self._schedule = schedule
 
     def __len__(self) -> int:
         return self._schedule.ranks
 
-    def __getitem__(self, rank):
+    @overload
+    def __getitem__(self, rank: int) -> Sequence[Action | Overlap]: ...
+    @overload
+    def __getitem__(self, rank: slice) -> Sequence[Sequence[Action | Overlap]]: ...
+    def __getitem__(
+        self, rank: int | slice
+    ) -> Sequence[Action | Overlap] | Sequence[Sequence[Action | Overlap]]:
         if isinstance(rank, slice):
             return [self[r] for r in range(*rank.indices(len(self)))]
         return _Row(self._schedule, range(len(self))[rank])
@@ -225,18 +292,21 @@ class _Rows(Sequence):
         return "[" + ", ".join(map(repr, self)) + "]"
 
 
-class _Row(Sequence):
+class _Row(Sequence[Action | Overlap]):
     def __init__(self, schedule: Schedule, rank: int):
         self._schedule = schedule
-        low, high = schedule.offsets[rank], schedule.offsets[rank + 1]
+        low, self._end = schedule.slices[rank]
         # The first atom of each step. Without overlaps it is simply low + step.
-        self._first = low + np.flatnonzero(np.diff(schedule.cell[low:high], prepend=-1))
-        self._end = high
+        self._first = low + np.flatnonzero(schedule.heads[low : self._end])
 
     def __len__(self) -> int:
         return len(self._first)
 
-    def __getitem__(self, step):
+    @overload
+    def __getitem__(self, step: int) -> Action | Overlap: ...
+    @overload
+    def __getitem__(self, step: slice) -> Sequence[Action | Overlap]: ...
+    def __getitem__(self, step: int | slice) -> Action | Overlap | Sequence[Action | Overlap]:
         if isinstance(step, slice):
             return [self[s] for s in range(*step.indices(len(self)))]
         step = range(len(self))[step]
@@ -251,8 +321,9 @@ class _Row(Sequence):
 
 
 def _contiguous(ids: np.ndarray) -> int:
-    """How many of 0, 1, 2, … appear without a gap (at least 1): a lone id 7 does not make eight
-    micro-batches.
+    """How many of 0, 1, 2, … appear without a gap, at least 1.
+
+    A lone id 7 does not make eight micro-batches.
     """
     present = np.unique(ids)
     return max(1, int((present == np.arange(len(present))).sum()))
@@ -261,9 +332,7 @@ def _contiguous(ids: np.ndarray) -> int:
 def _infer_placement(
     stage: np.ndarray, replica: np.ndarray, rank: np.ndarray
 ) -> dict[tuple[int, int], int]:
-    """Each (replica, stage) belongs to the rank that holds most of its actions; ties go to the
-    lower rank.
-    """
+    """The rank that holds most of the actions of each (replica, stage); of equals the lower."""
     keys, counts = np.unique(np.stack([replica, stage, rank]), axis=1, return_counts=True)
     placement: dict[tuple[int, int], tuple[int, int]] = {}
     for (r, s, where), count in zip(keys.T.tolist(), counts.tolist(), strict=True):

@@ -10,13 +10,13 @@ and an optimizer step stands with the version it makes. A backward uses the vers
 import numpy as np
 
 from ..errors import UsageError
-from .action import Action, Kind
+from .action import Action
+from .kinds import Kind, sending
 from .schedule import Schedule
 
 
 def versions(schedule: Schedule) -> np.ndarray:
-    """The version that each atom uses, int array over atoms; all 0 without optimizer steps in the
-    schedule.
+    """The version that each atom uses; all 0 without optimizer steps in the schedule.
 
     "one" and "stashed": a forward uses the newest. "double" (2BW): the version before the one that
     its own batch begins with, so micro-batch k of batches of b uses max(⌊k/b⌋ − 1, 0). Source:
@@ -24,25 +24,20 @@ def versions(schedule: Schedule) -> np.ndarray:
     """
     if Kind.STEP not in schedule.kinds:
         return np.zeros(len(schedule.kind), int)
-    kind, home = schedule.kind, schedule.replica.astype(np.int64) * schedule.stages + schedule.stage
-    order = np.argsort(
-        home, kind="stable"
-    )  # a stage's atoms stand on one rank, so this keeps their order
+    kind, part, work = schedule.kind, schedule.part, schedule.of_microbatch
+    order = np.argsort(part, kind="stable")  # a stage's atoms are on one rank: keeps their order
     steps = np.cumsum(kind[order] == Kind.STEP)
-    first = np.concatenate([[True], np.diff(home[order]) != 0])
+    first = np.concatenate([[True], np.diff(part[order]) != 0])
     before_stage = np.where(first, steps - (kind[order] == Kind.STEP), 0)
     taken = np.empty(len(kind), int)  # optimizer steps of the stage up to each atom
     taken[order] = steps - np.maximum.accumulate(before_stage)
-    work = kind != Kind.STEP
     seen = np.zeros((schedule.replicas * schedule.stages, schedule.microbatches), int)
-    source = (
-        (kind == Kind.F) if schedule.weights != "double" else (kind == Kind.B) | (kind == Kind.I)
-    )
-    seen[home[source], schedule.microbatch[source]] = taken[source]
+    source = np.isin(kind, sending("up" if schedule.weights == "double" else "down"))
+    seen[part[source], schedule.microbatch[source]] = taken[source]
     if schedule.weights == "double":
         seen = np.maximum(seen - 1, 0)
     result = taken.copy()
-    result[work] = seen[home[work], schedule.microbatch[work]]
+    result[work] = seen[part[work], schedule.microbatch[work]]
     return result
 
 

@@ -29,7 +29,9 @@ class Terms:
 
 @dataclass(frozen=True)
 class Formula:
-    """quantity: "makespan", "span" (the longest) or "idle" (of the rank that idles most). holds:
+    """A formula of a paper.
+
+    quantity: "makespan", "span" (the longest) or "idle" (of the rank that idles most). holds:
     whether it is exact.
     """
 
@@ -43,8 +45,9 @@ class Formula:
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """A formula filled in. exact: whether its condition is met; if not, the value is only the
-    paper's approximation.
+    """A formula filled in.
+
+    exact: whether its condition is met; if not, the value is only the paper's approximation.
     """
 
     quantity: str
@@ -68,14 +71,25 @@ def closed_form(
     >>> closed_form("1f1b", ranks=4, microbatches=8).value
     33.0
 
-    Raises UsageError for costs per stage, per link or with a bandwidth: the formulas assume equal
-    stages and free links.
+    Args:
+        name: A schedule of the catalogue.
+        ranks: How many there are, p.
+        microbatches: How many there are, m.
+        stages_per_rank: How many each rank has, v.
+        costs: Equal for all stages, and links without a limit: so the formulas assume.
+
+    Raises:
+        UsageError: costs per stage or per link, or a bandwidth.
     """
     costs = costs or Costs()
-    durations = costs.durations
-    if any(isinstance(value, tuple) for value in durations.values()):
+    durations = {
+        name: float(value)
+        for name, value in costs.durations.items()
+        if not isinstance(value, tuple)
+    }
+    if len(durations) < len(costs.durations):
         raise UsageError("The closed forms assume equal stages; simulate() takes costs per stage.")
-    if isinstance(costs.latency, tuple) or costs.bandwidth is not None:
+    if not isinstance(costs.latency, int | float) or costs.bandwidth is not None:
         raise UsageError(
             "The closed forms know one latency and no bandwidth; simulate() takes both, link by "
             "link."
@@ -83,10 +97,17 @@ def closed_form(
     formula = FORMULAS.get(name)
     if formula is None:
         return None
-    f, b, i, w, fb = (
-        float(durations[k]) for k in ("forward", "backward", "input_grad", "weight_grad", "overlap")
+    t = Terms(
+        p=ranks,
+        m=microbatches,
+        v=stages_per_rank,
+        F=durations["forward"],
+        B=durations["backward"],
+        I=durations["input_grad"],
+        W=durations["weight_grad"],
+        FB=durations["overlap"],
+        c=float(costs.latency),
     )
-    t = Terms(ranks, microbatches, stages_per_rank, f, b, i, w, fb, float(costs.latency))
     return ClosedForm(
         formula.quantity,
         formula.value(t),
@@ -97,6 +118,10 @@ def closed_form(
     )
 
 
+def _always(_: Terms) -> bool:
+    return True
+
+
 def _equal(t: Terms) -> bool:
     return t.F == t.I == t.W and t.c == 0
 
@@ -105,11 +130,10 @@ def _small_w(t: Terms) -> bool:
     return min(t.F, t.I) >= t.W and t.c == 0
 
 
-_GPIPE, _MEGATRON = (
-    "GPipe, arXiv 1811.06965, section 2.3",
-    "Megatron-LM, arXiv 2104.04473, section 2.2",
-)
-_ZERO, _DERIVED = "zero bubble, arXiv 2401.10241, table 2", "derived here, checked by simulation"
+_GPIPE = "GPipe, arXiv 1811.06965, section 2.3"
+_MEGATRON = "Megatron-LM, arXiv 2104.04473, section 2.2"
+_ZERO = "zero bubble, arXiv 2401.10241, table 2"
+_DERIVED = "derived here, checked by simulation"
 _CONTROLLED = "controllable memory, arXiv 2405.15362; the authors' generator"
 _DUAL = "DualPipe's README, 2025"
 
@@ -120,7 +144,7 @@ FORMULAS = {
         _DERIVED,
         lambda t: t.m * (t.p * (t.F + t.B) + 2 * (t.p - 1) * t.c),
         "always",
-        lambda t: True,
+        _always,
     ),
     "gpipe": Formula(
         "makespan",
@@ -128,7 +152,7 @@ FORMULAS = {
         _GPIPE,
         lambda t: (t.m + t.p - 1) * (t.F + t.B) + 2 * (t.p - 1) * t.c,
         "always",
-        lambda t: True,
+        _always,
     ),
     "1f1b": Formula(
         "makespan",
@@ -138,7 +162,7 @@ FORMULAS = {
             (t.m + t.p - 1) * (t.F + t.B) + 2 * t.c * (t.p - 1 + (t.m - 1) * (t.p - 1) // t.p)
         ),
         "always",
-        lambda t: True,
+        _always,
     ),
     "eager-1f1b": Formula(
         "makespan",

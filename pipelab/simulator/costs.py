@@ -1,17 +1,22 @@
 """How long each action takes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ..errors import UsageError
 from ..schedule import Kind, Schedule
-from ..schedule.longest_path import producers
+from ..schedule.kinds import KINDS
 
 PerStage = float | Sequence[float]
+"""What a user gives: one number for all stages, or one per stage."""
+Staged = float | tuple[float, ...]
+"""The same once it is checked."""
 PerLink = float | Sequence[Sequence[float]]
+"""What a user gives: one number for all links, or a table [from rank][to rank]."""
 
 _PER_STAGE = (
     "forward",
@@ -22,18 +27,21 @@ _PER_STAGE = (
     "recompute",
     "step",
     "message",
+    "unshard",
+    "reshard",
+    "reduce_grad",
 )
 _PER_LINK = ("latency", "bandwidth")
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Duration of one action of one stage, by kind: a number for all stages, or one number per
-    stage.
+    """Duration of one action of one stage, by kind: a number for all stages, or one per stage.
 
     forward (F), backward (B), input_grad (I), weight_grad (W), overlap (an F and a B or I in one
-    cell), recompute (R), step (STEP). What is not given follows: B = I + W if those are given, else
-    2; I = W = B/2 (or what B leaves); overlap = F + B.
+    cell), recompute (R), step (STEP), unshard (UNSHARD), reshard (RESHARD), reduce_grad
+    (REDUCE_GRAD). What is not given follows: B = I + W if those are given, else 2; I = W = B/2 (or
+    what B leaves); overlap = F + B; the rest 0.
 
     Data between different ranks keeps nobody busy. It takes ``latency``, and where there is a
     ``bandwidth``, before that message / bandwidth on its link, which carries one message at a time,
@@ -57,13 +65,15 @@ class Costs:
     step: PerStage = 0
     bandwidth: PerLink | None = None
     message: PerStage = 1
+    unshard: PerStage = 0
+    reshard: PerStage = 0
+    reduce_grad: PerStage = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in _PER_STAGE:
             if getattr(self, name) is not None:
-                object.__setattr__(
-                    self, name, as_per_stage(name, getattr(self, name), "a duration")
-                )
+                value = as_per_stage(name, getattr(self, name), "a duration")
+                object.__setattr__(self, name, value)
         for name in _PER_LINK:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _as_table(name, getattr(self, name)))
@@ -81,20 +91,17 @@ class Costs:
             )
         _ = self.durations
 
-    @property
-    def durations(self) -> dict[str, PerStage]:
-        """The five durations with the missing ones filled in; each a number, or a tuple with one
-        per stage.
+    @cached_property
+    def durations(self) -> dict[str, Staged]:
+        """The five durations with the missing ones filled in.
+
+        Each is a number, or a tuple with one per stage.
         """
-        f, b, i, w = self.forward, self.backward, self.input_grad, self.weight_grad
+        given: dict[str, Staged | None] = {name: getattr(self, name) for name in _PER_STAGE}
+        f, b, i, w = (given[name] for name in _PER_STAGE[:4])
+        f = 1 if f is None else f
         if b is None:
-            b = (
-                2
-                if i is None and w is None
-                else _add(i or 0, w or 0)
-                if None not in (i, w)
-                else _add(i or w, i or w)
-            )
+            b = _whole(i, w)
         if i is None:
             i = _each(lambda x: x / 2, b) if w is None else _each(lambda x, y: x - y, b, w)
         if w is None:
@@ -103,97 +110,95 @@ class Costs:
             raise UsageError(
                 f"A part of the backward takes longer than all of it: B = {b}, I = {i}, W = {w}."
             )
-        overlap = _add(f, b) if self.overlap is None else self.overlap
+        overlap = given["overlap"]
+        overlap = add(f, b) if overlap is None else overlap
         return {"forward": f, "backward": b, "input_grad": i, "weight_grad": w, "overlap": overlap}
 
+    @cached_property
+    def per_stage(self) -> dict[str, Staged]:
+        """Every cost of a stage by the name of its field, the missing ones filled in."""
+        values: dict[str, Staged] = {name: getattr(self, name) for name in _PER_STAGE}
+        return values | self.durations
+
     def per_atom(self, schedule: Schedule) -> np.ndarray:
-        """Duration of every atom of the schedule; the first atom of an overlapped pair carries the
-        pair's.
+        """Duration of every atom; the first atom of an overlapped pair carries the pair's.
 
         Raises UsageError when there are costs per stage, but not one for each stage.
         """
-        table = np.zeros((len(Kind), schedule.stages))
-        values = self.durations
-        rows = (
-            values["forward"],
-            values["backward"],
-            values["input_grad"],
-            values["weight_grad"],
-            self.recompute,
-            self.step,
-        )
-        for kind, value in zip(Kind, rows, strict=True):
-            table[kind] = for_stages(value, schedule.stages)
-        duration = table[schedule.kind, schedule.stage]
+        table, stages = np.zeros((len(KINDS), schedule.stages)), schedule.stages
+        for row in KINDS:
+            table[row.kind] = for_stages(self.per_stage[row.cost], stages)
+        duration: np.ndarray = table[schedule.kind, schedule.stage]
         if schedule.overlaps:
-            paired = np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0))
-            overlap = np.broadcast_to(
-                for_stages(values["overlap"], schedule.stages), schedule.stages
-            )
-            duration[paired] = overlap[schedule.stage[paired]]
-            duration[paired + 1] = 0
+            first = schedule.seconds - 1
+            overlap = np.broadcast_to(for_stages(self.per_stage["overlap"], stages), stages)
+            duration[first] = overlap[schedule.stage[first]]
+            duration[schedule.seconds] = 0
         return duration
 
     def transfers(self, schedule: Schedule) -> tuple[float | np.ndarray, np.ndarray | None]:
-        """Per atom: the latency of its input (or one number for all), and how long its result
-        occupies a link.
+        """The latency of each atom's input, and how long its result occupies a link.
 
-        The second is None for links without a limit. Raises UsageError when a table does not fit
-        the ranks.
+        The first may be one number for all; the second is None for links without a limit. Raises
+        UsageError when a table does not fit the ranks.
         """
-        latency, occupancy = self.latency, None
-        producer = producers(schedule)
-        source, sink = (
-            schedule.rank[producer],
-            schedule.rank,
-        )  # of no meaning where an atom has no producer
-        if np.ndim(latency):
-            latency = _of_ranks("latency", latency, schedule.ranks)[source, sink]
-        if self.bandwidth is not None:
-            consumers = np.flatnonzero((producer >= 0) & (source != sink))
-            senders = producer[consumers]
-            sizes = np.broadcast_to(for_stages(self.message, schedule.stages), schedule.stages)
-            boundary = schedule.stage[senders] - (
-                schedule.kind[senders] != Kind.F
-            )  # a gradient is as large as its output
-            speed = np.broadcast_to(
-                _of_ranks("bandwidth", self.bandwidth, schedule.ranks), (schedule.ranks,) * 2
-            )
-            occupancy = np.zeros(len(producer))
-            occupancy[senders] = sizes[boundary] / speed[source[consumers], sink[consumers]]
+        producer, sink = schedule.producer, schedule.rank
+        source = sink[producer]  # means nothing where an atom has no producer
+        latencies = _of_ranks("latency", self.latency, schedule.ranks)
+        latency: float | np.ndarray = (
+            float(latencies) if latencies.ndim == 0 else latencies[source, sink]
+        )
+        if self.bandwidth is None:
+            return latency, None
+        consumers = np.flatnonzero(schedule.crosses)
+        senders = producer[consumers]
+        sizes = np.broadcast_to(
+            for_stages(self.per_stage["message"], schedule.stages), schedule.stages
+        )
+        # A gradient is as large as the output that it is for.
+        boundary = schedule.stage[senders] - (schedule.kind[senders] != Kind.F)
+        speed = np.broadcast_to(
+            _of_ranks("bandwidth", self.bandwidth, schedule.ranks), (schedule.ranks,) * 2
+        )
+        occupancy = np.zeros(len(producer))
+        occupancy[senders] = sizes[boundary] / speed[source[consumers], sink[consumers]]
         return latency, occupancy
 
 
-def as_per_stage(name: str, value: PerStage, what: str) -> PerStage:
+def as_per_stage(name: str, value: PerStage, what: str) -> Staged:
     """A number, or a tuple with one per stage.
 
     Raises UsageError unless all are finite and not negative.
     """
-    value = value if np.isscalar(value) else tuple(value)
-    for number in _flat(value):
-        if (
-            not isinstance(number, (int, float, np.number))
-            or not math.isfinite(number)
-            or number < 0
-        ):
-            raise UsageError(f"{name} is {number!r}; {what} is a finite number, 0 or more.")
-    return value
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return tuple(_number(name, number, what) for number in value)
+    return _number(name, value, what)
 
 
-def _as_table(name: str, value: PerLink) -> PerLink:
+def _number(name: str, value: object, what: str) -> float:
+    """A finite number that is not negative, as Python's own."""
+    number = value.item() if isinstance(value, np.number) else value
+    if isinstance(number, int | float) and math.isfinite(number) and number >= 0:
+        return number
+    raise UsageError(f"{name} is {value!r}; {what} is a finite number, 0 or more.")
+
+
+def _as_table(name: str, value: PerLink) -> float | tuple[tuple[float, ...], ...]:
     """A number, or a square table of them."""
-    if np.isscalar(value):
-        return as_per_stage(name, value, "a duration" if name == "latency" else "it")
-    rows = tuple(as_per_stage(name, row, "an entry of its table") for row in value)
-    if any(not isinstance(row, tuple) or len(row) != len(rows) for row in rows):
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        return _number(name, value, "a duration" if name == "latency" else "it")
+    rows = [as_per_stage(name, row, "an entry of its table") for row in value]
+    table = tuple(row for row in rows if isinstance(row, tuple) and len(row) == len(rows))
+    if len(table) < len(rows):
         raise UsageError(
             f"{name} is a number, or a square table with one row per sending and one column per "
             "receiving rank."
         )
-    return rows
+    return table
 
 
 def _of_ranks(name: str, value: PerLink, ranks: int) -> np.ndarray:
+    """A number as an array of shape (), or a table of shape (ranks, ranks)."""
     table = np.asarray(value, dtype=float)
     if table.ndim and len(table) != ranks:
         raise UsageError(
@@ -202,26 +207,35 @@ def _of_ranks(name: str, value: PerLink, ranks: int) -> np.ndarray:
     return table
 
 
-def _flat(value: PerStage) -> tuple:
+def _whole(input_grad: Staged | None, weight_grad: Staged | None) -> Staged:
+    """What a full backward takes if only its parts, or not even those, are given."""
+    if input_grad is None and weight_grad is None:
+        return 2
+    i = weight_grad if input_grad is None else input_grad
+    w = input_grad if weight_grad is None else weight_grad
+    return add(i or 0, w or 0)
+
+
+def _flat(value: Staged) -> tuple[float, ...]:
+    """All numbers of a value."""
     return value if isinstance(value, tuple) else (value,)
 
 
-def _each(function, *values: PerStage) -> PerStage:
+def _each(function: Callable[..., float], *values: Staged) -> Staged:
     """Applies a function to numbers, or stage by stage where any value is a tuple."""
     length = max((len(v) for v in values if isinstance(v, tuple)), default=0)
     if not length:
         return function(*values)
-    return tuple(
-        function(*row)
-        for row in zip(*(v if isinstance(v, tuple) else (v,) * length for v in values), strict=True)
-    )
+    columns = [value if isinstance(value, tuple) else (value,) * length for value in values]
+    return tuple(function(*row) for row in zip(*columns, strict=True))
 
 
-def _add(a: PerStage, b: PerStage) -> PerStage:
+def add(a: Staged, b: Staged) -> Staged:
+    """The sum, stage by stage."""
     return _each(lambda x, y: x + y, a, b)
 
 
-def for_stages(value: PerStage, stages: int) -> np.ndarray:
+def for_stages(value: Staged, stages: int) -> np.ndarray:
     """One number for all stages (shape ()), or one per stage.
 
     Raises UsageError when there are too few or too many.

@@ -1,5 +1,6 @@
-"""What each rank's memory holds over time: activations, weights and their older versions,
-gradients, optimizer state.
+"""What each rank's memory holds over time.
+
+Activations, weights and their older versions, gradients, and the optimizer's state.
 """
 
 from dataclasses import dataclass, fields
@@ -8,7 +9,8 @@ import numpy as np
 
 from ..errors import UsageError
 from ..schedule import Kind, Schedule
-from .costs import PerStage, as_per_stage, for_stages
+from ..schedule.kinds import remembering
+from .costs import PerStage, Staged, as_per_stage, for_stages
 
 Levels = tuple[np.ndarray, np.ndarray]
 """What the atom's rank holds while each atom runs, and after it: two float arrays over atoms."""
@@ -34,20 +36,25 @@ class Memory:
     optimizer_state: PerStage = 0
     weight_grad_share: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
             value = as_per_stage(field.name, getattr(self, field.name), "an amount of memory")
             object.__setattr__(self, field.name, value)
-        share = self.weight_grad_share
+        share: Staged = self.weight_grad_share
         if isinstance(share, tuple) or share > 1:
             raise UsageError(
                 f"weight_grad_share is {share!r}; it is the part, 0 to 1, of the activations that "
                 "W needs."
             )
 
+    def per_stage(self, name: str) -> Staged:
+        """One of the amounts, by the name of its field."""
+        value: Staged = getattr(self, name)
+        return value
+
 
 def memory_over_time(
-    schedule: Schedule, memory: Memory, recomputed: bool = False
+    schedule: Schedule, memory: Memory, *, recomputed: bool = False
 ) -> dict[str, Levels]:
     """Levels of "activations", "weights", "weight_versions", "gradients" and "optimizer_state".
 
@@ -56,44 +63,55 @@ def memory_over_time(
     the micro-batches in flight (arXiv 1806.03377 §3.3), and one for 2BW's double buffer (arXiv
     2006.09503 §3.1).
     """
-    weights = _resident(schedule, memory.weights)
-    versions = (
-        _stashed(schedule, memory.weights)
-        if schedule.weights == "stashed"
-        else (0 * weights[0], 0 * weights[0])
-    )
+    weights = _resident(schedule, memory.per_stage("weights"))
+    versions = 0 * weights[0], 0 * weights[0]
+    if schedule.weights == "stashed":
+        versions = _stashed(schedule, memory.per_stage("weights"))
+    elif schedule.weights == "double":
+        versions = weights
     return {
-        "activations": activations(schedule, memory, recomputed),
+        "activations": activations(schedule, memory, recomputed=recomputed),
         "weights": weights,
-        "weight_versions": weights if schedule.weights == "double" else versions,
-        "gradients": _gradients(schedule, memory.gradients),
-        "optimizer_state": _resident(schedule, memory.optimizer_state),
+        "weight_versions": versions,
+        "gradients": _gradients(schedule, memory.per_stage("gradients")),
+        "optimizer_state": _resident(schedule, memory.per_stage("optimizer_state")),
     }
 
 
-def _per_atom(schedule: Schedule, value: PerStage) -> np.ndarray:
-    return np.broadcast_to(for_stages(value, schedule.stages), schedule.stages)[schedule.stage]
+def _per_atom(schedule: Schedule, value: Staged) -> np.ndarray:
+    sizes: np.ndarray = np.broadcast_to(for_stages(value, schedule.stages), schedule.stages)
+    of_atom: np.ndarray = sizes[schedule.stage]
+    return of_atom
 
 
-def activations(schedule: Schedule, memory: Memory, recomputed: bool) -> Levels:
-    """F takes one micro-batch's activations, B gives them back; I gives back a part of them and W
-    the rest.
+def activations(schedule: Schedule, memory: Memory, *, recomputed: bool) -> Levels:
+    """Activations: F takes those of a micro-batch, B gives them back; I a part of them, W the rest.
+
+    recomputed: whether each backward recomputes what its forward did not keep.
     """
-    kind, full, share = (
-        schedule.kind,
-        _per_atom(schedule, memory.activations),
-        memory.weight_grad_share,
-    )
-    kept, backward = _per_atom(schedule, memory.inputs), (kind == Kind.B) | (kind == Kind.I)
+    share = memory.weight_grad_share
+    full = _per_atom(schedule, memory.per_stage("activations"))
+    kept = _per_atom(schedule, memory.per_stage("inputs"))
     again = _recomputed_by_action(schedule)
-    acquired = np.where(kind == Kind.F, np.where(again | recomputed, kept, full), 0.0)
-    acquired += np.where((kind == Kind.R) | (backward & recomputed & ~again), full - kept, 0.0)
+    in_backward = recomputed & ~again & _does(schedule, "gives back", "gives back a part")
+    taken_first = np.where(again | recomputed, kept, full)
+    acquired = np.where(_does(schedule, "takes"), taken_first, 0.0)
+    acquired += np.where(_does(schedule, "takes again") | in_backward, full - kept, 0.0)
     released = np.select(
-        [kind == Kind.B, kind == Kind.I, kind == Kind.W],
+        [_does(schedule, what) for what in ("gives back", "gives back a part", "the rest")],
         [full, (1 - share) * full, share * full],
         0.0,
     )
     return _levels(schedule, acquired, released)
+
+
+def _does(schedule: Schedule, *what: str) -> np.ndarray:
+    """Whether each atom does one of these things with its activations."""
+    first, *more = remembering(*what)
+    does: np.ndarray = schedule.kind == first
+    for kind in more:
+        does |= schedule.kind == kind
+    return does
 
 
 def _recomputed_by_action(schedule: Schedule) -> np.ndarray:
@@ -103,16 +121,18 @@ def _recomputed_by_action(schedule: Schedule) -> np.ndarray:
     table = np.zeros((schedule.replicas, schedule.stages, int(schedule.microbatch.max()) + 1), bool)
     index = schedule.replica, schedule.stage, schedule.microbatch
     table[tuple(column[schedule.kind == Kind.R] for column in index)] = True
-    return table[index]
+    found: np.ndarray = table[index] & schedule.of_microbatch
+    return found
 
 
-def _gradients(schedule: Schedule, value: PerStage) -> Levels:
-    """One buffer per stage, from its first B or W, or the first after a STEP, to the end of the
-    next STEP.
+def _gradients(schedule: Schedule, value: Staged) -> Levels:
+    """Gradients: one buffer per stage.
+
+    From its first B or W, or the first after a STEP, to the end of the next STEP.
     """
     size, step = _per_atom(schedule, value), schedule.kind == Kind.STEP
     users = np.flatnonzero(step | (schedule.kind == Kind.B) | (schedule.kind == Kind.W))
-    owner = schedule.replica[users].astype(np.int64) * schedule.stages + schedule.stage[users]
+    owner = schedule.part[users]
     users = users[np.argsort(owner, kind="stable")]
     new = np.diff(np.sort(owner), prepend=-1) != 0
     without = new | np.append(True, step[users[:-1]])  # no buffer before this atom
@@ -122,14 +142,13 @@ def _gradients(schedule: Schedule, value: PerStage) -> Levels:
     return _levels(schedule, acquired, released)
 
 
-def _stashed(schedule: Schedule, value: PerStage) -> Levels:
+def _stashed(schedule: Schedule, value: Staged) -> Levels:
     """Weights older than the newest that a micro-batch in flight still needs for its backward."""
     size = _per_atom(schedule, value)
     acquired, released = np.zeros(len(size)), np.zeros(len(size))
     steps: dict[tuple[int, int], int] = {}
-    in_flight: dict[
-        tuple[int, int], dict[int, int]
-    ] = {}  # of a stage: micro-batch -> number of steps before its F
+    # Of each stage: micro-batch -> number of steps before its F.
+    in_flight: dict[tuple[int, int], dict[int, int]] = {}
     for atom in range(len(size)):
         kind, stage, microbatch, replica = schedule.atom(atom)
         owner = replica, stage
@@ -145,7 +164,7 @@ def _stashed(schedule: Schedule, value: PerStage) -> Levels:
     return _levels(schedule, acquired, released)
 
 
-def _resident(schedule: Schedule, value: PerStage) -> Levels:
+def _resident(schedule: Schedule, value: Staged) -> Levels:
     """What is there all the time: the sum over the stages of the rank, each model copy counted."""
     sizes = np.broadcast_to(for_stages(value, schedule.stages), schedule.stages)
     total = np.zeros(schedule.ranks)
@@ -163,8 +182,8 @@ def _levels(schedule: Schedule, acquired: np.ndarray, released: np.ndarray) -> L
     base = np.where(start > 0, balance[start - 1], 0.0)
     # both atoms of a pair run at once: what either takes is held by both, nothing is given back yet
     if schedule.overlaps:
-        pair = np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0))
-        taken[pair] = taken[pair + 1]
-        before_given[pair + 1] = before_given[pair]
-        given[pair] = given[pair + 1]
+        first, second = schedule.seconds - 1, schedule.seconds
+        taken[first] = taken[second]
+        before_given[second] = before_given[first]
+        given[first] = given[second]
     return taken - before_given - base, taken - given - base

@@ -19,11 +19,10 @@ MODES = ("local", "barrier")
 
 
 def with_optimizer(schedule: Schedule, mode: str, steps: int = 1) -> Schedule:
-    """The schedule ``steps`` times in a row, on as many micro-batches each time, with a STEP of
-    every stage after each.
+    """The schedule ``steps`` times in a row, with a STEP of every stage after each.
 
-    Raises UnknownName for an unknown mode, UsageError for a schedule that has its steps already, or
-    no whole number of steps.
+    Each time it runs on as many micro-batches. Raises UnknownName for an unknown mode, UsageError
+    for a schedule that has its steps already, or no whole number of steps.
     """
     if mode not in MODES:
         raise UnknownName("way of stepping", mode, MODES)
@@ -37,19 +36,18 @@ def with_optimizer(schedule: Schedule, mode: str, steps: int = 1) -> Schedule:
         )
     m, columns, lengths = schedule.microbatches, [], []
     own = sorted((rank, stage, replica) for (replica, stage), rank in schedule.placement.items())
-    for rank, (low, high) in enumerate(
-        zip(schedule.offsets[:-1], schedule.offsets[1:], strict=True)
-    ):
+    for rank, (low, high) in enumerate(schedule.slices):
         mine = [(stage, replica) for where, stage, replica in own if where == rank]
         stages, replicas = (np.array(column) for column in zip(*mine, strict=True))
         cell, cells = schedule.cell[low:high], int(schedule.cell[high - 1]) + 1
+        numbers, batch = schedule.microbatch[low:high], m * schedule.of_microbatch[low:high]
         for step in range(steps):
             first = step * (cells + len(mine))
             columns.append(
                 (
                     np.append(schedule.kind[low:high], np.full(len(mine), Kind.STEP)),
                     np.append(schedule.stage[low:high], stages),
-                    np.append(schedule.microbatch[low:high] + step * m, np.full(len(mine), step)),
+                    np.append(numbers + step * batch, np.full(len(mine), step)),
                     np.append(schedule.replica[low:high], replicas),
                     np.append(cell, cells + np.arange(len(mine))) + first,
                 )

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import UnknownName, UsageError
 from ..schedule import Kind, Schedule
-from .costs import Costs, _add
+from ..schedule.kinds import sending
+from .costs import Costs, add
 
 MODES = ("in-backward", "early")
 
@@ -29,13 +30,13 @@ def with_recompute(schedule: Schedule, costs: Costs, mode: str) -> tuple[Schedul
             "This schedule already says where it recomputes (R); recompute=… would do it twice."
         )
     if mode == "in-backward":
-        values = costs.durations
+        values, recompute = costs.durations, costs.per_stage["recompute"]
         return schedule, replace(
             costs,
-            backward=_add(values["backward"], costs.recompute),
-            input_grad=_add(values["input_grad"], costs.recompute),
+            backward=add(values["backward"], recompute),
+            input_grad=add(values["input_grad"], recompute),
             weight_grad=values["weight_grad"],
-            overlap=_add(values["overlap"], costs.recompute),
+            overlap=add(values["overlap"], recompute),
             recompute=0,
         )
     if schedule.overlaps:
@@ -43,18 +44,19 @@ def with_recompute(schedule: Schedule, costs: Costs, mode: str) -> tuple[Schedul
             "Early recomputation is not defined for schedules that overlap F and B; use "
             "'in-backward'."
         )
-    backward = np.flatnonzero((schedule.kind == Kind.B) | (schedule.kind == Kind.I))
-    lengths = np.diff(schedule.offsets) + np.add.reduceat(
-        np.isin(schedule.kind, (Kind.B, Kind.I)), schedule.offsets[:-1]
-    )
-    columns = {
-        name: np.insert(getattr(schedule, name), backward, getattr(schedule, name)[backward])
-        for name in ("stage", "microbatch", "replica")
-    }
+    is_backward = np.isin(schedule.kind, sending("up"))
+    backward = np.flatnonzero(is_backward)
+    lengths = np.diff(schedule.offsets) + np.add.reduceat(is_backward, schedule.offsets[:-1])
+
+    def doubled(column: np.ndarray) -> np.ndarray:
+        return np.insert(column, backward, column[backward])
+
     return replace(
         schedule,
         kind=np.insert(schedule.kind, backward, np.int8(Kind.R)),
+        stage=doubled(schedule.stage),
+        microbatch=doubled(schedule.microbatch),
+        replica=doubled(schedule.replica),
         cell=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        **columns,
     ), costs

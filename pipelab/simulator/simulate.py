@@ -5,11 +5,11 @@ import numpy as np
 from ..errors import UsageError
 from ..schedule import Kind, Schedule, require_legal
 from ..schedule.check import check_each_rank
-from ..schedule.longest_path import longest_path
+from ..schedule.longest_path import LongestPath, longest_path
 from ..schedule.versions import versions
 from ..timeline import Timeline
 from .costs import Costs
-from .memory import Memory, activations, memory_over_time
+from .memory import Levels, Memory, activations, memory_over_time
 from .optimizer import with_optimizer
 from .recompute import with_recompute
 
@@ -25,13 +25,22 @@ def simulate(
 ) -> Timeline:
     """Predicts when each action runs: as soon as its rank is free and its inputs have arrived.
 
-    costs: durations by kind and stage, and what data between ranks takes. recompute: None,
-    "in-backward" or "early", with ``costs.recompute`` as the duration. optimizer: None, or a STEP
-    of every stage at the end, with ``costs.step`` as the duration: "local" when the rank is done,
-    "barrier" when all ranks are; then ``steps`` is how often all of it runs in a row. memory: bytes
-    per stage; without it the timeline counts activations, of one stage for one micro-batch. Returns
-    a Timeline in the units of the costs. Raises ScheduleError, with the reason, for a schedule that
-    cannot run; UsageError for costs that do not fit it.
+    Args:
+        schedule: What each rank does, in what order.
+        costs: Durations by kind and stage, and what data between ranks takes.
+        recompute: None, "in-backward" or "early", with ``costs.recompute`` as the duration.
+        optimizer: None, or a STEP of every stage at the end, with ``costs.step`` as the duration:
+            "local" when the rank is done, "barrier" when all ranks are.
+        steps: How often all of it runs in a row, with an optimizer.
+        memory: Bytes per stage. Without it the timeline counts activations, of one stage for one
+            micro-batch.
+
+    Returns:
+        A Timeline in the units of the costs.
+
+    Raises:
+        ScheduleError: the schedule cannot run; with the reason.
+        UsageError: the costs do not fit it.
 
     >>> from pipelab.catalogue import build
     >>> simulate(build("gpipe", ranks=4, microbatches=8)).makespan
@@ -39,41 +48,17 @@ def simulate(
     """
     costs = Costs() if costs is None else costs
     require_legal(schedule, check_each_rank)
-    if optimizer is not None:
-        schedule = with_optimizer(schedule, optimizer, steps)
-    elif steps != 1:
-        raise UsageError(
-            "steps in a row are divided by optimizer steps: say how, optimizer='local' or "
-            "'barrier'."
-        )
+    schedule = _repeated(schedule, optimizer, steps)
     if recompute is not None:
         schedule, costs = with_recompute(schedule, costs, recompute)
-    duration = costs.per_atom(schedule)
+    duration, barriers = costs.per_atom(schedule), optimizer == "barrier"
     latency, occupancy = costs.transfers(schedule)
-    path = longest_path(
-        schedule, duration, latency, occupancy=occupancy, barriers=optimizer == "barrier"
-    )
+    path = longest_path(schedule, duration, latency, occupancy=occupancy, barriers=barriers)
     if not path.complete:
         require_legal(schedule)  # a deadlock: says which
     started, ended = path.started[path.cell_of], path.ended[path.cell_of]
-    heads = np.concatenate([[True], np.diff(path.cell_of) > 0])
-    previous = np.concatenate([[0.0], path.ended[:-1]])
-    previous[[low for low, _ in path.cell_slices]] = np.inf
-    # The first action of a rank asks when it starts, and so does the second atom of an overlapped
-    # pair.
-    asked = np.where(heads, np.minimum(previous[path.cell_of], started), started)
-    producer = path.producer
-    remote = (producer >= 0) & (schedule.rank[producer] != schedule.rank)
-    handed = np.where(remote, ended[producer], -np.inf)
-    if schedule.overlaps:  # the pair starts when the later of its two inputs has arrived
-        latest = np.maximum.reduceat(handed, np.flatnonzero(heads))
-        handed = np.where(heads, latest[path.cell_of], -np.inf)
-    if optimizer == "barrier":  # what a step waits for is the last rank to come to it
-        handed = np.where(schedule.kind == Kind.STEP, started, handed)
-    sent = np.clip(handed, asked, started)
-    parts = memory_over_time(schedule, memory, recompute == "in-backward") if memory else {}
-    levels = parts or {"activations": activations(schedule, Memory(), recompute == "in-backward")}
-    held, after = (sum(level[i] for level in levels.values()) for i in (0, 1))
+    asked, sent = _waits(schedule, path, barriers=barriers)
+    parts, (held, after) = _levels(schedule, memory, recomputed=recompute == "in-backward")
     return Timeline(
         schedule=schedule,
         asked=asked,
@@ -86,8 +71,52 @@ def simulate(
         bytes_held=held,
         bytes_after=after,
         bytes_sent=np.zeros(len(duration)),
-        transit=None if path.arrival is None else path.arrival - ended[producer],
+        transit=None if path.arrival is None else path.arrival - ended[path.producer],
         memory=parts,
         memory_unit="bytes" if memory else "activations",
         version=versions(schedule),
     )
+
+
+def _repeated(schedule: Schedule, optimizer: str | None, steps: int) -> Schedule:
+    """The schedule as often as it is to run, with optimizer steps between."""
+    if optimizer is not None:
+        return with_optimizer(schedule, optimizer, steps)
+    if steps != 1:
+        raise UsageError(
+            "steps in a row are divided by optimizer steps: say how, optimizer='local' or "
+            "'barrier'."
+        )
+    return schedule
+
+
+def _levels(
+    schedule: Schedule, memory: Memory | None, *, recomputed: bool
+) -> tuple[dict[str, Levels], Levels]:
+    """What each rank holds: the parts by name, if bytes are counted, and all of it."""
+    if memory is None:
+        return {}, activations(schedule, Memory(), recomputed=recomputed)
+    parts = memory_over_time(schedule, memory, recomputed=recomputed)
+    held, after = (np.sum(levels, axis=0) for levels in zip(*parts.values(), strict=True))
+    return parts, (held, after)
+
+
+def _waits(
+    schedule: Schedule, path: LongestPath, *, barriers: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """When each atom asked for its input, and when the other rank sent it.
+
+    The first action of a rank asks when it starts, and so does the second atom of an overlapped
+    pair.
+    """
+    started, ended = path.started[path.cell_of], path.ended[path.cell_of]
+    previous = np.concatenate([[0.0], path.ended[:-1]])
+    previous[[low for low, _ in path.cell_slices]] = np.inf
+    asked = np.where(schedule.heads, np.minimum(previous[path.cell_of], started), started)
+    handed = np.where(schedule.crosses, ended[path.producer], -np.inf)
+    if schedule.overlaps:  # the pair starts when the later of its two inputs has arrived
+        latest = np.maximum.reduceat(handed, np.flatnonzero(schedule.heads))
+        handed = np.where(schedule.heads, latest[path.cell_of], -np.inf)
+    if barriers:  # what a step waits for is the last rank to come to it
+        handed = np.where(schedule.kind == Kind.STEP, started, handed)
+    return asked, np.clip(handed, asked, started)

@@ -2,10 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..schedule.longest_path import producers
-
 if TYPE_CHECKING:
     from .timeline import Timeline
 
@@ -17,12 +13,10 @@ def critical_path(timeline: "Timeline") -> list[int]:
     had to wait for, else the action before it on its rank.
     """
     schedule = timeline.schedule
-    producer = producers(schedule).tolist()
+    producer = schedule.producer.tolist()
     ends = timeline.ended.tolist()
     first = set(schedule.offsets[:-1].tolist())
-    joined = set(
-        (np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0)) + 1).tolist()
-    )
+    joined = set(schedule.seconds.tolist())
     atom = int(timeline.ended.argmax())
     path = [atom]
     while True:

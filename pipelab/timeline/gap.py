@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import UsageError
-from ..schedule.longest_path import producers
 from .idle import shortest_transfer
 
 if TYPE_CHECKING:
@@ -15,14 +14,14 @@ PARTS = ("compute", "transfer", "waiting", "overhead")
 
 
 def gap(measured: "Timeline", predicted: "Timeline") -> dict[str, list[float]]:
-    """Measured minus predicted makespan on each rank, and what it is made of; the four parts sum to
-    ``total``.
+    """Measured minus predicted makespan on each rank, and what it is made of.
 
-    compute: actions that took longer than assumed. transfer: data under way while the rank waited
-    for it. waiting: for others to send, and before the first and after the last action. overhead:
-    between two actions although the input was there: starting an action, handing its result over,
-    being put off by the machine. Negative where the run was faster. In the time unit of the
-    measured timeline. Raises UsageError unless both are timelines of the same schedule.
+    The four parts sum to ``total``. compute: actions that took longer than assumed. transfer: data
+    under way while the rank waited for it. waiting: for others to send, and before the first and
+    after the last action. overhead: between two actions although the input was there: starting an
+    action, handing its result over, being put off by the machine. Negative where the run was
+    faster. In the time unit of the measured timeline. Raises UsageError unless both are timelines
+    of the same schedule.
     """
     if measured.schedule is not predicted.schedule and measured.schedule != predicted.schedule:
         raise UsageError(
@@ -30,47 +29,36 @@ def gap(measured: "Timeline", predicted: "Timeline") -> dict[str, list[float]]:
             f"{measured.schedule.name} and {predicted.schedule.name}, with different actions."
         )
     if measured.unit != predicted.unit:
-        units = (timeline.unit or "abstract units" for timeline in (measured, predicted))
+        units = [timeline.unit or "abstract units" for timeline in (measured, predicted)]
         raise UsageError(
-            "The measured timeline is in {}, the predicted one in {}: predict from costs in "
-            "seconds.".format(*units)
+            f"The measured timeline is in {units[0]}, the predicted one in {units[1]}: predict "
+            "from costs in seconds."
         )
-    parts = [
-        np.array(found) - expected
-        for found, expected in zip(_parts(measured), _parts(predicted), strict=True)
-    ]
-    return {
-        name: values.tolist()
-        for name, values in zip((*PARTS, "total"), (*parts, np.sum(parts, axis=0)), strict=True)
-    }
+    found, expected = np.array(_parts(measured)), np.array(_parts(predicted))
+    parts = found - expected
+    table = dict(zip(PARTS, parts.tolist(), strict=True))
+    return table | {"total": parts.sum(axis=0).tolist()}
 
 
 def _parts(timeline: "Timeline") -> tuple[np.ndarray, ...]:
     """Compute, transfer, waiting and overhead of each rank; they sum to the makespan."""
-    starts = timeline.schedule.offsets[:-1]
+    schedule = timeline.schedule
+    starts = schedule.offsets[:-1]
     between = np.append(0.0, timeline.asked[1:] - timeline.ended[:-1])
     between[starts] = 0
-    second = (
-        np.flatnonzero((np.diff(timeline.cell) == 0) & (np.diff(timeline.rank) == 0)) + 1
-    )  # of overlapped pairs
-    between[second] = 0
+    between[schedule.seconds] = 0
     compute = timeline.compute_per_rank
-    transfer = np.add.reduceat(
-        np.where(_under_way(timeline, second), timeline.transfer, 0.0), starts
-    )
+    transfer = np.add.reduceat(np.where(_under_way(timeline), timeline.transfer, 0.0), starts)
     overhead = timeline.transfer_per_rank - transfer + np.add.reduceat(between, starts)
     return compute, transfer, timeline.makespan - compute - transfer - overhead, overhead
 
 
-def _under_way(timeline: "Timeline", second: np.ndarray) -> np.ndarray:
-    """Whether the input of each atom can have been under way when it was asked for (bool array over
-    atoms).
-    """
-    producer = producers(timeline.schedule)
-    remote = (producer >= 0) & (timeline.rank[producer] != timeline.rank)
+def _under_way(timeline: "Timeline") -> np.ndarray:
+    """Whether the input of each atom can have been under way when it was asked for."""
+    schedule = timeline.schedule
     transit = shortest_transfer(timeline) if timeline.transit is None else timeline.transit
-    there = np.where(remote, timeline.ended[producer] + transit, -np.inf)
-    there[second - 1] = np.maximum(
-        there[second - 1], there[second]
-    )  # a pair waits for the inputs of both
-    return there > timeline.asked
+    there = np.where(schedule.crosses, timeline.ended[schedule.producer] + transit, -np.inf)
+    second = schedule.seconds  # a pair waits for the inputs of both
+    there[second - 1] = np.maximum(there[second - 1], there[second])
+    late: np.ndarray = there > timeline.asked
+    return late

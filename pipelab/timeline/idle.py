@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..schedule import Kind
-from ..schedule.longest_path import longest_path, producers
+from ..schedule.collectives import USES_WEIGHTS
+from ..schedule.kinds import KINDS
+from ..schedule.longest_path import longest_path
 
 if TYPE_CHECKING:
     from .timeline import Timeline
@@ -19,14 +21,6 @@ CAUSES = (
     "barrier",
     "gap",
     "cool-down",
-)
-_USES = (
-    (Kind.R, Kind.F),
-    (Kind.B, Kind.F),
-    (Kind.B, Kind.R),
-    (Kind.I, Kind.F),
-    (Kind.I, Kind.R),
-    (Kind.W, Kind.I),
 )
 _TINY = 1e-9
 """Of the makespan: less is rounding."""
@@ -57,11 +51,10 @@ class Idle(NamedTuple):
 
     @property
     def forced(self) -> bool:
-        """Whether no other order of the rank's actions would have used the time, all else as it
-        was.
+        """Whether no other order of the rank's actions would have used the time.
 
-        False when ``filler`` was ready. If that is an F, running it earlier takes memory for one
-        more micro-batch.
+        All else stays as it was. False when ``filler`` was ready. If that is an F, running it
+        earlier takes memory for one more micro-batch.
         """
         return self.filler is None
 
@@ -71,40 +64,36 @@ def idle_intervals(timeline: "Timeline") -> list[Idle]:
 
     With its actions they fill each rank's makespan, end to start.
     """
-    schedule, out = timeline.schedule, []
+    out: list[Idle] = []
     begin, finish = float(timeline.started.min()), float(timeline.ended.max())
     asked, sent, arrived, ended = (
         a.tolist() for a in (timeline.asked, timeline.sent, timeline.arrived, timeline.ended)
     )
     tiny = _TINY * (finish - begin)
-    producer = producers(schedule)
     latency = shortest_transfer(timeline) if timeline.transit is None else timeline.transit
-    cause = _causes(timeline, producer)
+    cause = _causes(timeline)
     expected = balanced_waiting(timeline, latency).tolist()
-    ready = _ready(timeline, producer, latency)
+    ready = _ready(timeline, latency)
     later = _ready_later(timeline, ready)
 
-    def add(rank, start, end, cause, ended_by):
-        if end > start:
-            could_run = () if ended_by is None or cause == "gap" else later[ended_by]
-            filler = next(
-                (atom for atom in could_run if atom >= 0 and ready[atom] < end - tiny), None
-            )
-            out.append(Idle(rank, start, end, cause, ended_by, filler))
+    def add(rank: int, start: float, end: float, cause: str, ended_by: int | None) -> None:
+        if end <= start:
+            return
+        could_run: tuple[int, ...] = ()
+        if ended_by is not None and cause != "gap":
+            could_run = later[ended_by]
+        filler = next((atom for atom in could_run if atom >= 0 and ready[atom] < end - tiny), None)
+        out.append(Idle(rank, start, end, cause, ended_by, filler))
 
-    for rank in range(schedule.ranks):
-        low, high = int(schedule.offsets[rank]), int(schedule.offsets[rank + 1])
+    for rank, (low, high) in enumerate(timeline.schedule.slices):
         add(rank, begin, arrived[low], "warm-up", low)
         for i in range(low + 1, high):
             handed = max(asked[i], sent[i])
             split = min(asked[i] + expected[i], handed)
-            split = (
-                asked[i]
-                if split - asked[i] <= tiny
-                else handed
-                if handed - split <= tiny
-                else split
-            )
+            if split - asked[i] <= tiny:
+                split = asked[i]
+            elif handed - split <= tiny:
+                split = handed
             add(rank, ended[i - 1], asked[i], "gap", i)
             add(rank, asked[i], split, cause[i], i)
             add(rank, split, handed, "imbalance", i)
@@ -114,8 +103,9 @@ def idle_intervals(timeline: "Timeline") -> list[Idle]:
 
 
 def idle_by_cause(timeline: "Timeline") -> dict[str, list[float]]:
-    """Idle time of each rank by cause, all of CAUSES. Over the causes, it sums to
-    ``metrics["idle"]``.
+    """Idle time of each rank by cause, all of CAUSES.
+
+    Over the causes, it sums to ``metrics["idle"]``.
     """
     totals = {cause: [0.0] * timeline.schedule.ranks for cause in CAUSES}
     for interval in timeline.idle:
@@ -124,24 +114,20 @@ def idle_by_cause(timeline: "Timeline") -> dict[str, list[float]]:
 
 
 def shortest_transfer(timeline: "Timeline") -> float:
-    """The shortest time from the end of an action to the start of one that used its result on
-    another rank.
+    """The shortest time from the end of an action to the start of its user on another rank.
 
-    For timelines that do not know the ``transit`` of each input: a measured one cannot tell when it
-    came before it was asked for.
+    It is for timelines that do not know the ``transit`` of each input: a measured one cannot tell
+    when an input came before it was asked for.
     """
-    producer = producers(timeline.schedule)
-    remote = np.flatnonzero((producer >= 0) & (timeline.rank[producer] != timeline.rank))
-    return (
-        float((timeline.started[remote] - timeline.ended[producer[remote]]).min(initial=np.inf))
-        if len(remote)
-        else 0.0
-    )
+    remote = np.flatnonzero(timeline.schedule.crosses)
+    if not len(remote):
+        return 0.0
+    sources = timeline.schedule.producer[remote]
+    return float((timeline.started[remote] - timeline.ended[sources]).min())
 
 
 def balanced_waiting(timeline: "Timeline", latency: float | np.ndarray) -> np.ndarray:
-    """How long each action would wait for another rank to send if all stages cost the mean (float
-    array over atoms).
+    """How long each action would wait for another rank to send if all stages cost the mean.
 
     The same schedule again, where an action of a kind takes the mean over the stages of what that
     kind takes there, gaps before it included; an overlapped pair is a kind of its own. Infinite
@@ -149,45 +135,35 @@ def balanced_waiting(timeline: "Timeline", latency: float | np.ndarray) -> np.nd
     timeline, what varies from one action to the next counts as imbalance too.
     """
     schedule, count = timeline.schedule, len(timeline.schedule.kind)
-    heads = _heads(timeline)
+    heads, seconds = schedule.heads, schedule.seconds
     paired = np.append(~heads[1:], False)
     gap = np.append(0.0, timeline.asked[1:] - timeline.ended[:-1])
     gap[schedule.offsets[:-1]] = 0
     length = timeline.compute + np.where(heads, np.maximum(gap, 0), 0)
-    group = np.where(paired, len(Kind), schedule.kind)
+    group = np.where(paired, len(KINDS), schedule.kind)
     mean = np.zeros(count)
     for which in np.unique(group[heads]):
         mine = heads & (group == which)
-        total, actions = (
-            np.bincount(schedule.stage[mine], length[mine]),
-            np.bincount(schedule.stage[mine]),
-        )
+        total = np.bincount(schedule.stage[mine], length[mine])
+        actions = np.bincount(schedule.stage[mine])
         mean[mine] = (total[actions > 0] / actions[actions > 0]).mean()
     if np.abs(length - mean)[heads].max() <= _TINY * timeline.makespan:
         return np.full(count, np.inf)
     path = longest_path(schedule, mean, latency)
     started, ended = path.started[path.cell_of], path.ended[path.cell_of]
-    remote = (path.producer >= 0) & (timeline.rank[path.producer] != timeline.rank)
-    sent = np.where(remote, ended[path.producer], -np.inf)
+    sent = np.where(schedule.crosses, ended[schedule.producer], -np.inf)
     free = np.append(0.0, ended[:-1])
-    tails = np.flatnonzero(~heads)
-    sent[tails - 1] = np.maximum(sent[tails - 1], sent[tails])
+    sent[seconds - 1] = np.maximum(sent[seconds - 1], sent[seconds])
     waits = np.where(heads, np.maximum(np.minimum(sent, started) - free, 0), 0)
     return np.where(schedule.kind == Kind.STEP, np.inf, waits)
 
 
-def _heads(timeline: "Timeline") -> np.ndarray:
-    """Which atoms begin a cell: all but the second of each overlapped pair."""
+def _causes(timeline: "Timeline") -> list[str]:
+    """Which kind of input from another rank came last to the cell of each atom."""
     schedule = timeline.schedule
-    return np.append(True, (np.diff(schedule.cell) != 0) | (np.diff(schedule.rank) != 0))
-
-
-def _causes(timeline: "Timeline", producer: np.ndarray) -> list[str]:
-    """Of each atom: which kind of input from another rank came last to its cell."""
-    forward = (timeline.kind == Kind.F).tolist()
-    remote = (producer >= 0) & (timeline.rank[producer] != timeline.rank)
-    sent = np.where(remote, timeline.ended[producer], -np.inf).tolist()
-    for i in np.flatnonzero(~_heads(timeline)).tolist():
+    forward = (schedule.kind == Kind.F).tolist()
+    sent = np.where(schedule.crosses, timeline.ended[schedule.producer], -np.inf).tolist()
+    for i in schedule.seconds.tolist():
         if sent[i] > sent[i - 1]:
             forward[i - 1] = forward[i]
     causes = ["upstream-forward" if f else "downstream-backward" for f in forward]
@@ -196,59 +172,68 @@ def _causes(timeline: "Timeline", producer: np.ndarray) -> list[str]:
     return causes
 
 
-def _ready(timeline: "Timeline", producer: np.ndarray, latency: float | np.ndarray) -> list[float]:
+def _ready(timeline: "Timeline", latency: float | np.ndarray) -> list[float]:
     """When all inputs of each cell were on its rank, at the first atom of the cell.
 
     Data from another rank counts as arrived ``latency`` (of all atoms, or of each) after it was
-    computed. Infinite for a second atom, and for STEP: which actions come before an optimizer step
-    is part of what a schedule computes.
+    computed. Infinite for a second atom, and for actions of no micro-batch: which actions come
+    before an optimizer step or a sum of gradients is part of what a schedule computes.
     """
     schedule = timeline.schedule
-    arrival = timeline.ended[producer] + np.where(
-        timeline.rank[producer] != timeline.rank, latency, 0.0
-    )
+    producer, work = schedule.producer, schedule.of_microbatch
+    arrival = timeline.ended[producer] + np.where(schedule.crosses, latency, 0.0)
     ready = np.where(producer >= 0, arrival, -np.inf)
-    sizes = schedule.replicas, schedule.stages, schedule.microbatches
-    work = schedule.kind != Kind.STEP
-    key = np.ravel_multi_index(
-        (schedule.replica, schedule.stage, np.where(work, schedule.microbatch, 0)), sizes
-    )
-    for kind, used in _USES:
-        mine, inputs = schedule.kind == kind, schedule.kind == used
-        if mine.any() and inputs.any():
-            done = np.full(sizes[0] * sizes[1] * sizes[2], -np.inf)
-            done[key[inputs]] = timeline.ended[inputs]
-            ready[mine] = np.maximum(ready[mine], done[key[mine]])
-    tails = np.flatnonzero(~_heads(timeline))
+    key = schedule.part * schedule.microbatches + np.where(work, schedule.microbatch, 0)
+    for row in KINDS:
+        for used, _ in row.needs:
+            mine, inputs = schedule.kind == row.kind, schedule.kind == used
+            if mine.any() and inputs.any():
+                done = np.full(schedule.replicas * schedule.stages * schedule.microbatches, -np.inf)
+                done[key[inputs]] = timeline.ended[inputs]
+                ready[mine] = np.maximum(ready[mine], done[key[mine]])
+    if Kind.UNSHARD in schedule.kinds:
+        ready = np.maximum(ready, _gathered(timeline))
+    tails = schedule.seconds
     ready[tails - 1] = np.maximum(ready[tails - 1], ready[tails])
     ready[tails] = np.inf
     ready[~work] = np.inf
-    return ready.tolist()
+    out: list[float] = ready.tolist()
+    return out
+
+
+def _gathered(timeline: "Timeline") -> np.ndarray:
+    """When the weights that each action uses were gathered; -inf for those that are not."""
+    schedule = timeline.schedule
+    part, uses = schedule.part.tolist(), np.isin(schedule.kind, USES_WEIGHTS).tolist()
+    gathers = (schedule.kind == Kind.UNSHARD).tolist()
+    times = np.full(len(part), -np.inf)
+    at: dict[int, float] = {}  # of each part: when its weights were gathered last
+    for atom, stage in enumerate(part):
+        if gathers[atom]:
+            at[stage] = float(timeline.ended[atom])
+        elif uses[atom]:
+            times[atom] = at.get(stage, -np.inf)
+    return times
 
 
 def _ready_later(timeline: "Timeline", ready: list[float]) -> list[tuple[int, int]]:
-    """Behind each atom, on its rank and before its next STEP: the action that is ready first, of
-    those without an F and with.
+    """The action behind each atom that is ready first, of those without an F and of those with.
 
-    -1 where there is none. An F comes second because it takes memory. Of equals, the earlier one in
-    the rank's order.
+    It stands on the same rank and before the next STEP; -1 where there is none. An F comes second
+    because it takes memory. Of equals, the earlier one in the rank's order counts.
     """
     schedule = timeline.schedule
     kind, out = schedule.kind.tolist(), [(-1, -1)] * len(schedule.kind)
-    takes = ((timeline.kind == Kind.F) | np.append(~_heads(timeline)[1:], False)).tolist()
+    takes = ((timeline.kind == Kind.F) | np.append(~schedule.heads[1:], False)).tolist()
     ends = set(schedule.offsets[1:].tolist())
     for i in reversed(range(len(kind))):
-        if i + 1 in ends:
-            other = forward = -1
-        if kind[i] == Kind.STEP:
+        if i + 1 in ends or kind[i] == Kind.STEP:
             other = forward = -1
         out[i] = other, forward
-        if kind[i] == Kind.STEP:
+        if kind[i] == Kind.STEP or ready[i] == np.inf:
             continue
-        elif ready[i] == np.inf:
-            continue
-        elif takes[i]:
-            forward = i if forward < 0 or ready[i] <= ready[forward] else forward
-        else:
-            other = i if other < 0 or ready[i] <= ready[other] else other
+        if takes[i] and (forward < 0 or ready[i] <= ready[forward]):
+            forward = i
+        elif not takes[i] and (other < 0 or ready[i] <= ready[other]):
+            other = i
     return out

@@ -1,16 +1,17 @@
 """The numbers of a timeline. Three bubbles, never mixed, never unlabelled."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..schedule import Kind, Schedule
+from ..schedule import Schedule
+from ..schedule.kinds import Kind, remembering
 
 if TYPE_CHECKING:
     from .timeline import Timeline
 
 
-def metrics(timeline: "Timeline") -> dict:
+def metrics(timeline: "Timeline") -> dict[str, Any]:
     """Numbers of a timeline; per-rank values as lists.
 
     makespan: first start to last end over all ranks. spans: the same on each rank. idle: makespan −
@@ -40,8 +41,10 @@ def metrics(timeline: "Timeline") -> dict:
         "bubble_fraction": float(idle.sum()) / (schedule.ranks * makespan) if makespan else 0.0,
         "bubble_overhead": float(idle.sum()) / total_busy if total_busy else 0.0,
         "bubble_rate": 1 - float(busy[longest] / spans[longest]) if spans[longest] else 0.0,
-        "peak_in_flight": peak_in_flight(schedule, (Kind.B, Kind.I)),
-        "peak_in_flight_until_weight_grad": peak_in_flight(schedule, (Kind.B, Kind.W)),
+        "peak_in_flight": peak_in_flight(schedule, remembering("gives back", "gives back a part")),
+        "peak_in_flight_until_weight_grad": peak_in_flight(
+            schedule, remembering("gives back", "the rest")
+        ),
     }
 
 
@@ -59,21 +62,19 @@ def peak_in_flight(schedule: Schedule, releases: tuple[Kind, ...]) -> list[int]:
         opens, closes = opens[order], closes[order]
     level = np.cumsum(opens.astype(np.int64) - closes)
     peaks = []
-    for low, high in zip(schedule.offsets[:-1], schedule.offsets[1:], strict=True):
+    for low, high in schedule.slices:
         before = level[low - 1] if low else 0
         peaks.append(int(level[low:high].max() - before))
     return peaks
 
 
-def peak_bytes(timeline: "Timeline") -> dict:
-    """The most that each rank holds, and the parts of it at the first action during which it does;
-    lists over ranks.
+def peak_bytes(timeline: "Timeline") -> dict[str, Any]:
+    """The most that each rank holds, and its parts at the first action during which it does.
+
+    Both are lists over ranks.
     """
-    offsets = timeline.schedule.offsets
-    at = [
-        low + int(timeline.bytes_held[low:high].argmax())
-        for low, high in zip(offsets[:-1], offsets[1:], strict=True)
-    ]
+    slices = timeline.schedule.slices
+    at = [low + int(timeline.bytes_held[low:high].argmax()) for low, high in slices]
     return {
         "peak_bytes": timeline.bytes_held[at].tolist(),
         "peak_bytes_by_part": {

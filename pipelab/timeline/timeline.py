@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,10 @@ from .idle import Idle, idle_by_cause, idle_intervals
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """What happened when. One entry per atom in every array, in the order of ``schedule``'s
-    columns.
+    """What happened when.
 
-    Times count from the start of the step, in ``unit`` ("s" for a real or paced run, "" for
-    abstract units):
+    Every array has one entry per atom, in the order of ``schedule``'s columns. Times count from the
+    start of the step, in ``unit`` ("s" for a real or paced run, "" for abstract units):
 
         asked ──waiting── sent ──transfer── arrived = started ──compute── ended
 
@@ -56,37 +56,45 @@ class Timeline:
 
     @property
     def rank(self) -> np.ndarray:
+        """The rank of every atom."""
         return self.schedule.rank
 
     @property
     def kind(self) -> np.ndarray:
+        """The kind of every atom, by its number."""
         return self.schedule.kind
 
     @property
     def stage(self) -> np.ndarray:
+        """The stage of every atom."""
         return self.schedule.stage
 
     @property
     def microbatch(self) -> np.ndarray:
+        """The micro-batch of every atom; of a STEP its number."""
         return self.schedule.microbatch
 
     @property
     def replica(self) -> np.ndarray:
+        """The model copy of every atom."""
         return self.schedule.replica
 
     @property
     def cell(self) -> np.ndarray:
+        """The step of every atom within its rank."""
         return self.schedule.cell
 
     @cached_property
     def waiting(self) -> np.ndarray:
         """Time spent before the other rank sent, per atom."""
-        return np.maximum(0, self.sent - self.asked)
+        waited: np.ndarray = np.maximum(0, self.sent - self.asked)
+        return waited
 
     @cached_property
     def transfer(self) -> np.ndarray:
         """Time spent while data was under way, per atom."""
-        return self.arrived - np.maximum(self.asked, self.sent)
+        moved: np.ndarray = self.arrived - np.maximum(self.asked, self.sent)
+        return moved
 
     @cached_property
     def makespan(self) -> float:
@@ -95,38 +103,43 @@ class Timeline:
 
     @cached_property
     def compute_per_rank(self) -> np.ndarray:
+        """Time that each rank computes."""
         return self._per_rank(self.compute)
 
     @cached_property
     def transfer_per_rank(self) -> np.ndarray:
+        """Time that each rank waits while data is under way."""
         return self._per_rank(self.transfer)
 
     @cached_property
     def wait_per_rank(self) -> np.ndarray:
-        """Idle time that is no transfer, before the first and after the last action included: the
-        rest of the makespan.
+        """Idle time that is not transfer: the rest of the makespan.
+
+        That includes the time before the first and after the last action.
         """
-        return self.makespan - self.compute_per_rank - self.transfer_per_rank
+        rest: np.ndarray = self.makespan - self.compute_per_rank
+        rest -= self.transfer_per_rank
+        return rest
 
     @cached_property
-    def metrics(self) -> dict:
-        """Makespan, the three bubble numbers and the peaks: the keys of ``pipelab simulate
-        --json``.
+    def metrics(self) -> dict[str, Any]:
+        """Makespan, the three bubble numbers and the peaks.
+
+        The keys are those of ``pipelab simulate --json``.
         """
         return metrics.metrics(self)
 
     @cached_property
-    def peak_bytes(self) -> dict:
-        """``peak_bytes`` of each rank, and ``peak_bytes_by_part``: what they are made of, at the
-        first such moment.
+    def peak_bytes(self) -> dict[str, Any]:
+        """``peak_bytes`` of each rank, and ``peak_bytes_by_part``: what they are made of.
+
+        The parts are those of the first moment at which a rank holds most.
         """
         return metrics.peak_bytes(self)
 
     @cached_property
     def idle(self) -> list[Idle]:
-        """Every idle interval of every rank inside the makespan, with its cause and the action that
-        ended it.
-        """
+        """Every idle interval of every rank, with its cause and the action that ended it."""
         return idle_intervals(self)
 
     @cached_property
@@ -143,27 +156,29 @@ class Timeline:
         return critical_path(self)
 
     def memory_steps(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
-        """When the memory of a rank changed, and to what: (times, values), each of shape (2 ×
-        actions,).
+        """When the memory of a rank changed, and to what.
+
+        Two arrays, times and values, each of shape (2 × actions,).
         """
-        low, high = self.schedule.offsets[rank], self.schedule.offsets[rank + 1]
+        low, high = self.schedule.slices[rank]
         times = np.stack([self.started[low:high], self.ended[low:high]], axis=1).ravel()
         values = np.stack([self.bytes_held[low:high], self.bytes_after[low:high]], axis=1).ravel()
         return times, values
 
-    def to_chrome(self) -> dict:
+    def to_chrome(self) -> dict[str, Any]:
         """Trace events for chrome://tracing and Perfetto: ``json.dump`` it.
 
         One row per rank, times in microseconds.
         """
         return export.to_chrome(self)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """All of it as lists and numbers: ``json.dump`` it."""
         return export.to_json(self)
 
     def _per_rank(self, values: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(values, self.schedule.offsets[:-1])
+        sums: np.ndarray = np.add.reduceat(values, self.schedule.offsets[:-1])
+        return sums
 
     def __repr__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""

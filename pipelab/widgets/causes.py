@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..schedule import Kind
-from ..schedule.longest_path import producers
 from ..timeline import Idle, Timeline
 from ..timeline.idle import CAUSES
 
@@ -201,7 +200,7 @@ def _remedy(timeline: Timeline, idle: Idle) -> str:
 
 def _source(timeline: Timeline, atom: int) -> int | None:
     """The action of another rank that an atom, or the cell that it begins, waited for."""
-    schedule, producer = timeline.schedule, producers(timeline.schedule)
+    schedule, producer = timeline.schedule, timeline.schedule.producer
     cell = [
         a
         for a in (atom, atom + 1)

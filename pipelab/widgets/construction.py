@@ -14,11 +14,13 @@ from functools import cached_property
 
 from ..errors import Refusal, ScheduleFormatError, UsageError
 from ..schedule import Action, Kind, Overlap, Schedule, check
+from ..schedule.kinds import KINDS, OF_MICROBATCH, sending
 
 MOST = 1500
 """Actions of a schedule that is still edited by hand."""
 Rows = tuple[tuple[Action, ...], ...]
-_BACKWARDS = (Kind.B, Kind.I)
+_BACKWARDS = sending("up")
+_EDITED = OF_MICROBATCH - {Kind.R}
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,7 @@ class Construction:
 
         Raises UsageError for one that has more than F, B, I and W of one copy of the model.
         """
-        if (
-            schedule.overlaps
-            or schedule.replicas > 1
-            or not schedule.kinds <= {Kind.F, Kind.B, Kind.I, Kind.W}
-        ):
+        if schedule.overlaps or schedule.replicas > 1 or not schedule.kinds <= _EDITED:
             raise UsageError(
                 f"{schedule.name} cannot be edited by hand: only F, B, I and W of one copy of the "
                 "model can, one at a time."
@@ -84,12 +82,12 @@ class Construction:
     def needs(self, action: Action) -> list[Action]:
         """What must have run before an action."""
         kind, stage, i = action[:3]
-        if kind == Kind.F:
-            return [Action(Kind.F, stage - 1, i)] if stage else []
-        if kind == Kind.W:
-            return [Action(Kind.I, stage, i)]
-        after = [Action(k, stage + 1, i) for k in _BACKWARDS]
-        return [Action(Kind.F, stage, i), *(a for a in after if a in self.universe)]
+        row = KINDS[kind]
+        needs = [Action(needed, stage, i) for needed, _ in row.needs]
+        if row.sends:
+            source = stage - 1 if row.sends == "down" else stage + 1
+            needs += [Action(other, source, i) for other in sending(row.sends)]
+        return [need for need in needs if need in self.universe]
 
     def legal(self, rank: int) -> list[Action]:
         """The actions that may come next on a rank: of each kind and stage the next micro-batch

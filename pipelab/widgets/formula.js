@@ -33,8 +33,6 @@ export function filled(text, symbols) {
   return out;
 }
 
-const KINDS = { F: 0, B: 1, I: 2, W: 3 };
-
 /** {node, show(formula, unit, looks)}. */
 export function formulaBox() {
   const node = element("div", { class: "pl-formula", hidden: true });
@@ -43,7 +41,7 @@ export function formulaBox() {
     if (node.hidden) return;
     const chip = ({ text, symbol }) => {
       if (symbol === undefined) return text;
-      const look = looks[KINDS[symbol]];
+      const look = looks.find(({ letter }) => letter === symbol);
       return element(
         "span",
         { class: "pl-symbol", style: look ? `border-color: ${look.colour}; background: ${look.colour}33` : "" },

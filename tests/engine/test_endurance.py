@@ -16,7 +16,6 @@ import pipelab
 from pipelab import errors
 from pipelab.catalogue import entry, names
 from pipelab.engine.hosts.pool import worker_source
-from pipelab.schedule.longest_path import producers
 
 from .conftest import batch, mlp
 from .test_faults import assert_nothing_left
@@ -112,7 +111,7 @@ def test_paced_runs_keep_the_order_of_the_schedule(name):
     measured, planned = run.timeline, run.predicted
     for low, high in zip(order.offsets[:-1], order.offsets[1:]):
         assert (np.diff(measured.started[low:high]) >= 0).all()
-    producer = producers(order)
+    producer = order.producer
     used = np.flatnonzero(producer >= 0)
     assert (measured.started[used] >= measured.ended[producer[used]] - 0.004).all()
     assert measured.makespan >= 0.98 * planned.makespan

@@ -158,9 +158,8 @@ def test_the_code_for_gpus_computes_what_processes_compute(
     )  # every row of every step is written
     c = {name: trace[1, :, i] for i, name in enumerate(TRACE)}
     assert (c["asked"] <= c["started"]).all() and (c["started"] <= c["ended"]).all()
-    from pipelab.schedule.longest_path import producers
 
-    producer = producers(order)
+    producer = order.producer
     used = np.flatnonzero(producer >= 0)
     assert (c["started"][used] >= c["ended"][producer[used]] - 1e-6).all()
 

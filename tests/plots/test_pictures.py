@@ -152,6 +152,21 @@ def test_labels_are_readable_on_every_shade(kind):
             assert (light + 0.05) / (dark + 0.05) >= 4.0, f"{kind.name} {fill}"
 
 
+def test_actions_for_all_micro_batches_show_their_letter_in_their_own_colour():
+    rows = ["0UNSHARD 0F0 0B0 0RESHARD 0REDUCE_GRAD".split()]
+    timeline = simulate(Schedule.from_rows(rows), Costs(unshard=1, reshard=1, reduce_grad=1))
+    text, figure = svg(timeline), plot(timeline)
+    traces = {trace.name[0]: trace for trace in figure.data}
+    for kind in (Kind.UNSHARD, Kind.RESHARD, Kind.REDUCE_GRAD):
+        look = LOOKS[kind]
+        assert f">{look.letter}</text>" in text and f'fill="{look.colour.lower()}"' in text
+        trace = traces[look.letter]
+        assert list(trace.text) == [look.letter] and trace.marker.color[0] == look.colour.lower()
+        assert "customdata[1]" not in trace.hovertemplate
+    plain = simulate(build("1f1b", ranks=2, microbatches=2))
+    assert LOOKS[Kind.UNSHARD].title not in svg(plain)
+
+
 def test_plotly_is_imported_only_for_a_figure():
     code = "import sys, pipelab, pipelab.plots; assert not {'plotly', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

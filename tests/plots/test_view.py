@@ -141,6 +141,14 @@ def test_an_overlap_shares_its_lane_forward_above():
     assert table[2, 4:6].tolist() == table[3, 4:6].tolist()
 
 
+def test_an_action_for_all_micro_batches_has_none():
+    rows = ["0UNSHARD 0F0 0F1 0B0 0B1 0RESHARD 0REDUCE_GRAD".split()]
+    message = view(simulate(Schedule.from_rows(rows), Costs(unshard=1)))
+    assert bars(message)[:, 2].tolist() == [-1, 0, 1, 0, 1, -1, -1]
+    assert message["kinds"] == [Kind.F, Kind.B, Kind.UNSHARD, Kind.RESHARD, Kind.REDUCE_GRAD]
+    assert message["microbatches"] == 2
+
+
 def test_a_run_in_progress_is_drawn_from_its_columns_in_any_order():
     schedule = build("gpipe", ranks=2, microbatches=2)
     whole = simulate(schedule, Costs(forward=0.01, backward=0.02))

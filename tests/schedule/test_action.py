@@ -4,9 +4,16 @@ from hypothesis import strategies as st
 
 from pipelab.errors import ScheduleFormatError
 from pipelab.schedule import Action, Kind, Overlap, parse_cell
+from pipelab.schedule.kinds import COLLECTIVES
 
 ids = st.integers(0, 2**31 - 1)
-actions = st.builds(Action, st.sampled_from(Kind), ids, ids, st.integers(0, 3))
+numbered = st.builds(
+    Action, st.sampled_from(sorted(set(Kind) - COLLECTIVES)), ids, ids, st.integers(0, 3)
+)
+unnumbered = st.builds(
+    Action, st.sampled_from(sorted(COLLECTIVES)), ids, st.just(0), st.integers(0, 3)
+)
+actions = numbered | unnumbered
 
 
 @given(actions)
@@ -22,6 +29,9 @@ def test_text_round_trip(action):
         ("2R3", Action(Kind.R, 2, 3)),
         ("2STEP0", Action(Kind.STEP, 2, 0)),
         ("2F3@1", Action(Kind.F, 2, 3, 1)),
+        ("0UNSHARD", Action(Kind.UNSHARD, 0, 0)),
+        ("3RESHARD", Action(Kind.RESHARD, 3, 0)),
+        ("2REDUCE_GRAD@1", Action(Kind.REDUCE_GRAD, 2, 0, 1)),
         (" 0W1 ", Action(Kind.W, 0, 1)),
     ],
 )
@@ -48,6 +58,11 @@ def test_overlap():
         "-1F0",
         "0F0.5",
         "0X0",
+        "0UNSHARD0",
+        "UNSHARD",
+        "0REDUCE_GRAD@",
+        "0REDUCE-GRAD",
+        "(0UNSHARD)OVERLAP_F_B",
         "0F0@",
         "٣F0",
         "(0F0;1B0)",
@@ -62,7 +77,13 @@ def test_anything_else_is_refused_with_the_form(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["(0F0;1F0)OVERLAP_F_B", "(0B0;1B0)OVERLAP_F_B", "(0F0;1W0)OVERLAP_F_B"]
+    "text",
+    [
+        "(0F0;1F0)OVERLAP_F_B",
+        "(0B0;1B0)OVERLAP_F_B",
+        "(0F0;1W0)OVERLAP_F_B",
+        "(0F0;1UNSHARD)OVERLAP_F_B",
+    ],
 )
 def test_an_overlap_joins_a_forward_and_a_backward(text):
     with pytest.raises(ScheduleFormatError, match="one forward F with one backward"):

@@ -123,6 +123,86 @@ CASES = {
         "1STEP0",
         "take 1 optimizer steps",
     ),
+    "a forward on weights in parts": (
+        rows("0F0 0UNSHARD 0B0"),
+        "order",
+        0,
+        0,
+        "0F0",
+        "comes before 0UNSHARD: each copy of the model holds only a part",
+    ),
+    "weights given back too early": (
+        rows("0UNSHARD 0F0 0RESHARD 0B0"),
+        "order",
+        0,
+        3,
+        "0B0",
+        "comes after 0RESHARD and before 0UNSHARD",
+    ),
+    "gathered twice": (
+        rows("0UNSHARD 0UNSHARD 0F0 0B0"),
+        "duplicate",
+        0,
+        1,
+        "0UNSHARD",
+        "gathers weights that are gathered already",
+    ),
+    "nothing to give back": (
+        rows("0RESHARD 0UNSHARD 0F0 0B0"),
+        "order",
+        0,
+        0,
+        "0RESHARD",
+        "gives back weights that are not there",
+    ),
+    "old weights": (
+        rows("0UNSHARD 0F0 0B0 0STEP0 0F1 0B1 0STEP1"),
+        "order",
+        0,
+        4,
+        "0F1",
+        "the weights from before the step",
+    ),
+    "a gradient after the sum": (
+        rows("0F0 0F1 0B0 0REDUCE_GRAD 0B1", "1F0 1F1 1B0 1B1"),
+        "order",
+        0,
+        3,
+        "0REDUCE_GRAD",
+        "comes before 0B1: the sum over the copies of the model would lack its gradient",
+    ),
+    "a weight gradient after the sum": (
+        rows("0F0 0I0 0REDUCE_GRAD 0W0"),
+        "order",
+        0,
+        2,
+        "0REDUCE_GRAD",
+        "nothing to sum",
+    ),
+    "summed twice": (
+        rows("0F0 0B0 0REDUCE_GRAD 0REDUCE_GRAD"),
+        "duplicate",
+        0,
+        3,
+        "0REDUCE_GRAD",
+        "sums gradients that are summed already",
+    ),
+    "a step before the sum": (
+        rows("0F0 0B0 0STEP0 0REDUCE_GRAD"),
+        "order",
+        0,
+        2,
+        "0STEP0",
+        "comes before 0REDUCE_GRAD",
+    ),
+    "a collective on the wrong rank": (
+        rows("0F0 0B0 1UNSHARD", "1F0 1B0"),
+        "wrong-rank",
+        0,
+        2,
+        "1UNSHARD",
+        "belongs on rank 1",
+    ),
     "deadlock of two": (
         rows("0F0 0B0 0F1 0B1", "1F1 1F0 1B0 1B1"),
         "deadlock",
@@ -215,3 +295,45 @@ def test_leaving_out_or_doubling_an_action_is_always_refused(name, ranks, microb
         del row[i]
         if any(actions):
             assert check(Schedule.from_rows(actions)).code in ("missing", "out-of-range")
+
+
+LEGAL = {
+    "gathered once": "0UNSHARD 0F0 0F1 0B0 0B1 0RESHARD 0REDUCE_GRAD",
+    "gathered for each": "0UNSHARD 0F0 0RESHARD 0UNSHARD 0B0 0RESHARD 0REDUCE_GRAD",
+    "given back before W": "0UNSHARD 0F0 0I0 0RESHARD 0W0 0REDUCE_GRAD",
+    "summed after each backward": "0F0 0F1 0B0 0REDUCE_GRAD 0B1 0REDUCE_GRAD",
+    "two steps": "0UNSHARD 0F0 0B0 0REDUCE_GRAD 0STEP0 0UNSHARD 0F1 0B1 0REDUCE_GRAD 0STEP1",
+    "never given back": "0UNSHARD 0F0 0B0",
+    "two replicas": "0UNSHARD 0UNSHARD@1 0F0 0B0 0F1@1 0B1@1 0RESHARD@1 0RESHARD 0REDUCE_GRAD@1",
+}
+
+
+@pytest.mark.parametrize("case", LEGAL)
+def test_collectives_in_their_place(case):
+    assert check(rows(LEGAL[case])) is None
+
+
+@given(
+    name=st.sampled_from(ANY_COUNTS),
+    ranks=st.integers(1, 4),
+    microbatches=st.integers(1, 4),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_collective_anywhere_is_either_legal_or_explained(name, ranks, microbatches, data):
+    """Around all of a stage they are legal; one of them moved, the check decides."""
+    actions = [list(row) for row in build(name, ranks=ranks, microbatches=microbatches).actions]
+    for row in actions:
+        for stage in sorted({action.stage for action in row}):
+            row.insert(0, f"{stage}UNSHARD")
+            row += [f"{stage}RESHARD", f"{stage}REDUCE_GRAD"]
+    assert check(Schedule.from_rows(actions)) is None
+    row = data.draw(st.sampled_from(actions))
+    moved = row.pop(
+        data.draw(st.sampled_from([i for i, a in enumerate(row) if isinstance(a, str)]))
+    )
+    row.insert(data.draw(st.integers(0, len(row))), moved)
+    refusal = check(Schedule.from_rows(actions))
+    if refusal:
+        assert refusal.code == "order" and refusal.rank == actions.index(row)
+        assert refusal.message.startswith(f"Rank {refusal.rank}, step {refusal.step}: ")

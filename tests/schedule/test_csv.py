@@ -118,3 +118,34 @@ def test_our_additions_are_said():
     assert "R (recompute), STEP (optimizer step)" in unreadable_by_torch(ours)
     twice = Schedule.from_rows(["0F0 0B0 1F1@1 1B1@1".split(), "1F0 1B0 0F1@1 0B1@1".split()])
     assert "second replica" in unreadable_by_torch(twice)
+
+
+LOWERED = """0UNSHARD,0F0,0SEND_F0,0RECV_B0,0B0,0RESHARD,0REDUCE_GRAD
+1UNSHARD,1RECV_F0,1F0,1B0,1SEND_B0,1RESHARD,1REDUCE_GRAD
+"""
+
+
+def test_collectives_are_kept_on_demand(tmp_path):
+    path = tmp_path / "lowered.csv"
+    path.write_text(LOWERED)
+    kept = read_csv(path, collectives=True)
+    assert check(kept) is None
+    assert kept.to_csv() == (
+        "0UNSHARD,0F0,0B0,0RESHARD,0REDUCE_GRAD\n1UNSHARD,1F0,1B0,1RESHARD,1REDUCE_GRAD\n"
+    )
+    assert Schedule.from_csv(kept.to_csv(), collectives=True) == kept
+    assert Schedule.from_csv(kept.to_csv()) == read_csv(path)
+    assert unreadable_by_torch(kept) is None  # they are torch's own
+    assert kept.microbatches == 1 and kept.kinds >= {Kind.UNSHARD, Kind.RESHARD, Kind.REDUCE_GRAD}
+
+
+def test_a_collective_of_the_second_replica_is_read():
+    text = "0UNSHARD,0UNSHARD@1,0F0,0B0,0F1@1,0B1@1"
+    kept = Schedule.from_csv(text, collectives=True)
+    assert kept.to_csv().strip() == text and kept.replicas == 2
+    assert Schedule.from_csv(text).to_csv().strip() == "0F0,0B0,0F1@1,0B1@1"
+
+
+def test_kept_collectives_are_judged_by_the_check():
+    assert check(Schedule.from_csv("0F0,0UNSHARD,0B0", collectives=True)).code == "order"
+    assert check(Schedule.from_csv("0F0,0UNSHARD,0B0")) is None

@@ -7,7 +7,6 @@ import pipelab
 from pipelab.catalogue import entry, names
 from pipelab.errors import UnknownName
 from pipelab.schedule import check_transport, links
-from pipelab.schedule.longest_path import producers
 from pipelab.schedule.messages import kept_back
 
 
@@ -40,7 +39,7 @@ def test_every_message_is_sent_once_and_used_once(name):
         if known.problem(p, m):
             continue
         schedule = known.build(p, m)
-        producer = producers(schedule)
+        producer = schedule.producer
         crossing = (producer >= 0) & (schedule.rank[producer] != schedule.rank)
         found = links(schedule)
         assert sum(len(link.sends) for link in found.values()) == crossing.sum()

@@ -90,9 +90,8 @@ def test_links_for_every_schedule(name, ranks, microbatches, latency, bandwidth)
     if bandwidth is None:
         assert np.array_equal(timeline.started, free.started)
         return
-    from pipelab.schedule.longest_path import producers
 
-    producer = producers(schedule)
+    producer = schedule.producer
     consumers = np.flatnonzero((producer >= 0) & (schedule.rank[producer] != schedule.rank))
     senders = producer[consumers]
     gone = (

@@ -87,6 +87,17 @@ def test_kinds_that_take_no_time_are_not_explained():
     )
 
 
+def test_collectives_have_a_letter_and_no_number():
+    rows = ["0UNSHARD 0F0 0B0 0RESHARD 0REDUCE_GRAD"]
+    assert drawn(rows, 28, unshard=1, reshard=1, reduce_grad=2) == [
+        "rank 0  U<F0B0==H>G%%%",
+        "        0            7",
+        "F- forward, B= backward, U< gather weights, H> give weights back, G% reduce gradients, "
+        ". idle",
+    ]
+    assert drawn(rows, 28)[-1] == "F- forward, B= backward, . idle"
+
+
 def test_the_axis_is_as_long_as_the_rows():
     """Seven columns have no room for 2.33333."""
     timeline = pipelab.simulate(build("naive", ranks=1, microbatches=1), pipelab.Costs(1 / 3))

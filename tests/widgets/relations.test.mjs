@@ -3,8 +3,8 @@ import { test } from "node:test";
 import { flights, hop, relations, underWay } from "../../pipelab/plots/frontend/relations.js";
 import { narration, aboutLane } from "../../pipelab/plots/frontend/tips.js";
 import { action } from "../../pipelab/plots/frontend/timeline.js";
+import { looks } from "./looks.mjs";
 
-const looks = ["F", "B", "I", "W", "R"].map((letter) => ({ letter, title: letter }));
 const bar = (rank, stage, kind, start, end, microbatch = 0) => ({ rank, stage, kind, start, end, microbatch, part: 0 });
 // Two ranks with a split backward: F on both, then I down again, W after each I.
 const timeline = {
@@ -37,7 +37,7 @@ test("a recomputation stands between a forward and its backward", () => {
 
 test("activations go up and gradients come down, only between different ranks", () => {
   assert.deepEqual(flights(timeline).map(({ from, to, forward }) => [from.rank, to.rank, forward]), [[0, 1, true], [1, 0, false]]);
-  const one = { bars: [[bar(0, 0, 0, 0, 1), bar(0, 1, 0, 1, 2)]] };
+  const one = { looks, bars: [[bar(0, 0, 0, 0, 1), bar(0, 1, 0, 1, 2)]] };
   assert.deepEqual(flights(one), []);
 });
 
@@ -54,4 +54,13 @@ test("words at the playhead and under the pointer", () => {
   assert.equal(narration(timeline, 1.2), "predicted, at 1.2 of 6: rank 0 idle · rank 1 1F0 → activations of 0 from rank 0 to 1");
   assert.match(aboutLane(timeline, 0, 4.5, timeline.bars[0][1]), /needs 1I0 on rank 1, 0F0 on rank 0\nfeeds 0W0 on rank 0\n4 to 5 \(1\)/);
   assert.match(aboutLane(timeline, 0, 2, null), /idle\n1 to 4 \(3\)/);
+});
+
+test("what stands for all micro-batches needs nothing, feeds nothing and has no number", () => {
+  const gather = bar(0, 0, 6, 0, 1, -1);
+  const alone = { looks, source: "predicted", unit: "", bars: [[gather, bar(0, 0, 0, 1, 2)]] };
+  assert.deepEqual(relations(alone, gather), { needs: [], feeds: [] });
+  assert.deepEqual(flights(alone), []);
+  assert.equal(action(alone, gather), "0U");
+  assert.match(aboutLane(alone, 0, 0.5, gather), /^rank 0, predicted\n0U: U, stage 0\n/);
 });

@@ -1,5 +1,6 @@
 """The JavaScript: unit tests on the Node that Playwright carries, and the joined script."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from playwright._impl._driver import compute_driver_executable
 
 import pipelab.widgets
 from pipelab.plots.bundle import FRONTEND, bundle
+from pipelab.plots.palette import LOOKS
 from pipelab.widgets import Builder, Lab
 
 NODE = compute_driver_executable()[0]
@@ -36,6 +38,23 @@ def test_joined_script_is_one_valid_module(entry, tmp_path):
     done = subprocess.run([NODE, "--check", path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "import" not in re.findall(r"^\w+", path.read_text(), re.MULTILINE)
+
+
+def test_the_front_end_tests_use_the_kinds_that_python_sends():
+    script = 'import { looks } from "./looks.mjs"; console.log(JSON.stringify(looks));'
+    done = subprocess.run(
+        [NODE, "--input-type=module", "--eval", script],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    used = json.loads(done.stdout)
+    sent = json.loads(json.dumps([look._asdict() for look in LOOKS.values()]))
+    for look in sent:
+        look["title"] = look["letter"]
+    assert used == [{key: look[key] for key in used[0]} for look in sent]
+    assert not re.search(r"\bkind\b *[<>=]+ *\d", (FRONTEND / "relations.js").read_text())
 
 
 def test_joined_script_holds_every_file_once():

@@ -10,7 +10,6 @@ from ...errors import UsageError
 from ...schedule import Kind, Schedule
 from ...simulator import Costs
 from ...simulator.recompute import with_recompute
-from ..record.trace import second_of_pairs
 from .recipe import Recipe
 
 BUSY_SHARE = 0.4
@@ -84,7 +83,7 @@ def require_keepable_pace(pace: Costs, schedule: Schedule, measured: dict[int, f
 
 def _alike(schedule: Schedule, planned: np.ndarray) -> dict[tuple[str, int], list[int]]:
     """Atoms that take planned time, by (what they do, stage)."""
-    first = np.isin(np.arange(len(planned)), second_of_pairs(schedule) - 1)
+    first = np.isin(np.arange(len(planned)), schedule.seconds - 1)
     alike: dict[tuple[str, int], list[int]] = {}
     for atom in np.flatnonzero(planned).tolist():
         what = "forward and backward in one" if first[atom] else Kind(schedule.kind[atom]).title

@@ -8,9 +8,10 @@ its input is message (S + s)·m + i (a micro-batch goes through one copy of the 
 from dataclasses import dataclass
 
 from ...schedule import Action, Kind, Schedule
+from ...schedule.kinds import KINDS
 from ...schedule.versions import versions
 
-_PASSES_ON = (Kind.F, Kind.B, Kind.I)
+_PASSES_ON = tuple(row.kind for row in KINDS if row.sends)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from ...errors import UsageError
 from ...model import split
 from ...schedule import Kind, Schedule, require_legal
 from ...schedule.forwards import forwards_of
+from ...schedule.kinds import COLLECTIVES
 from ...schedule.versions import require_versions
 from ...simulator import Costs
 from ...simulator.recompute import with_recompute
@@ -150,6 +151,9 @@ def _schedule(
                 f"{wanted}."
             )
     require_legal(schedule)
+    if schedule.kinds & COLLECTIVES:
+        names = ", ".join(kind.name for kind in sorted(schedule.kinds & COLLECTIVES))
+        raise UsageError(f"A run cannot do {names} yet: leave them out, or simulate the schedule.")
     first = (schedule.kind == Kind.F) & (schedule.stage == 0)
     copies = np.bincount(schedule.microbatch[first], minlength=schedule.microbatches)
     if copies.max() > 1:

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from ...schedule import Kind, Schedule
-from ...schedule.longest_path import producers
+from ...schedule.kinds import KINDS, OF_MICROBATCH
 from ..record.board import TRACE
 from .values import Value
 
 MODULE = "pipelab.engine.rank.torch_rank"
 """Imported by the worker server on request only: it takes a second and some 70 MiB."""
-_CAN = {Kind.F, Kind.B, Kind.I, Kind.W}
+_CAN = OF_MICROBATCH & {row.kind for row in KINDS if row.torch}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,6 @@ def with_senders(schedule: Schedule, rows: np.ndarray) -> np.ndarray:
     For those who do not say when: torch's runtime, and hosts that send before their GPUs have what
     they send. The clocks of all ranks are the same, or were set to one another.
     """
-    producer = producers(schedule)
-    remote = np.flatnonzero((producer >= 0) & (schedule.rank[producer] != schedule.rank))
+    producer, remote = schedule.producer, np.flatnonzero(schedule.crosses)
     rows[:, remote, TRACE.index("sent")] = rows[:, producer[remote], TRACE.index("ended")]
     return rows

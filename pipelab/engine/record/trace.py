@@ -3,7 +3,6 @@
 import numpy as np
 
 from ...schedule import Kind, Schedule
-from ...schedule.longest_path import producers
 from ...simulator import Costs
 from ...timeline import Timeline
 from .board import TRACE
@@ -22,7 +21,7 @@ def timeline(schedule: Schedule, trace: np.ndarray) -> Timeline:
     origin = c["started"].min()
     started, arrived, ended = c["started"] - origin, c["arrived"] - origin, c["ended"] - origin
     asked, sent = c["asked"] - origin, c["sent"] - origin
-    compute, second = ended - started, second_of_pairs(schedule)
+    compute, second = ended - started, schedule.seconds
     compute[second] = 0.0  # of a pair, the first atom carries the time of both
     first = schedule.offsets[:-1]
     asked[first] = started[first]  # what was before a rank's first action is its warm-up
@@ -46,11 +45,6 @@ def timeline(schedule: Schedule, trace: np.ndarray) -> Timeline:
     )
 
 
-def second_of_pairs(schedule: Schedule) -> np.ndarray:
-    """The second atoms of the cells that hold two."""
-    return 1 + np.flatnonzero((np.diff(schedule.cell) == 0) & (np.diff(schedule.rank) == 0))
-
-
 def measured_costs(schedule: Schedule, timelines: list[Timeline]) -> Costs:
     """Median seconds of each kind on each stage, and the median time of a transfer that somebody
     waited for.
@@ -60,7 +54,7 @@ def measured_costs(schedule: Schedule, timelines: list[Timeline]) -> Costs:
     """
     steps = timelines[1:] or timelines
     worked = np.array([t.worked for t in steps])
-    second = second_of_pairs(schedule)
+    second = schedule.seconds
     kind = schedule.kind.astype(int)
     kind[second] = -1
     paired = np.isin(np.arange(len(kind)), second - 1)
@@ -69,10 +63,10 @@ def measured_costs(schedule: Schedule, timelines: list[Timeline]) -> Costs:
         mine = [worked[:, atoms & (schedule.stage == s)] for s in range(schedule.stages)]
         return [float(np.median(values)) if values.size else 0.0 for values in mine]
 
-    f, b, i, w, r, step = (medians(~paired & (kind == which)) for which in Kind)
-    producer = producers(schedule)
-    remote = (producer >= 0) & (schedule.rank[producer] != schedule.rank)
-    waited = np.concatenate([t.transfer[remote & (t.sent > t.asked)] for t in steps])
+    f, b, i, w, r, step = (
+        medians(~paired & (kind == which)) for which in Kind if which <= Kind.STEP
+    )
+    waited = np.concatenate([t.transfer[schedule.crosses & (t.sent > t.asked)] for t in steps])
     split = Kind.I in schedule.kinds
     return Costs(
         forward=f,

@@ -30,6 +30,13 @@ export function shade(hex, fraction) {
   return fraction < 0.5 ? mix(hex, 255, (0.5 - fraction) * 0.57) : mix(hex, 0, (fraction - 0.5) * 0.39);
 }
 
+/** The shade of a bar: by its micro-batch, or the plain colour for one that stands for all. */
+export function shadeOf(timeline, bar, theme) {
+  const look = timeline.looks[bar.kind];
+  const fraction = bar.microbatch < 0 ? 0.5 : bar.microbatch / Math.max(1, timeline.microbatches - 1);
+  return shade(theme.dark ? look.dark : look.colour, fraction);
+}
+
 /** A darker edge, so that amber and mint keep their shape on white. */
 export function edge(hex) {
   return mix(hex, 0, 0.35);
@@ -59,6 +66,9 @@ export function readTheme(element) {
 const HATCHES = {
   "|": (pen) => pen.rect(2.5, 0, 1, 6),
   "/": (pen) => [0, 1, 2, 3, 4, 5].forEach((i) => pen.rect(i, 5 - i, 1.4, 1.4)),
+  "\\": (pen) => [0, 1, 2, 3, 4, 5].forEach((i) => pen.rect(i, i, 1.4, 1.4)),
+  "-": (pen) => pen.rect(0, 2.5, 6, 1),
+  "+": (pen) => (pen.rect(0, 2.5, 6, 1), pen.rect(2.5, 0, 1, 2.5), pen.rect(2.5, 3.5, 1, 2.5)),
   ".": (pen) => pen.rect(2, 2, 2, 2),
   x: (pen) => [0, 1, 2, 3, 4, 5].forEach((i) => (pen.rect(i, i, 1, 1), pen.rect(i, 5 - i, 1, 1))),
 };

@@ -1,6 +1,6 @@
 // Draws timelines. Every function takes the geometry of layout.js and draws one thing: boxes with a pen
 // (a canvas's context, or a Raster, which is faster for thousands), words with a context.
-import { edge, hatch, inkOn, shade } from "./colour.js";
+import { edge, hatch, inkOn, shadeOf } from "./colour.js";
 import { ticks, time } from "./format.js";
 
 const FULL = 0; // a bar's part of its lane: all of it, or one half of an overlap (upper forward, lower backward)
@@ -9,6 +9,7 @@ const LABEL_HEIGHT = 11;
 
 /** What to write on a bar: kind and micro-batch, the micro-batch alone, or nothing; decided by the longest number. */
 function label(timeline, bar, width) {
+  if (bar.microbatch < 0) return width >= 11 ? timeline.looks[bar.kind].letter : "";
   const longest = String(timeline.microbatches - 1).length;
   if (7 * longest + 12 <= width) return timeline.looks[bar.kind].letter + bar.microbatch;
   return 7 * longest + 4 <= width ? String(bar.microbatch) : "";
@@ -43,10 +44,8 @@ function* groups(geometry, index, timeline, theme, only) {
     byColour.get(key).push({ bar, ...box(geometry, index, bar) });
   }
   for (const boxes of byColour.values()) {
-    const { kind, microbatch } = boxes[0].bar;
-    const look = timeline.looks[kind];
-    const fill = shade(theme.dark ? look.dark : look.colour, microbatch / Math.max(1, timeline.microbatches - 1));
-    yield { boxes, fill, pattern: look.pattern };
+    const { bar } = boxes[0];
+    yield { boxes, fill: shadeOf(timeline, bar, theme), pattern: timeline.looks[bar.kind].pattern };
   }
 }
 

@@ -1,5 +1,5 @@
 // What is drawn over a timeline to explain it: causes of idle time, the critical path, a chosen gap, the lines of an action.
-import { edge, hatch, inkOn, shade } from "./colour.js";
+import { edge, hatch, inkOn, shadeOf } from "./colour.js";
 import { floats } from "./timeline.js";
 import { relations, underWay } from "./relations.js";
 
@@ -114,8 +114,7 @@ export function drawFlights(context, geometry, index, timeline, moment, theme) {
   context.textBaseline = "middle";
   for (const { from, to, done } of underWay(timeline, moment)) {
     const [a, b] = [middleOf(geometry, index, from), middleOf(geometry, index, to)];
-    const look = timeline.looks[from.kind];
-    const fill = shade(theme.dark ? look.dark : look.colour, from.microbatch / Math.max(1, timeline.microbatches - 1));
+    const fill = shadeOf(timeline, from, theme);
     const y = a + (b - a) * done;
     context.beginPath();
     context.arc(x, y, radius, 0, 7);

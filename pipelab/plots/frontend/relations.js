@@ -1,7 +1,6 @@
 // What an action needs and what it feeds, and the data that passes between ranks. Micro-batches of two copies of a model
-// have different numbers, so that kind, stage and micro-batch name an action.
-const [F, B, I, W, R] = [0, 1, 2, 3, 4];
-
+// have different numbers, so that kind, stage and micro-batch name an action. What a kind needs and where its result goes
+// stands in its look, which Python sends: see plots/palette.py.
 const indexes = new WeakMap();
 
 function indexOf(timeline) {
@@ -18,28 +17,22 @@ function find(timeline, kinds, stage, microbatch) {
   return kinds.map((kind) => indexOf(timeline).get(`${kind} ${stage} ${microbatch}`)).filter(Boolean);
 }
 
+/** The bars of its own stage whose results `bar` uses; not those that only another of them uses. */
+function ownNeeds(timeline, bar) {
+  const { looks } = timeline;
+  const found = find(timeline, looks[bar.kind].needs, bar.stage, bar.microbatch);
+  return found.filter((need) => !found.some((other) => looks[other.kind].needs.includes(need.kind)));
+}
+
 /** {needs, feeds}: bars whose results `bar` uses, and bars that use its result. */
 export function relations(timeline, bar) {
-  const { kind, stage, microbatch } = bar;
-  const here = (...kinds) => find(timeline, kinds, stage, microbatch);
-  const next = (step, ...kinds) => find(timeline, kinds, stage + step, microbatch);
-  const again = here(R);
-  switch (kind) {
-    case F:
-      return { needs: next(-1, F), feeds: [...next(1, F), ...(again.length ? again : here(B, I))] };
-    case R:
-      return { needs: here(F), feeds: here(B, I) };
-    case B:
-    case I:
-      return {
-        needs: [...next(1, B, I), ...(again.length ? again : here(F))],
-        feeds: [...next(-1, B, I), ...(kind === I ? here(W) : [])],
-      };
-    case W:
-      return { needs: here(I), feeds: [] };
-    default:
-      return { needs: [], feeds: [] };
-  }
+  const { looks } = timeline;
+  const { sends, sources } = looks[bar.kind];
+  const step = { down: 1, up: -1 }[sends];
+  const next = (by) => (sends ? find(timeline, sources, bar.stage + by, bar.microbatch) : []);
+  const users = looks.flatMap(({ needs }, kind) => (needs.includes(bar.kind) ? [kind] : []));
+  const fed = find(timeline, users, bar.stage, bar.microbatch).filter((user) => ownNeeds(timeline, user).includes(bar));
+  return { needs: [...next(-step), ...ownNeeds(timeline, bar)], feeds: [...next(step), ...fed] };
 }
 
 const trips = new WeakMap();
@@ -49,9 +42,10 @@ export function flights(timeline) {
   if (!trips.has(timeline)) {
     const list = [];
     for (const from of timeline.bars.flat()) {
-      if (from.kind > I) continue;
-      const forward = from.kind === F;
-      const users = find(timeline, forward ? [F] : [B, I], from.stage + (forward ? 1 : -1), from.microbatch);
+      const { sends, sources } = timeline.looks[from.kind];
+      if (!sends) continue;
+      const forward = sends === "down";
+      const users = find(timeline, sources, from.stage + (forward ? 1 : -1), from.microbatch);
       for (const to of users) if (to.rank !== from.rank) list.push({ from, to, forward });
     }
     trips.set(

@@ -78,7 +78,7 @@ export function gap(timeline, rank, time) {
   return [at < 0 ? 0 : bars[at].end, at + 1 < bars.length ? bars[at + 1].start : timeline.end];
 }
 
-/** "2F0": the action in torch's notation. */
+/** "2F0": the action in torch's notation, with the letter of its kind; "2U" for one without a micro-batch (-1). */
 export function action(timeline, bar) {
-  return `${bar.stage}${timeline.looks[bar.kind].letter}${bar.microbatch}`;
+  return `${bar.stage}${timeline.looks[bar.kind].letter}${bar.microbatch < 0 ? "" : bar.microbatch}`;
 }

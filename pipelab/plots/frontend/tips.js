@@ -13,9 +13,8 @@ export function aboutLane(timeline, rank, moment, bar) {
   const lines = [`rank ${rank}, ${timeline.source}`];
   if (bar) {
     const { needs, feeds } = relations(timeline, bar);
-    lines.push(
-      `${action(timeline, bar)}: ${timeline.looks[bar.kind].title} of micro-batch ${bar.microbatch}, stage ${bar.stage}`,
-    );
+    const whose = bar.microbatch < 0 ? "" : ` of micro-batch ${bar.microbatch}`;
+    lines.push(`${action(timeline, bar)}: ${timeline.looks[bar.kind].title}${whose}, stage ${bar.stage}`);
     if (needs.length) lines.push(`needs ${named(timeline, needs)}`);
     if (feeds.length) lines.push(`feeds ${named(timeline, feeds)}`);
   } else lines.push("idle");
