@@ -35,11 +35,11 @@ class Idle(NamedTuple):
     input that came last; "imbalance" the end of such a wait, as far as it is longer than the same
     action waits when the same schedule runs on stages that all cost the mean (see
     ``balanced_waiting``); "transfer" while data was under way; "barrier" while an optimizer step
-    waited for all ranks to come to theirs; "gap" between two actions, before the second asked for
-    its input; "cool-down" after its last action. ended_by: index of the action whose start ended
-    it; None for cool-down. filler: index of an action that stands later on the rank and could have
-    begun in the interval, because all its inputs had arrived; None if there is none. See
-    ``forced``.
+    waited for all ranks to come to theirs, or a sum of gradients for the other copies; "gap"
+    between two actions, before the second asked for its input; "cool-down" after its last action.
+    ended_by: index of the action whose start ended it; None for cool-down. filler: index of an
+    action that stands later on the rank and could have begun in the interval, because all its
+    inputs had arrived; None if there is none. See ``forced``.
     """
 
     rank: int
@@ -155,7 +155,7 @@ def balanced_waiting(timeline: "Timeline", latency: float | np.ndarray) -> np.nd
     free = np.append(0.0, ended[:-1])
     sent[seconds - 1] = np.maximum(sent[seconds - 1], sent[seconds])
     waits = np.where(heads, np.maximum(np.minimum(sent, started) - free, 0), 0)
-    return np.where(schedule.kind == Kind.STEP, np.inf, waits)
+    return np.where(schedule.of_microbatch, waits, np.inf)
 
 
 def _causes(timeline: "Timeline") -> list[str]:
@@ -167,8 +167,8 @@ def _causes(timeline: "Timeline") -> list[str]:
         if sent[i] > sent[i - 1]:
             forward[i - 1] = forward[i]
     causes = ["upstream-forward" if f else "downstream-backward" for f in forward]
-    for i in np.flatnonzero(timeline.kind == Kind.STEP).tolist():
-        causes[i] = "barrier"  # a step has no input: nothing else makes it wait
+    for i in np.flatnonzero(~schedule.of_microbatch).tolist():
+        causes[i] = "barrier"  # it has no input: nothing else makes it wait
     return causes
 
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from pipelab import Costs, Kind, Schedule, simulate
-from pipelab.engine import handover, program
+from pipelab.engine.job import program, torch_handover
 from pipelab.launcher.arguments import COST_FLAGS, name_of
 from pipelab.plots import svg, view
 from pipelab.plots.bundle import FRONTEND
@@ -58,7 +58,7 @@ def test_every_cost_has_a_flag():
 
 def test_what_others_take_from_the_table_is_what_it_was():
     assert {Kind.R, Kind.STEP} == OURS
-    assert {Kind.F, Kind.B, Kind.I, Kind.W} == handover._CAN
+    assert {Kind.F, Kind.B, Kind.I, Kind.W} == torch_handover._CAN
     assert program._PASSES_ON == (Kind.F, Kind.B, Kind.I)
     assert (sending("down"), sending("up")) == ((Kind.F,), (Kind.B, Kind.I))
     assert OF_MICROBATCH | COLLECTIVES | {Kind.STEP} == set(Kind)

@@ -167,6 +167,11 @@ class Watch:
             return f"Rank {rank} was between step {step} and the next."
         schedule = self._setup.schedule
         action = schedule.atom(atom)
+        if phase == WAITING and action.kind == Kind.REDUCE_GRAD:
+            return (
+                f"Rank {rank} has waited {seconds:.1f} s, in step {step}, in {action}, for the "
+                f"gradients of other copies of what stage {action.stage} trains."
+            )
         if phase == WAITING:
             other = action.stage + (-1 if action.kind == Kind.F else 1)
             source = action._replace(stage=other)

@@ -31,12 +31,14 @@ class Transfer(NamedTuple):
 class Shared:
     """Parameters of which several holders have a copy.
 
-    holders: (replica, rank), in the order of summing. names[i]: what holder i calls them. Holder
-    i's gradients go to rank ranks[j] as message first + i · len(ranks) + j.
+    holders: (replica, rank), in the order of summing. names[i]: what holder i calls them;
+    stages[i]: where it uses them. Holder i's gradients go to rank ranks[j] as message first +
+    i · len(ranks) + j.
     """
 
     holders: tuple[tuple[int, int], ...]
     names: tuple[tuple[str, ...], ...]
+    stages: tuple[tuple[int, ...], ...]
     first: int
 
     @property
@@ -56,6 +58,14 @@ class Shared:
     def holder_of(self, transfer: Transfer) -> int:
         """The number of the holder whose gradients a transfer carries."""
         return (transfer.message - self.first) // len(self.ranks)
+
+    def parts_on(self, rank: int) -> set[tuple[int, int]]:
+        """The (replica, stage) of a rank that use them."""
+        parts = set()
+        for (replica, home), stages in zip(self.holders, self.stages, strict=True):
+            if home == rank:
+                parts.update((replica, stage) for stage in stages)
+        return parts
 
 
 @dataclass(frozen=True)
@@ -94,29 +104,33 @@ def plan_exchange(stages: list[list[Layer]], schedule: Schedule, *, meet: bool) 
 
     meet: whether ranks meet even if nothing is shared.
     """
-    groups: dict[tuple, list[tuple[str, ...]]] = {}  # those with the same holders travel together
-    for parameter, names in _holders(stages, schedule).items():
-        if len(names) > 1:
-            groups.setdefault((parameter.dtype, tuple(names)), []).append(tuple(names.values()))
+    groups: dict[tuple, list[tuple[str, ...]]] = {}  # those of the same holders travel together
+    for parameter, uses in _uses(stages, schedule).items():
+        if len(uses) > 1:
+            used_on = tuple(tuple(stage for stage, _ in each) for each in uses.values())
+            names = tuple(each[0][1] for each in uses.values())
+            groups.setdefault((parameter.dtype, tuple(uses), used_on), []).append(names)
     shared, first = [], messages(schedule)
-    for (_, holders), names_of_group in groups.items():
-        shared.append(Shared(holders, tuple(zip(*names_of_group, strict=True)), first))
+    for (_, holders, used_on), names_of_group in groups.items():
+        names = tuple(zip(*names_of_group, strict=True))
+        shared.append(Shared(holders, names, used_on, first))
         first += len(holders) * len(shared[-1].ranks)
     if not meet and not shared:
         return Exchange(shared, None, schedule.ranks, first)
     return Exchange(shared, first, schedule.ranks, first + 2 * schedule.ranks)
 
 
-def _holders(
+def _uses(
     stages: list[list[Layer]], schedule: Schedule
-) -> dict[nn.Parameter, dict[tuple[int, int], str]]:
-    """Who has each trained parameter: (replica, rank) -> what it is called there."""
-    holders: dict[nn.Parameter, dict[tuple[int, int], str]] = {}
+) -> dict[nn.Parameter, dict[tuple[int, int], list[tuple[int, str]]]]:
+    """Who has each trained parameter: (replica, rank) -> (stage, what it is called there), each."""
+    uses: dict[nn.Parameter, dict[tuple[int, int], list[tuple[int, str]]]] = {}
     for replica, home in enumerate(schedule.placement_table.tolist()):
-        for rank, layers in zip(home, stages, strict=True):
+        for stage, (rank, layers) in enumerate(zip(home, stages, strict=True)):
             for _, layer, module in layers:
                 for name, parameter in module.named_parameters():
                     if parameter.requires_grad:
-                        names = holders.setdefault(parameter, {})
-                        names.setdefault((replica, rank), f"{layer}.{name}")
-    return holders
+                        here = uses.setdefault(parameter, {}).setdefault((replica, rank), [])
+                        if stage not in [known for known, _ in here]:
+                            here.append((stage, f"{layer}.{name}"))
+    return uses

@@ -8,6 +8,7 @@ from .checkpoint import Resumed
 from .exchange import Exchange, Layer
 from .program import Instruction, program
 from .recipe import Recipe
+from .reductions import Reduction, reductions
 from .setup import Setup
 from .torch_handover import TorchJob
 from .values import MAX_PARTS
@@ -19,9 +20,10 @@ class RankJob:
     """All that a rank needs for a run.
 
     sizes: of the board. stages: (replica, index) -> (layers, loss or None). weights: which
-    versions of them the schedule keeps. batch: the rank's part of a batch that every step uses, or
-    None. durations: seconds of each atom in paced mode, or None. resumed: what it goes on from, or
-    None. torch: where torch's own runtime is to execute the schedule, else None.
+    versions of them the schedule keeps. reductions: what each REDUCE_GRAD does, by atom. batch: the
+    rank's part of a batch that every step uses, or None. durations: seconds of each atom in paced
+    mode, or None. resumed: what it goes on from, or None. torch: where torch's own runtime is to
+    execute the schedule, else None.
     """
 
     rank: int
@@ -32,6 +34,7 @@ class RankJob:
     recipe: Recipe
     where: Where
     exchange: Exchange
+    reductions: dict[int, Reduction]
     batch: Batch | None
     durations: dict[int, float] | None
     resumed: Resumed | None
@@ -56,6 +59,7 @@ def rank_job(setup: Setup, rank: int, torch: TorchJob | None = None) -> RankJob:
         recipe=setup.recipe,
         where=setup.where,
         exchange=setup.exchange,
+        reductions=reductions(schedule, setup.exchange, rank),
         batch=None if fixed is None else part_of_rank(fixed, setup, rank),
         durations=setup.durations(rank),
         resumed=setup.resumed,

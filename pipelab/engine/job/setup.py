@@ -29,6 +29,7 @@ from .checkpoint import Resumed
 from .exchange import Exchange, Layer, plan_exchange
 from .pacing import pace_of
 from .recipe import Recipe
+from .reductions import check_reductions, with_reductions
 from .torch_handover import refusal
 from .where import Where
 
@@ -118,13 +119,17 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
     stages = _layers_of_stages(model, order, partition)
     if Kind.STEP in order.kinds:
         _require_own_weights(order, stages)
+    if not recipe.evaluate:
+        order = with_reductions(order, stages)
     data = data_of(inputs, targets, order.microbatches, weight)
     if where.executor == "torch":
         given = {"resume": resume, "weight": weight, "pace": recipe.pace}
         _check_torch(order, data, recipe, where, given)
     latency = recipe.latency or (pace.latency if pace else 0)
     recipe = replace(recipe, latency=latency, seed=_seed(recipe, where, resumed))
-    return Setup(order, stages, loss_fn, data, recipe, where, pace, resumed)
+    setup = Setup(order, stages, loss_fn, data, recipe, where, pace, resumed)
+    check_reductions(order, setup.exchange)
+    return setup
 
 
 def _schedule(
@@ -151,9 +156,13 @@ def _schedule(
                 f"{wanted}."
             )
     require_legal(schedule)
-    if schedule.kinds & COLLECTIVES:
-        names = ", ".join(kind.name for kind in sorted(schedule.kinds & COLLECTIVES))
-        raise UsageError(f"A run cannot do {names} yet: leave them out, or simulate the schedule.")
+    beyond = sorted((schedule.kinds & COLLECTIVES) - {Kind.REDUCE_GRAD})
+    if beyond:
+        names = " and ".join(kind.name for kind in beyond)
+        raise UsageError(
+            f"A run cannot do {names}: its ranks keep their weights whole. Leave them out, or "
+            "simulate the schedule."
+        )
     first = (schedule.kind == Kind.F) & (schedule.stage == 0)
     copies = np.bincount(schedule.microbatch[first], minlength=schedule.microbatches)
     if copies.max() > 1:

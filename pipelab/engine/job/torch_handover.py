@@ -42,6 +42,8 @@ class TorchJob:
 
 def refusal(schedule: Schedule, inputs: tuple[Value, ...]) -> str | None:
     """Why torch's runtime cannot run this schedule on these micro-batches, or None."""
+    if Kind.REDUCE_GRAD in schedule.kinds:
+        return "it does not sum the gradients of weights that several stages share"
     beyond = sorted(schedule.kinds - _CAN)
     if beyond:
         return f"it knows no {', '.join(f'{kind.name} ({kind.title})' for kind in beyond)}"

@@ -7,7 +7,7 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -19,11 +19,26 @@ from ..record.board import BETWEEN, COMPUTING, WAITING, Board
 from ..record.clock import HostClock
 from ..stage.layers import Seeds
 from ..stage.stage import Stage, Task
+from ..transport.protocol import Arrival
 from .mail import Mail
 from .pace import Pace
 
 Done = tuple[Value | None, int, int]
 """Of an action: what the neighbouring stage needs, the bytes it keeps, and the bytes it frees."""
+
+
+class Weights(Protocol):
+    """What a rank does with its weights when the schedule says so."""
+
+    def step_stage(self, instruction: Instruction) -> None:
+        """STEP."""
+
+    def collect(self, instruction: Instruction, planned: float) -> tuple[list[Arrival], int]:
+        """REDUCE_GRAD, its waiting: what arrived, and the bytes that were sent."""
+        ...
+
+    def reduce(self, instruction: Instruction) -> None:
+        """REDUCE_GRAD, its sum."""
 
 
 class Interpreter:
@@ -35,7 +50,7 @@ class Interpreter:
         mail: of this rank.
         board: where losses go.
         clock: stamps the actions and writes the trace.
-        on_step: called for STEP with (replica, stage).
+        weights: what the rank does with them when the schedule says so.
     """
 
     def __init__(
@@ -45,10 +60,10 @@ class Interpreter:
         mail: Mail,
         board: Board,
         clock: HostClock,
-        on_step: Callable[[int, int], None],
+        weights: Weights,
     ):
         self.stages, self._mail, self._board, self._clock = stages, mail, board, clock
-        self._on_step = on_step
+        self._weights = weights
         self._do: dict[int, Callable[[Instruction, Value | None], Done]] = {
             Kind.F: self._forward,
             Kind.B: self._backward,
@@ -56,6 +71,7 @@ class Interpreter:
             Kind.W: self._weight_gradient,
             Kind.R: self._recompute,
             Kind.STEP: self._step_optimizer,
+            Kind.REDUCE_GRAD: self._reduce_gradients,
         }
         self._cells: list[list[Instruction]] = []
         for instruction in instructions:
@@ -108,12 +124,17 @@ class Interpreter:
     def _execute(self, cell: list[Instruction], asked: Any) -> Any:
         """Execute one action, or two that overlap. asked, and the result: stamps."""
         clock, mail = self._clock, self._mail
-        sent, planned, inputs = None, 0.0, []
+        sent, planned, inputs, sent_bytes = None, 0.0, [], 0
         for instruction in cell:  # [1]
-            value = None
+            value, arrivals = None, []
             if instruction.message_in is not None:
                 mail.stand(instruction.atom, WAITING)
                 value, arrival = mail.receive(instruction.message_in, instruction)
+                arrivals = [arrival]
+            elif instruction.kind == Kind.REDUCE_GRAD:
+                mail.stand(instruction.atom, WAITING)
+                arrivals, sent_bytes = self._weights.collect(instruction, self._pace.free)
+            for arrival in arrivals:
                 sent = arrival.sent if sent is None else clock.later(sent, arrival.sent)
                 planned = max(planned, arrival.planned)
             inputs.append(value)
@@ -134,13 +155,12 @@ class Interpreter:
         self._held -= freed
         sent = asked if sent is None else sent
         for instruction, (output, version) in zip(cell, outputs, strict=True):
-            sent_bytes = 0
             if output is not None:
                 sent_bytes = self._hand_on(instruction, output, planned_end)  # [4]
             rest = (worked, held, self._held, sent_bytes, version)
             clock.write(instruction.atom, asked, sent, started, ended, *rest)  # [5]
             asked = sent = started  # of a pair, the first carries the wait and the work
-            worked = 0.0
+            worked, sent_bytes = 0.0, 0
         return ended
 
     def _stage(self, instruction: Instruction) -> Stage:
@@ -201,17 +221,21 @@ class Interpreter:
     def _input_gradient(self, instruction: Instruction, gradient: Value | None) -> Done:
         return self._backward_through(instruction, gradient, split=True)
 
-    def _weight_gradient(self, instruction: Instruction, _: None) -> Done:
+    def _weight_gradient(self, instruction: Instruction, _: Value | None) -> Done:
         freed = self._stage(instruction).weight_gradient(instruction.microbatch)
         self._release_input(instruction)
         return None, 0, freed
 
-    def _recompute(self, instruction: Instruction, _: None) -> Done:
+    def _recompute(self, instruction: Instruction, _: Value | None) -> Done:
         return None, self._stage(instruction).recompute(instruction.microbatch), 0
 
-    def _step_optimizer(self, instruction: Instruction, _: None) -> Done:
-        self._on_step(instruction.replica, instruction.stage)
+    def _step_optimizer(self, instruction: Instruction, _: Value | None) -> Done:
+        self._weights.step_stage(instruction)
         self._stage(instruction).stepped(instruction.version)
+        return None, 0, 0
+
+    def _reduce_gradients(self, instruction: Instruction, _: Value | None) -> Done:
+        self._weights.reduce(instruction)
         return None, 0, 0
 
     def _backward_through(

@@ -24,6 +24,11 @@ class Pace:
         self._shortest = min((d for d in (durations or {}).values() if d), default=0.0)
         self._free = self._end = self._slack = 0.0
 
+    @property
+    def free(self) -> float:
+        """When the rank is free by the plan."""
+        return self._free
+
     def begin_step(self) -> None:
         """The next action is the first of a step: it starts when its input is there."""
         self._free = 0.0

@@ -57,11 +57,9 @@ class Rank:
             by_stage = {}
             for key, stage in self._stages.items():
                 by_stage[key] = [p for _, m in stage.layers for p in m.parameters()]
-        self._update = Update(mail, parameters, job.exchange, job.recipe, by_stage)
+        self._update = Update(mail, parameters, job, by_stage)
         kind = Evaluator if job.recipe.evaluate else Interpreter
-        self._interpreter = kind(
-            job.program, self._stages, mail, board, clock, self._update.step_stage
-        )
+        self._interpreter = kind(job.program, self._stages, mail, board, clock, self._update)
         self._pace = Pace(job.durations, job.recipe.latency)
         if job.resumed:
             self._update.load(job.resumed.optimizer)
@@ -79,7 +77,6 @@ class Rank:
                 self._result.outputs.append({i: pack(_by_part(v)) for i, v in outputs.items()})
             return
         self._interpreter.run(step, batch, self._seeds(step), self._pace)
-        update.sum_copies()
         if step == recipe.steps - 1:
             of_first_copy = {n: g for (copied, n), g in update.gradients().items() if copied == 0}
             self._result.gradients = pack(of_first_copy)
@@ -117,7 +114,6 @@ class Rank:
         with self._update.rehearsal():
             for _ in range(2):
                 self._interpreter.run(0, batch, self._seeds(0), Pace(None, 0), time.thread_time)
-                self._update.sum_copies()
                 self._update.meet(torch.zeros((), device=self._device))
         self._clock.done = 0
         self._board.status[self._job.rank] = 0

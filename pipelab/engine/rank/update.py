@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from ...errors import UsageError
-from ..job.exchange import Exchange, Shared, Transfer
-from ..job.recipe import Recipe
+from ..job.exchange import Shared, Transfer
+from ..job.program import Instruction
+from ..job.rank_job import RankJob
 from ..job.values import Alone
 from ..record.board import BETWEEN, WAITING
+from ..transport.protocol import Arrival
 from .mail import Mail
 
 Name = tuple[int, str]
@@ -25,13 +27,12 @@ Key = tuple[int, int] | None
 
 
 class Update:
-    """What one rank does between two steps.
+    """What one rank does with its weights.
 
     Args:
         mail: of this rank.
         parameters: of the rank, by (replica, name).
-        exchange: what ranks exchange between two steps.
-        recipe: how to train.
+        job: how to train, and what ranks exchange.
         by_stage: the parameters of each (replica, stage), where the schedule itself steps the
             optimizer; else None.
     """
@@ -40,13 +41,13 @@ class Update:
         self,
         mail: Mail,
         parameters: dict[Name, nn.Parameter],
-        exchange: Exchange,
-        recipe: Recipe,
+        job: RankJob,
         by_stage: dict[tuple[int, int], list[nn.Parameter]] | None,
     ):
-        self._mail, self._parameters, self._exchange = mail, parameters, exchange
-        self._clip = recipe.clip
-        self._shared = [s for s in exchange.shared if mail.rank in s.ranks]
+        recipe, self._exchange, self._reductions = job.recipe, job.exchange, job.reductions
+        self._mail, self._parameters, self._clip = mail, parameters, job.recipe.clip
+        self._flat: dict[int, dict[int, torch.Tensor]] = {}
+        """Gradients under way: number of the shared parameters -> number of the holder -> all."""
         self.all = list(dict.fromkeys(parameters.values()))
         self._by_stage = by_stage
         whose: dict[Key, list[nn.Parameter]] = {None: self.all}
@@ -83,17 +84,37 @@ class Update:
         for parameter in self.all:
             parameter.grad = None
 
-    def sum_copies(self) -> None:
-        """Make every copy's gradient the sum over all copies, in the order of the holders."""
-        for shared in self._shared:
-            held = self._held(shared)
-            flat = {i: _flatten(parameters) for i, parameters in held.items()}
+    def collect(self, instruction: Instruction, planned: float) -> tuple[list[Arrival], int]:
+        """REDUCE_GRAD: send what others sum, and wait for what this rank sums now.
+
+        planned: when the rank meant to be here (paced mode). Returns what arrived, and the bytes
+        that were sent.
+        """
+        reduction, rank, sent_bytes = self._reductions[instruction.atom], self._mail.rank, 0
+        for number in reduction.sends:
+            shared = self._exchange.shared[number]
+            flat = {i: _flatten(parameters) for i, parameters in self._held(shared).items()}
+            self._flat[number] = flat
             for transfer in shared.transfers():
-                i = shared.holder_of(transfer)
-                if transfer.source == self._mail.rank:
-                    self._mail.send(transfer.target, transfer.message, Alone((flat[i],)))
-                elif transfer.target == self._mail.rank:
-                    flat[i] = self._receive(transfer)
+                if transfer.source == rank:
+                    value = Alone((flat[shared.holder_of(transfer)],))
+                    sent_bytes += self._mail.send(transfer.target, transfer.message, value, planned)
+        arrivals = []
+        for number in reduction.sums:
+            shared = self._exchange.shared[number]
+            for transfer in shared.transfers():
+                if transfer.target == rank:
+                    value, arrival = self._mail.receive(transfer.message, instruction)
+                    self._flat[number][shared.holder_of(transfer)] = value[0].clone()
+                    self._mail.release(transfer.message, 1)
+                    arrivals.append(arrival)
+        return arrivals, sent_bytes
+
+    def reduce(self, instruction: Instruction) -> None:
+        """REDUCE_GRAD: make every copy's gradient the sum over all, in the order of the holders."""
+        for number in self._reductions[instruction.atom].sums:
+            shared = self._exchange.shared[number]
+            held, flat = self._held(shared), self._flat.pop(number)
             like = next(iter(held.values()))
             totals = _sum([flat[i] for i in range(len(shared.holders))], like)
             for k, total in enumerate(totals):
@@ -115,11 +136,12 @@ class Update:
         for scheduler in self.schedulers:
             scheduler.step()
 
-    def step_stage(self, replica: int, stage: int) -> None:
+    def step_stage(self, instruction: Instruction) -> None:
         """STEP: the optimizer of one stage, which then begins to sum gradients anew."""
-        mine = (self._by_stage or {})[replica, stage]
+        key = instruction.replica, instruction.stage
+        mine = (self._by_stage or {})[key]
         if mine and not self._rehearsing:
-            self.optimizers[replica, stage].step()
+            self.optimizers[key].step()
         for parameter in mine:
             self._stepped[parameter], parameter.grad = parameter.grad, None
 
@@ -150,7 +172,7 @@ class Update:
         As torch's clip_grad_norm_.
         """
         counted_elsewhere = set()
-        for shared in self._shared:
+        for shared in self._exchange.shared:
             for i, parameters in self._held(shared).items():
                 if i > 0:
                     counted_elsewhere.update(parameters)

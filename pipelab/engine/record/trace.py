@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...schedule import Kind, Schedule
+from ...schedule.kinds import KINDS
 from ...simulator import Costs
 from ...timeline import Timeline
 from .board import TRACE
@@ -63,18 +64,17 @@ def measured_costs(schedule: Schedule, timelines: list[Timeline]) -> Costs:
         mine = [worked[:, atoms & (schedule.stage == s)] for s in range(schedule.stages)]
         return [float(np.median(values)) if values.size else 0.0 for values in mine]
 
-    f, b, i, w, r, step = (
-        medians(~paired & (kind == which)) for which in Kind if which <= Kind.STEP
-    )
+    of = {row.kind: medians(~paired & (kind == row.kind)) for row in KINDS}
     waited = np.concatenate([t.transfer[schedule.crosses & (t.sent > t.asked)] for t in steps])
     split = Kind.I in schedule.kinds
     return Costs(
-        forward=f,
-        backward=[x or y + z for x, y, z in zip(b, i, w, strict=True)],
-        input_grad=i if split else None,
-        weight_grad=w if split else None,
+        forward=of[Kind.F],
+        backward=[b or i + w for b, i, w in zip(of[Kind.B], of[Kind.I], of[Kind.W], strict=True)],
+        input_grad=of[Kind.I] if split else None,
+        weight_grad=of[Kind.W] if split else None,
         overlap=medians(paired) if schedule.overlaps else None,
-        recompute=r,
-        step=step,
+        recompute=of[Kind.R],
+        step=of[Kind.STEP],
+        reduce_grad=of[Kind.REDUCE_GRAD],
         latency=float(np.median(waited)) if len(waited) else 0.0,
     )
