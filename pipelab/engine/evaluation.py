@@ -18,9 +18,12 @@ from .training import Run, finish
 
 @dataclass(frozen=True)
 class Evaluation:
-    """losses: one per step, the mean over its batch. outputs: what the last layer returned for each
+    """What ``evaluate`` found.
+
+    losses: one per step, the mean over its batch. outputs: what the last layer returned for each
     step's whole batch, if it was asked for, else None. timelines: what happened in each step,
-    forwards alone."""
+    forwards alone.
+    """
 
     losses: list[float]
     outputs: list[torch.Tensor | tuple[torch.Tensor, ...]] | None
@@ -46,11 +49,11 @@ def evaluate(  # noqa: PLR0913 - as run
     timeout: float | None = None,
     weight: Callable[[torch.Tensor], float] | None = None,
 ) -> Evaluation:
-    """The losses of a model, computed by the forwards of a schedule in evaluation mode, without
-    gradients.
+    """Compute the losses of a model by the forwards of a schedule, without gradients.
 
-    The arguments are those of ``run``; steps: how many batches; outputs: whether to bring home what
-    the last layer returns. The model is not changed. Raises what ``run`` raises.
+    The model is in evaluation mode. It is not changed. The arguments are those of ``run``; steps:
+    how many batches; outputs: whether to bring home what the last layer returns. Raises what
+    ``run`` raises.
 
     >>> model = [torch.nn.Linear(4, 4), torch.nn.Dropout(0.5)]
     >>> x = torch.ones(6, 4)

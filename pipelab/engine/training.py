@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 
 class Event(NamedTuple):
-    """An action that a rank has just finished. started, ended: seconds on the machine's monotonic
-    clock.
+    """An action that a rank has just finished.
+
+    started, ended: seconds on the machine's monotonic clock.
     """
 
     step: int
@@ -48,15 +49,16 @@ class Event(NamedTuple):
 class Run:
     """A training run, while it goes on and afterwards.
 
-    losses: one per finished step, the mean over its batch. device, workers, transport, executor:
-    what it runs on. The rest is there once the run has finished; before, it waits for that
-    (``wait``).
+    schedule: what is executed; where stages share parameters, with the REDUCE_GRAD that sums their
+    gradients. losses: one per finished step, the mean over its batch. device, workers, transport,
+    executor: what it runs on. The rest is there once the run has finished; before, it waits for
+    that (``wait``).
     """
 
     def __init__(self, setup: Setup, on_event: Callable[[Event], None] | None):
         self._setup = setup
         self.schedule = setup.schedule
-        self.seed = setup.recipe.seed
+        self.seed = setup.recipe.seed or 0
         self.losses: list[float] = []
         self.error: BaseException | None = None
         self._on_event = on_event
@@ -68,18 +70,22 @@ class Run:
 
     @property
     def device(self) -> str:
+        """The kind of device: "cpu" or "cuda"."""
         return self._setup.where.device
 
     @property
     def executor(self) -> str:
+        """Whose engine: "pipelab" or "torch"."""
         return self._setup.where.executor
 
     @property
     def workers(self) -> str:
+        """What the ranks are: "processes", "threads" or "torchrun"."""
         return self._setup.where.workers
 
     @property
     def transport(self) -> str:
+        """How tensors get from rank to rank."""
         return self._driver.carrier
 
     @property
@@ -97,7 +103,7 @@ class Run:
         self._finished.wait()
 
     def cancel(self) -> None:
-        """Stops the run: its workers are ended and ``wait`` raises RunCancelled.
+        """Stop the run: its workers are ended and ``wait`` raises RunCancelled.
 
         A finished run stays as it is.
         """
@@ -131,15 +137,17 @@ class Run:
 
     @cached_property
     def costs(self) -> Costs:
-        """Measured medians per stage and kind, in seconds; the latency is that of a transfer
-        somebody waited for.
+        """Measured medians per stage and kind, in seconds.
+
+        The latency is that of a transfer that somebody waited for.
         """
         return trace.measured_costs(self.schedule, self.timelines)
 
     @cached_property
     def predicted(self) -> Timeline:
-        """What the simulator expects: from the pace if the run is paced (known at once), else from
-        the measured costs.
+        """What the simulator expects: from the pace, else from the measured costs.
+
+        Of a paced run it is known at once.
         """
         costs = (
             replace(self._setup.pace, latency=self._setup.recipe.latency)
@@ -150,8 +158,9 @@ class Run:
 
     @cached_property
     def gap(self) -> dict[str, list[float]]:
-        """Measured minus predicted, in seconds, in parts that sum to it on every rank: see
-        ``timeline.gap``.
+        """Measured minus predicted, in seconds, in parts that sum to it on every rank.
+
+        See ``timeline.gap``.
         """
         return gap(self.timeline, self.predicted)
 
@@ -188,29 +197,34 @@ class Run:
 
     @property
     def peak_memory_bytes(self) -> list[int] | None:
-        """The most that torch's allocator held on the GPU of each rank: weights, gradients, the
-        optimizer's state, activations and working memory; of threads that share a GPU, all of
-        theirs together. None on processors."""
-        return None if self.device == "cpu" else [result.peak_memory for result in self.results()]
+        """The most bytes that torch's allocator held on the GPU of each rank.
+
+        Weights, gradients, the optimizer's state, activations and working memory; of threads that
+        share a GPU, all of theirs together. None on processors.
+        """
+        if self.device == "cpu":
+            return None
+        return [result.peak_memory or 0 for result in self.results()]
 
     @property
     def gradient_error(self) -> float | None:
-        """The largest relative error of a parameter's gradient against the unsplit model (see
-        ``gradient_note``).
+        """The largest relative error of a parameter's gradient against the unsplit model.
 
-        Computed once, when first asked for, in a worker: max over p of ‖Δ‖₂ / max(‖g_p‖₂, 10⁻³
-        ‖g‖₂). None where there is nothing to compare with.
+        That is the maximum over p of ‖Δ‖₂ / max(‖g_p‖₂, 10⁻³ ‖g‖₂). It is computed once, when first
+        asked for, in a worker. None where there is nothing to compare with: see ``gradient_note``.
         """
         return self._checked_gradients[0]
 
     @property
     def gradient_note(self) -> str | None:
-        """What the gradients were compared with when it is not one pass of the unsplit model over
-        the full batch, or why they cannot be compared."""
+        """What the gradients were compared with, or why they cannot be.
+
+        None where it is one pass of the unsplit model over the full batch.
+        """
         return self._checked_gradients[1]
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes a checkpoint for ``run(..., resume=path)``, whole or not at all.
+        """Write a checkpoint for ``run(..., resume=path)``, whole or not at all.
 
         A file of ``torch.save``: "model" is a state_dict that the unsplit model loads, "optimizer"
         one for an optimizer of all its parameters.
@@ -260,12 +274,13 @@ class Run:
         Raises UsageError where that is not here but on rank 0 of torchrun's processes.
         """
         self.wait()
-        if None in self._driver.results:
+        results = [result for result in self._driver.results if result is not None]
+        if len(results) < self.schedule.ranks:
             raise UsageError(
                 "Gradients and weights are on rank 0: ask there (torch.distributed.get_rank() == "
                 "0)."
             )
-        return self._driver.results
+        return results
 
     def _timeline(self, step: int) -> Timeline:
         self.wait()
@@ -307,9 +322,7 @@ class Run:
     def _progress(
         self, step: int, losses: list[float], atoms: np.ndarray, rows: np.ndarray
     ) -> None:
-        """Called by the driver, about 30 times a second, with the actions that were finished
-        since.
-        """
+        """Note the newly finished actions: the driver calls this some 30 times a second."""
         self.losses[len(self.losses) :] = losses[len(self.losses) :]
         if self._on_event is None:
             return

@@ -108,7 +108,7 @@ def test_paced_runs_keep_the_order_of_the_schedule(name):
         pace=(0.008, 0.008, 0.008),
         **asynchronous,
     )
-    measured, planned = run.timeline, run.predicted
+    order, measured, planned = run.schedule, run.timeline, run.predicted
     for low, high in zip(order.offsets[:-1], order.offsets[1:]):
         assert (np.diff(measured.started[low:high]) >= 0).all()
     producer = order.producer

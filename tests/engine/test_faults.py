@@ -121,7 +121,7 @@ def test_a_stalled_worker_is_named_after_its_deadline():
     works_again()
 
 
-def test_a_rank_that_waits_at_the_end_of_a_step_says_so():
+def test_a_rank_that_waits_for_the_gradients_of_a_copy_says_so():
     class Stuck(nn.Linear):
         def forward(self, x):
             if x[0, 0] == 7:  # only in the copy on rank 0
@@ -134,6 +134,24 @@ def test_a_rank_that_waits_at_the_end_of_a_step_says_so():
     with pytest.raises(errors.WorkerStalled) as caught:
         pipelab.run([Stuck(16, 4)], x, y, functional.cross_entropy, schedule=copies, timeout=1)
     assert "Rank 0 has computed 0F0" in str(caught.value)
+    assert "in 0REDUCE_GRAD@1, for the gradients of other copies" in str(caught.value)
+    works_again()
+
+
+def test_a_rank_that_waits_at_the_end_of_a_step_says_so():
+    class Stuck(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            if y.requires_grad:
+                y.register_hook(lambda _: time.sleep(3600))
+            return y
+
+    model, x = [Stuck(16, 16), nn.Linear(16, 4)], batch()[0]
+    options = {"optimizer": lambda ps: torch.optim.SGD(ps, lr=0.1), "clip": 1.0, "timeout": 1}
+    with pytest.raises(errors.WorkerStalled) as caught:
+        pipelab.run(model, x, batch()[1], functional.cross_entropy, schedule="1f1b", ranks=2,
+                    microbatches=2, **options)  # fmt: skip
+    assert "Rank 0 has computed 0B0" in str(caught.value)
     assert "at the end of step 0, for what other ranks send then." in str(caught.value)
     works_again()
 

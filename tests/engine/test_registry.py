@@ -105,7 +105,8 @@ def test_uneven_microbatches_in_double_precision_equal_the_full_batch(name):
 def test_the_order_that_ran_is_the_schedules(name, model, data):
     run = train(name, 2, 4, model, data, steps=2)
     schedule, timeline = run.schedule, run.timeline
-    assert schedule == build(name, ranks=2, microbatches=4)
+    ran = [[str(a) for a in row if "REDUCE_GRAD" not in str(a)] for row in schedule.actions]
+    assert ran == [list(map(str, row)) for row in build(name, ranks=2, microbatches=4).actions]
     for low, high in zip(schedule.offsets, schedule.offsets[1:]):
         cells = np.flatnonzero(np.diff(schedule.cell[low:high], prepend=-1)) + low
         assert (timeline.started[cells[1:]] >= timeline.ended[cells[:-1]]).all()

@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional
 
 from pipelab.engine.job.values import Alone
+from pipelab.engine.stage.kept import Task
 from pipelab.engine.stage.layers import Seeds
 from pipelab.engine.stage.split import DeferredGradients
-from pipelab.engine.stage.stage import Stage, Task
+from pipelab.engine.stage.stage import Stage
 from pipelab.model import workload
 
 TASK = Task(Seeds(0, 0), None, 1.0)

@@ -94,8 +94,8 @@ class Driver:
 
     def _serve(self, crew: Crew) -> None:
         """Answer the workers and look at the board until all are done."""
-        rank_of = {control: rank for rank, control in enumerate(crew.controls)}
-        running, ready = set(crew.controls), 0
+        rank_of: dict[Any, int] = {control: rank for rank, control in enumerate(crew.controls)}
+        running, ready = set(rank_of), 0
         measured: dict[int, float] = {}
         while running:
             self.watch.stop_if_cancelled()
@@ -158,7 +158,7 @@ class Driver:
         )
 
 
-def _tell(control: connection.Connection, message: bytes) -> None:
+def _tell(control: Any, message: bytes) -> None:
     # A worker that is gone is noticed when we listen to it, with its reason.
     with contextlib.suppress(OSError):
         control.send_bytes(message)

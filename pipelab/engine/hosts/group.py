@@ -44,8 +44,9 @@ WAYS = {
 
 
 def way_of(device: str) -> str:
-    """How tensors travel: by NCCL where every process of the group has a GPU to itself, which NCCL
-    demands.
+    """How tensors travel, for all processes of the group.
+
+    By NCCL where every process has a GPU to itself, which NCCL demands.
     """
     if device == "cpu":
         return "gloo"
@@ -63,7 +64,8 @@ _LANES: list[Lanes] = []
 
 def lanes_of(rank: int, device: torch.device) -> Lanes:
     """Raises UsageError where NCCL would let transfers of different links wait for each other."""
-    if dist.group.WORLD.bound_device_id is not None:
+    world = dist.group.WORLD
+    if world is not None and world.bound_device_id is not None:
         raise UsageError(
             "The program has bound its process group to a GPU (init_process_group(device_id=…)). "
             "NCCL then puts all that a rank sends upwards in one line, whoever it is for, and "
@@ -75,8 +77,9 @@ def lanes_of(rank: int, device: torch.device) -> Lanes:
 
 
 def _part() -> None:
-    """Leaves the group, and waits for gloo's threads to end: one that is still busy when Python
-    goes aborts the process.
+    """Leave the group, and wait for gloo's threads to end.
+
+    One that is still busy when Python goes aborts the process.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -91,8 +94,9 @@ def gather(value: Any) -> list:
 
 
 def offset_to_rank_0(rank: int) -> float:
-    """What this process's clock must add to show rank 0's: nothing on the same host, else found by
-    ping-pong.
+    """What this process's clock must add to show rank 0's.
+
+    Nothing on the same host; else it is found by ping-pong.
     """
     hosts, offset = gather(host_identity()), 0.0
     for other in range(1, len(hosts)):

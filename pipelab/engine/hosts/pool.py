@@ -17,9 +17,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from typing import Any
 
 from ...errors import RunCancelled, RunError, UsageError
 from .process import spawn_process
@@ -31,16 +32,17 @@ MAX_RANKS = MAX_DESCRIPTORS - 1
 
 @dataclass
 class Crew:
-    """The workers of one run. controls[rank] is the line to that rank, in a process of its own or a
-    thread of the one.
+    """The workers of one run.
+
+    controls[rank] is the line to that rank, in a process of its own or a thread of the one.
     """
 
     controls: list[Connection]
     pids: list[int]
-    _end: object = field(repr=False)
+    _end: Callable[[list[int]], dict[int, int]] = field(repr=False)
 
     def end(self) -> dict[int, int]:
-        """Ends what still runs.
+        """End what still runs.
 
         Returns the exit code of each rank, negative for a signal. Safe to call twice.
         """
@@ -52,20 +54,57 @@ class Crew:
         return {rank: codes.get(pid, 0) for rank, pid in enumerate(pids)}
 
 
-class ForkServer:
-    """The server process and the socket to it; one request at a time."""
+@dataclass
+class _Server:
+    """A server process and the line to it. ready: it has said that it has imported torch."""
 
-    def __init__(self):
+    process: subprocess.Popen
+    line: socket.socket
+    ready: bool = False
+
+    @classmethod
+    def started(cls) -> "_Server":
+        mine, theirs = socket.socketpair()
+        process = spawn_process("server", "main", [theirs.fileno()], [theirs.fileno()])
+        theirs.close()
+        return cls(process, mine)
+
+    def ask(self, request: tuple, descriptors: list[int], cancelled: threading.Event | None) -> Any:
+        """Ask and wait for the answer. Raises OSError when the server is gone."""
+        if not self.ready:
+            self._listen(cancelled)
+            self.ready = True
+        socket.send_fds(self.line, [pickle.dumps(request)], descriptors)
+        return pickle.loads(self._listen(None))
+
+    def _listen(self, cancelled: threading.Event | None) -> bytes:
+        """The server's next message. Raises ConnectionError when it is gone."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while not select.select([self.line], [], [], 0.05)[0]:
+            if cancelled and cancelled.is_set():
+                raise RunCancelled("The run was stopped.")
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise RunError(f"The worker server did not answer within {START_TIMEOUT:g} s.")
+        message = self.line.recv(1 << 20)
+        if not message:
+            raise ConnectionError
+        return message
+
+
+class ForkServer:
+    """The server process and the way to it; one request at a time."""
+
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: subprocess.Popen | None = None
-        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
         self._owner = os.getpid()
-        self._ready = self._stopping = False
+        self._stopping = False
 
     def start(self) -> None:
-        """Starts the server unless it runs; returns at once, while it imports torch."""
+        """Start the server unless it runs; return at once, while it imports torch."""
         with self._lock:
-            self._start()
+            self._running()
 
     def launch(
         self,
@@ -76,10 +115,18 @@ class ForkServer:
         threads: bool = False,
         cancelled: threading.Event | None = None,
     ) -> Crew:
-        """Forks a worker per rank, or one with a thread per rank, that share the file ``board``.
+        """Fork workers that share the file ``board``.
 
-        modules: what the server must have imported before. Raises RunCancelled when ``cancelled``
-        is set while the server is still importing torch.
+        Args:
+            board: its descriptor.
+            ranks: how many there are.
+            modules: what the server must have imported before.
+            threads: one worker with a thread per rank, instead of a worker per rank.
+            cancelled: ends the wait for a server that is still importing torch.
+
+        Raises:
+            RunCancelled: ``cancelled`` was set meanwhile.
+            RunError: the server does not answer.
         """
         pairs = [socket.socketpair() for _ in range(ranks)]
         theirs = [their.fileno() for _, their in pairs]
@@ -96,80 +143,57 @@ class ForkServer:
         return Crew([Connection(mine.detach()) for mine, _ in pairs], pids, self._end)
 
     def stop(self) -> None:
-        """Ends the server, which keeps no state, and with it every worker it has forked."""
+        """End the server, which keeps no state, and with it every worker it has forked."""
         self._stopping = True
-        process = self._process
-        if process is not None and self._owner == os.getpid():
-            process.kill()  # before the lock: somebody may be waiting for its answer
+        server = self._server
+        mine = server is not None and self._owner == os.getpid()
+        if server is not None and mine:
+            server.process.kill()  # before the lock: somebody may be waiting for its answer
         with self._lock:
-            if process is not None and self._owner == os.getpid():
-                process.wait()
-            if self._socket is not None:
-                self._socket.close()
-            self._process = self._socket = None
+            if server is not None and mine:
+                server.process.wait()
+            if self._server is not None:
+                self._server.line.close()
+            self._server = None
             self._stopping = False
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        """Of the server, where there is one."""
+        return self._server.process.pid if self._server else None
 
     def _end(self, pids: list[int]) -> dict[int, int]:
         return self._request(("end", pids), [])
 
-    def _start(self) -> None:
-        if (
-            self._process is not None
-            and self._owner == os.getpid()
-            and self._process.poll() is None
-        ):
-            return
-        if self._socket is not None:
-            self._socket.close()
-        mine, theirs = socket.socketpair()
-        self._process = spawn_process("server", "main", [theirs.fileno()], [theirs.fileno()])
-        theirs.close()
-        self._socket, self._owner, self._ready = mine, os.getpid(), False
+    def _is_running(self) -> bool:
+        return self._server is not None and self._server.process.poll() is None
+
+    def _running(self) -> _Server:
+        """The server, started where this process has none that runs."""
+        if self._server is None or self._owner != os.getpid() or not self._is_running():
+            if self._server is not None:
+                self._server.line.close()
+            self._server, self._owner = _Server.started(), os.getpid()
+        return self._server
 
     def _request(
         self, request: tuple, descriptors: list[int], cancelled: threading.Event | None = None
-    ):
-        """Asks the server. A server that is gone is started again, once."""
+    ) -> Any:
+        """Ask the server. A server that is gone is started again, once."""
         with self._lock:
-            for attempt in (1, 2):
-                if request[0] == "end" and (
-                    self._process is None or self._process.poll() is not None
-                ):
+            for _ in range(2):
+                if request[0] == "end" and not self._is_running():
                     return {}  # its workers ended with it
-                self._start()
+                server = self._running()
                 with contextlib.suppress(OSError):
-                    if not self._ready:
-                        self._listen(cancelled)  # it says when it has imported torch
-                        self._ready = True
-                    socket.send_fds(self._socket, [pickle.dumps(request)], descriptors)
-                    return pickle.loads(self._listen(None))
-                self._process.wait()
-                if self._stopping or attempt == 2:
-                    code = self._process.returncode
-                    raise RunError(
-                        "The pool was shut down."
-                        if self._stopping
-                        else f"The worker server ended with exit code {code}; its error is on "
-                        "standard error."
-                    )
-
-    def _listen(self, cancelled: threading.Event | None) -> bytes:
-        """The server's next message. Raises ConnectionError when it is gone."""
-        deadline = time.monotonic() + START_TIMEOUT
-        while not select.select([self._socket], [], [], 0.05)[0]:
-            if cancelled and cancelled.is_set():
-                raise RunCancelled("The run was stopped.")
-            if time.monotonic() > deadline:
-                self._process.kill()
-                raise RunError(f"The worker server did not answer within {START_TIMEOUT:g} s.")
-        message = self._socket.recv(1 << 20)
-        if not message:
-            raise ConnectionError
-        return message
+                    return server.ask(request, descriptors, cancelled)
+                server.process.wait()
+                if self._stopping:
+                    raise RunError("The pool was shut down.")
+            raise RunError(
+                f"The worker server ended with exit code {server.process.returncode}; its error is "
+                "on standard error."
+            )
 
 
 class Spawner:
@@ -181,7 +205,7 @@ class Spawner:
     pid = None
 
     def start(self) -> None:
-        """Nothing to prepare."""
+        """There is nothing to prepare."""
 
     stop = start
 
@@ -189,49 +213,37 @@ class Spawner:
         self,
         board: int,
         ranks: int,
-        modules: Sequence[str] = (),
+        modules: Sequence[str] = (),  # noqa: ARG002 - each worker imports what it needs
         *,
         threads: bool = False,
-        cancelled: threading.Event | None = None,
+        cancelled: threading.Event | None = None,  # noqa: ARG002 - there is nothing to wait for
     ) -> Crew:
-        """As the server's ``launch``; there is nothing to wait for, and each worker imports what it
-        needs.
-        """
+        """Start workers, as ``ForkServer.launch`` does."""
         pairs = [socket.socketpair() for _ in range(ranks)]
         pipes = [] if threads or ranks == 1 else [os.pipe() for _ in range(ranks)]
         for _, write in pipes:
             os.set_blocking(write, False)
-        controls, wake, inboxes = (
-            [theirs.fileno() for _, theirs in pairs],
-            [w for _, w in pipes],
-            [r for r, _ in pipes],
-        )
+        controls = [theirs.fileno() for _, theirs in pairs]
+        wake, inboxes = [write for _, write in pipes], [read for read, _ in pipes]
         processes = []
         for rank in range(1 if threads else ranks):
             mine = slice(None) if threads else slice(rank, rank + 1)
             arguments = [os.getpid(), controls[mine], board, wake, inboxes[mine]]
-            processes.append(
-                spawn_process(
-                    "worker",
-                    "main_spawned",
-                    arguments,
-                    [*controls[mine], board, *wake, *inboxes[mine]],
-                )
-            )
+            descriptors = [*controls[mine], board, *wake, *inboxes[mine]]
+            processes.append(spawn_process("worker", "main_spawned", arguments, descriptors))
         for _, theirs in pairs:
             theirs.close()
         for pipe in pipes:
             for descriptor in pipe:
                 os.close(descriptor)
 
-        def end(pids: list[int]) -> dict[int, int]:
+        def end(_: list[int]) -> dict[int, int]:
             for process in processes:
                 process.kill()
             return {process.pid: process.wait() for process in processes}
 
-        return Crew(
-            [Connection(mine.detach()) for mine, _ in pairs], [p.pid for p in processes], end
-        )
+        pids = [process.pid for process in processes]
+        return Crew([Connection(mine.detach()) for mine, _ in pairs], pids, end)
 
 
 _sources: dict[str, ForkServer | Spawner] = {}
@@ -258,11 +270,11 @@ def worker_source() -> ForkServer | Spawner:
 
 
 def warm() -> None:
-    """Starts the server in the background, so that the first run need not wait for it."""
+    """Start the server in the background, so that the first run need not wait for it."""
     worker_source().start()
 
 
 def shutdown() -> None:
-    """Ends the server and all workers. The next run starts a new one."""
+    """End the server and all workers. The next run starts a new one."""
     for each in _sources.values():
         each.stop()

@@ -27,8 +27,10 @@ not in each worker.
 
 
 def main(descriptor: int) -> None:
-    """Serves requests ("fork", (processes, modules)) with the board and the control sockets, and
-    ("end", pids).
+    """Serve requests until the socket closes.
+
+    They are ("fork", (processes, modules)), with the board and the control sockets, and ("end",
+    pids).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
@@ -53,8 +55,9 @@ def main(descriptor: int) -> None:
             count, modules = argument
             for module in modules:
                 _preload(module)
-            answer = _fork(server, count, descriptors)
-            children.update(answer)
+            pids = _fork(server, count, descriptors)
+            children.update(pids)
+            answer: object = pids
         else:
             answer = {pid: _end(pid) for pid in argument if pid in children}
             children.difference_update(argument)
@@ -64,11 +67,12 @@ def main(descriptor: int) -> None:
 
 
 def _end_with(server: socket.socket) -> None:
-    """Ends this process when the socket's other side is gone, also in the middle of an import; its
-    workers follow.
+    """End this process when the socket's other side is gone; its workers follow.
+
+    It does so in the middle of an import, too.
     """
 
-    def look(*_):
+    def look(*_: object) -> None:
         try:
             gone = not server.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -92,7 +96,7 @@ def _preload(module: str) -> None:
 
 
 def _fork(server: socket.socket, count: int, descriptors: list[int]) -> list[int]:
-    """Forks ``count`` workers: one for each control socket, or one for all of them.
+    """Fork ``count`` workers: one for each control socket, or one for all of them.
 
     Returns their process ids.
     """
@@ -126,7 +130,7 @@ def _fork(server: socket.socket, count: int, descriptors: list[int]) -> list[int
 
 
 def _end(pid: int) -> int:
-    """Ends a worker if it still runs. Returns its exit code, negative for a signal."""
+    """End a worker if it still runs. Returns its exit code, negative for a signal."""
     done, status = os.waitpid(pid, os.WNOHANG)
     if not done:
         os.kill(pid, signal.SIGKILL)

@@ -70,7 +70,7 @@ def data_of(inputs: Any, targets: Any, microbatches: int, weight: Callable | Non
                 raise UsageError(
                     f"inputs({step}) returned a {type(pair).__name__}, not (inputs, targets)."
                 )
-            return _split_batch(*pair, microbatches, weight)
+            return _split_batch(pair[0], pair[1], microbatches, weight)
 
         return Data(of_step, None)
     if targets is None:

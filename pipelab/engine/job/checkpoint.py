@@ -22,21 +22,22 @@ from ...errors import UsageError
 
 
 def to_bytes(state: Any) -> bytes:
-    """Dictionaries and tensors as bytes, for the way from a worker."""
+    """Write dictionaries and tensors as bytes, for the way from a worker."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
 def from_bytes(data: bytes) -> Any:
+    """Read what ``to_bytes`` wrote."""
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def merge(parts: list[dict], order: list[str]) -> dict[str, Any]:
-    """The optimizer's part of a checkpoint, from each rank's ``Update.state`` and the model's order
-    of parameters.
+    """The optimizer's part of a checkpoint.
 
-    Raises UsageError where the ranks' optimizers have different numbers of groups.
+    parts: each rank's ``Update.state``. order: the model's parameters. Raises UsageError where the
+    ranks' optimizers have different numbers of groups.
     """
     parts = [part for part in parts if part["groups"]]
     counts = {len(part["groups"]) for part in parts}
@@ -72,7 +73,7 @@ def merge(parts: list[dict], order: list[str]) -> dict[str, Any]:
 
 
 def write(path: str | os.PathLike, checkpoint: dict) -> None:
-    """Writes the file whole or not at all."""
+    """Write the file, whole or not at all."""
     target = Path(path).resolve()
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -142,8 +143,9 @@ def named_parameters(layers: list[tuple[int, str, nn.Module]]) -> list[tuple[str
 
 
 def _optimizer_part(checkpoint: dict, model: nn.Sequential) -> dict:
-    """What ``Update.load`` takes: by the names of the parameters, and a tied one under each of its
-    names.
+    """What ``Update.load`` takes: states by the names of the parameters.
+
+    A tied parameter stands under each of its names.
     """
     saved = checkpoint["optimizer"]
     states = {checkpoint["parameters"][i]: state for i, state in saved["state"].items()}

@@ -61,7 +61,7 @@ class Shared:
 
     def parts_on(self, rank: int) -> set[tuple[int, int]]:
         """The (replica, stage) of a rank that use them."""
-        parts = set()
+        parts: set[tuple[int, int]] = set()
         for (replica, home), stages in zip(self.holders, self.stages, strict=True):
             if home == rank:
                 parts.update((replica, stage) for stage in stages)
@@ -108,8 +108,8 @@ def plan_exchange(stages: list[list[Layer]], schedule: Schedule, *, meet: bool) 
     for parameter, uses in _uses(stages, schedule).items():
         if len(uses) > 1:
             used_on = tuple(tuple(stage for stage, _ in each) for each in uses.values())
-            names = tuple(each[0][1] for each in uses.values())
-            groups.setdefault((parameter.dtype, tuple(uses), used_on), []).append(names)
+            called = tuple(each[0][1] for each in uses.values())
+            groups.setdefault((parameter.dtype, tuple(uses), used_on), []).append(called)
     shared, first = [], messages(schedule)
     for (_, holders, used_on), names_of_group in groups.items():
         names = tuple(zip(*names_of_group, strict=True))

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,13 @@ def pace_of(recipe: Recipe, schedule: Schedule) -> Costs | None:
     if (recipe.recompute or Kind.R in schedule.kinds) and pace.recompute == 0:
         pace = replace(pace, recompute=pace.forward)
     return with_recompute(schedule, pace, recipe.recompute)[1] if recipe.recompute else pace
+
+
+def latency_of(recipe: Recipe, pace: Costs | None) -> float:
+    """The seconds added to every transfer: the recipe's own, else those of the pace."""
+    if recipe.latency or pace is None or not isinstance(pace.latency, (int, float)):
+        return float(recipe.latency)
+    return float(pace.latency)
 
 
 def _as_costs(pace: Costs | tuple[float, ...]) -> Costs:
@@ -100,6 +108,6 @@ def _kept_pace(pace: Costs, schedule: Schedule, factor: float) -> dict[str, floa
     result = {}
     for title, name in names.items():
         value = pace.durations[name]
-        slowest = max(value) if isinstance(value, tuple) else value
+        slowest = max(value) if isinstance(value, Sequence) else value
         result[title] = math.ceil(factor * slowest * 1e4) / 1e4
     return result

@@ -40,9 +40,9 @@ class Instruction:
 
 
 def program(schedule: Schedule, rank: int, *, recompute: bool = False) -> list[Instruction]:
-    """The instructions of one rank; so also, in order, what it receives (``message_in``) and sends
-    (``message_out``, ``to``).
+    """The instructions of one rank.
 
+    They also say, in order, what it receives (``message_in``) and sends (``message_out``, ``to``).
     Of a pair in one cell, both inputs are received before, and both outputs sent after it.
     recompute: every forward keeps only its input, not just those with an R in the schedule.
     """
@@ -88,7 +88,8 @@ def program(schedule: Schedule, rank: int, *, recompute: bool = False) -> list[I
 
 
 def messages(schedule: Schedule) -> int:
-    """How many message numbers the actions of a step need; what follows them is numbered from there
-    (update.py).
+    """How many message numbers the actions of a step need.
+
+    What follows them is numbered from there (exchange.py).
     """
     return 2 * schedule.stages * schedule.microbatches

@@ -40,10 +40,10 @@ def with_reductions(schedule: Schedule, stages: list[list[Layer]]) -> Schedule:
     given = set(zip(schedule.replica[is_reduce], schedule.stage[is_reduce], strict=True))
     missing: list[list[Part]] = []
     for rank in range(schedule.ranks):
-        parts: set[Part] = set()
+        sharing: set[Part] = set()
         for shared in exchange.shared:
-            parts |= shared.parts_on(rank)
-        missing.append(sorted(parts - given))
+            sharing |= shared.parts_on(rank)
+        missing.append(sorted(sharing - given))
     if not any(missing):
         return schedule
     at = np.repeat(schedule.offsets[1:], [len(parts) for parts in missing])

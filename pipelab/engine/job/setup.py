@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ...catalogue import build
@@ -27,7 +28,7 @@ from . import checkpoint
 from .batches import Data, data_of
 from .checkpoint import Resumed
 from .exchange import Exchange, Layer, plan_exchange
-from .pacing import pace_of
+from .pacing import latency_of, pace_of
 from .recipe import Recipe
 from .reductions import check_reductions, with_reductions
 from .torch_handover import refusal
@@ -66,8 +67,9 @@ class Setup:
     @cached_property
     def exchange(self) -> Exchange:
         """What ranks exchange between two steps."""
-        meet = self.recipe.clip is not None or self.recipe.evaluate
-        return plan_exchange(self.stages, self.schedule, meet=meet)
+        if self.recipe.evaluate:  # no gradients, so nothing is shared
+            return plan_exchange([[] for _ in self.stages], self.schedule, meet=True)
+        return plan_exchange(self.stages, self.schedule, meet=self.recipe.clip is not None)
 
     def durations(self, rank: int) -> dict[int, float] | None:
         """Seconds of each atom of a rank in paced mode; None when raw.
@@ -125,8 +127,7 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
     if where.executor == "torch":
         given = {"resume": resume, "weight": weight, "pace": recipe.pace}
         _check_torch(order, data, recipe, where, given)
-    latency = recipe.latency or (pace.latency if pace else 0)
-    recipe = replace(recipe, latency=latency, seed=_seed(recipe, where, resumed))
+    recipe = replace(recipe, latency=latency_of(recipe, pace), seed=_seed(recipe, where, resumed))
     setup = Setup(order, stages, loss_fn, data, recipe, where, pace, resumed)
     check_reductions(order, setup.exchange)
     return setup
@@ -209,11 +210,12 @@ def _layers_of_stages(
     """The layers of each stage, on the processor: from there each rank takes its part."""
     stages: list[list[Layer]] = []
     index = 0
-    for stage in split(model, schedule.stages, partition):
-        stages.append([(index + i, *named) for i, named in enumerate(stage._modules.items())])
-        index += len(stages[-1])
-    modules = [module for stage in stages for _, _, module in stage]
-    if any(t.device.type != "cpu" for m in modules for t in (*m.parameters(), *m.buffers())):
+    tensors: list[torch.Tensor] = []
+    for part in split(model, schedule.stages, partition):
+        stages.append([(index + i, *named) for i, named in enumerate(part.named_children())])
+        index += len(part)
+        tensors += [*part.parameters(), *part.buffers()]
+    if any(tensor.device.type != "cpu" for tensor in tensors):
         stages = copy.deepcopy(stages)
         for stage in stages:
             for _, _, module in stage:
@@ -248,7 +250,7 @@ def _check_torch(
         "workers": where.workers != "processes",
         "dtype": recipe.dtype != "float32",
     }
-    reason = refusal(schedule, data.batch(0).inputs)
+    reason = refusal(schedule, data.batch(0).inputs or ())
     for name, value in given.items():
         if reason is None and value:
             reason = f"it knows no {name}=…"

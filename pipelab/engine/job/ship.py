@@ -8,6 +8,8 @@ import site
 import sys
 import sysconfig
 import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import cloudpickle
 import torch
@@ -18,7 +20,7 @@ from ...errors import UsageError
 
 
 def dumps(values: list) -> list[bytes]:
-    """Pickles each value together with the code that a worker could not import.
+    """Pickle each value together with the code that a worker could not import.
 
     Classes and functions of notebook cells and of a student's own module files travel by value, as
     they are now, edits included; those of installed packages travel by name. Raises UsageError for
@@ -40,7 +42,7 @@ _LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
-def _by_value(modules: list):
+def _by_value(modules: list) -> Iterator[None]:
     """While it lasts, cloudpickle sends these modules' classes and functions by value."""
     registered = []
     for module in modules:
@@ -55,8 +57,9 @@ def _by_value(modules: list):
 
 
 def _own_modules() -> list:
-    """Modules in memory whose file lies neither in the standard library, nor in site-packages, nor
-    in pipelab.
+    """The user's own modules among those in memory.
+
+    Their files lie neither in the standard library, nor in site-packages, nor in pipelab.
     """
     own = []
     for name, module in list(sys.modules.items()):
@@ -88,7 +91,7 @@ def _installed_folders() -> tuple[str, ...]:
     return tuple(os.path.realpath(path) + os.sep for path in paths if path)
 
 
-def pack(tensors: dict[str, torch.Tensor]) -> dict[str, tuple]:
+def pack(tensors: Mapping[Any, torch.Tensor]) -> dict[Any, tuple]:
     """Tensors as (dtype, shape, bytes), which pickle without torch's file-descriptor passing."""
     return {
         name: (
@@ -100,7 +103,7 @@ def pack(tensors: dict[str, torch.Tensor]) -> dict[str, tuple]:
     }
 
 
-def unpack(packed: dict[str, tuple]) -> dict[str, torch.Tensor]:
+def unpack(packed: Mapping[Any, tuple]) -> dict[Any, torch.Tensor]:
     """The inverse of ``pack``: tensors that own their memory."""
     return {
         name: torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)

@@ -1,5 +1,6 @@
-"""Handing a Schedule to torch.distributed.pipelining's own runtime: what that can take, and what it
-needs to know.
+"""Handing a Schedule to torch.distributed.pipelining's own runtime.
+
+What that can take, and what it needs to know.
 """
 
 import shutil
@@ -21,8 +22,10 @@ _CAN = OF_MICROBATCH & {row.kind for row in KINDS if row.torch}
 
 @dataclass(frozen=True)
 class TorchJob:
-    """The schedule as a CSV file, the file by which the ranks find each other, and how many stages
-    there are.
+    """What torch's runtime needs to know.
+
+    csv: the schedule as a file. store: the file by which the ranks find each other. stages: how
+    many there are.
     """
 
     csv: str
@@ -31,24 +34,25 @@ class TorchJob:
 
     @classmethod
     def of(cls, schedule: Schedule) -> "TorchJob":
+        """Write the schedule to a file."""
         folder = Path(tempfile.mkdtemp(prefix="pipelab-"))
         (folder / "schedule.csv").write_text(schedule.to_csv())
         return cls(str(folder / "schedule.csv"), str(folder / "store"), schedule.stages)
 
     def remove(self) -> None:
-        """Removes both files."""
+        """Remove both files."""
         shutil.rmtree(Path(self.csv).parent, ignore_errors=True)
 
 
 def refusal(schedule: Schedule, inputs: tuple[Value, ...]) -> str | None:
     """Why torch's runtime cannot run this schedule on these micro-batches, or None."""
-    if Kind.REDUCE_GRAD in schedule.kinds:
-        return "it does not sum the gradients of weights that several stages share"
-    beyond = sorted(schedule.kinds - _CAN)
+    beyond = sorted(schedule.kinds - _CAN - {Kind.REDUCE_GRAD})
     if beyond:
         return f"it knows no {', '.join(f'{kind.name} ({kind.title})' for kind in beyond)}"
     if schedule.replicas > 1:
         return "it knows one copy of the model"
+    if Kind.REDUCE_GRAD in schedule.kinds:
+        return "it does not sum the gradients of weights that several stages share"
     if not all(x.alone for x in inputs):
         return "here it is given one tensor as input"
     sizes = [len(x[0]) for x in inputs]
@@ -67,11 +71,11 @@ def refusal(schedule: Schedule, inputs: tuple[Value, ...]) -> str | None:
 
 
 def with_senders(schedule: Schedule, rows: np.ndarray) -> np.ndarray:
-    """Traces, shape (steps, atoms, columns), in which each input was sent when the rank that made
-    it had it.
+    """Traces in which each input was sent when the rank that made it had it.
 
-    For those who do not say when: torch's runtime, and hosts that send before their GPUs have what
-    they send. The clocks of all ranks are the same, or were set to one another.
+    Shape (steps, atoms, columns). For those who do not say when they send: torch's runtime, and
+    hosts that send before their GPUs have what they send. The clocks of all ranks are the same, or
+    were set to one another.
     """
     producer, remote = schedule.producer, np.flatnonzero(schedule.crosses)
     rows[:, remote, TRACE.index("sent")] = rows[:, producer[remote], TRACE.index("ended")]

@@ -14,8 +14,10 @@ EXECUTORS = ("pipelab", "torch")
 
 @dataclass(frozen=True)
 class Where:
-    """device: "cpu" or "cuda"; workers: "processes", "threads" or "torchrun"; executor: "pipelab"
-    or "torch".
+    """Where a run takes place.
+
+    device: "cpu" or "cuda". workers: "processes", "threads" or "torchrun". executor: "pipelab" or
+    "torch".
     """
 
     device: str = "cpu"

@@ -17,8 +17,9 @@ from ..job.program import Instruction
 from ..job.values import MAX_PARTS, Value
 from ..record.board import BETWEEN, COMPUTING, WAITING, Board
 from ..record.clock import HostClock
-from ..stage.layers import Seeds
-from ..stage.stage import Stage, Task
+from ..stage.kept import Task
+from ..stage.layers import Seeds, not_finite
+from ..stage.stage import Stage
 from ..transport.protocol import Arrival
 from .mail import Mail
 from .pace import Pace
@@ -264,19 +265,5 @@ class Interpreter:
 
     def _set_loss(self, instruction: Instruction, loss: float, value: Value | None) -> None:
         self._losses[instruction.microbatch] = loss
-        if math.isfinite(loss):
-            return
-        stage = instruction.stage
-        where = f"it was computed by stage {stage}."
-        if value is not None:
-            where = f"the input of stage {stage}, which computed it, was not finite either, so it "
-            where += "arose on a stage before."
-            if all(bool(t.isfinite().all()) for t in value):
-                where = f"the input of stage {stage}, which computed it, was finite, so it "
-                where += "arose there."
-        raise FloatingPointError(
-            f"the loss of micro-batch {instruction.microbatch} is {loss}; {where} Its gradients "
-            "would spoil every weight for good, so the run ends here. Often the learning rate is "
-            "too large (a smaller one, or clip=1.0), the loss divides by 0 or takes its logarithm, "
-            "or the data holds nan."
-        )
+        if not math.isfinite(loss):
+            raise not_finite(loss, instruction.microbatch, instruction.stage, value)

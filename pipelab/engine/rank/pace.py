@@ -1,9 +1,9 @@
-"""When an action may start and must end: at once, or paced so that a laptop shows the law of eight
-devices.
+"""When an action may start and must end: at once, or paced.
 
-Paced, every action really computes and then sleeps to its planned end. Plans are carried from rank
-to rank with the messages, so lateness never adds up: an action that starts late is shorter. One
-that is late by more than ``SLACK`` of its duration moves the plan, honestly.
+Paced, a laptop shows the law of eight devices: every action really computes and then sleeps to its
+planned end. Plans are carried from rank to rank with the messages, so lateness never adds up: an
+action that starts late is shorter. One that is late by more than ``SLACK`` of its duration moves
+the plan, honestly.
 """
 
 import time
@@ -34,8 +34,9 @@ class Pace:
         self._free = 0.0
 
     def begin(self, atom: int, sent: float | None, planned: float) -> None:
-        """Waits until the action may start. sent, planned: of its input; sent is None when it came
-        from this rank.
+        """Wait until the action may start.
+
+        sent, planned: of its input; sent is None when it came from this rank.
         """
         if self._durations is None:
             if sent is not None and self._latency:
@@ -51,10 +52,7 @@ class Pace:
         _sleep_until(start)
 
     def finish(self) -> float:
-        """Waits until the action has lasted its planned time.
-
-        Returns the planned end (0 when raw).
-        """
+        """Wait until the action has lasted its planned time. Returns its planned end (0: raw)."""
         if self._durations is None:
             return 0.0
         now = time.perf_counter()
@@ -63,8 +61,9 @@ class Pace:
         return self._free
 
     def end_step(self) -> None:
-        """Lets ranks whose last action ends with this one's wake up, before what lies between steps
-        takes the processors.
+        """Let ranks whose last action ends with this one's wake up.
+
+        They do so before what lies between steps takes the processors.
         """
         if self._durations is not None:
             _sleep_until(self._free + SLACK * self._shortest)

@@ -70,7 +70,8 @@ class Rank:
         recipe, update, batch = self._job.recipe, self._update, batch.to(self._device)
         update.clear()
         if isinstance(self._interpreter, Evaluator):
-            self._interpreter.outputs = outputs = {} if recipe.outputs else None
+            outputs: dict[int, Value] | None = {} if recipe.outputs else None
+            self._interpreter.outputs = outputs
             self._interpreter.run(step, batch, self._seeds(step), self._pace)
             update.meet(torch.zeros((), device=self._device))
             if outputs is not None:

@@ -120,9 +120,9 @@ def gradient_error(gradients: dict[str, torch.Tensor], reference: dict[str, torc
     total = sum(n * n for n in norms.values()) ** 0.5
     worst = 0.0
     for name in gradients.keys() | reference.keys():
-        mine, true = gradients.get(name), reference.get(name)
-        mine = torch.zeros_like(true) if mine is None else mine
-        true = torch.zeros_like(mine) if true is None else true
+        like = reference[name] if name in reference else gradients[name]
+        mine = gradients.get(name, torch.zeros_like(like))
+        true = reference.get(name, torch.zeros_like(like))
         scale = max(norms.get(name, 0.0), FLOOR * total)
         difference = float((mine.double() - true.double()).norm())
         worst = max(worst, difference / scale if scale else difference)

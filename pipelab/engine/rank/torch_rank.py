@@ -10,6 +10,7 @@ what torch itself holds on to, such as all outputs until the end of the step, is
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -78,7 +79,7 @@ class TorchRank:
         for parameter in self._parameters:
             parameter.grad = None
         arguments = () if batch.inputs is None else (joined(batch.inputs)[0],)
-        options = {}
+        options: dict[str, Any] = {}
         if batch.targets is not None:
             options = {"target": joined(batch.targets).opened(), "losses": []}
         self._ended = time.perf_counter()
@@ -139,9 +140,13 @@ class TorchRank:
 
         # Before its first step torch lets neighbours greet each other, for NCCL's sake; on a V
         # torch 2.11 lets a rank also greet itself, which gloo cannot.
-        stage._get_init_p2p_neighbors_ops = lambda: []
-        stage.forward_one_chunk, stage.backward_one_chunk = timed_forward, timed_backward
-        stage.backward_weight_one_chunk = timed_weights
+        for name, replacement in (
+            ("_get_init_p2p_neighbors_ops", lambda: []),
+            ("forward_one_chunk", timed_forward),
+            ("backward_one_chunk", timed_backward),
+            ("backward_weight_one_chunk", timed_weights),
+        ):
+            setattr(stage, name, replacement)
         return stage
 
     def _time_loss(self) -> None:
@@ -159,7 +164,7 @@ class TorchRank:
                 loss = self._runtime._internal_losses[-1]
                 self._board.losses[self._step, microbatch] = loss.item() * self._shares[microbatch]
 
-        self._runtime._maybe_compute_loss = timed
+        setattr(self._runtime, "_maybe_compute_loss", timed)  # noqa: B010 - it is a method
 
     def _timed(self, kind: Kind, stage: int, microbatch: int, compute: Callable):
         """Computes one action and writes its row of the trace."""

@@ -52,7 +52,7 @@ class Update:
         self._by_stage = by_stage
         whose: dict[Key, list[nn.Parameter]] = {None: self.all}
         if by_stage is not None:
-            whose = dict(by_stage)
+            whose = {key: mine for key, mine in by_stage.items()}
         self.optimizers: dict[Key, torch.optim.Optimizer] = {}
         if recipe.optimizer:
             self.optimizers = {key: recipe.optimizer(mine) for key, mine in whose.items() if mine}
@@ -97,8 +97,8 @@ class Update:
             self._flat[number] = flat
             for transfer in shared.transfers():
                 if transfer.source == rank:
-                    value = Alone((flat[shared.holder_of(transfer)],))
-                    sent_bytes += self._mail.send(transfer.target, transfer.message, value, planned)
+                    own = Alone((flat[shared.holder_of(transfer)],))
+                    sent_bytes += self._mail.send(transfer.target, transfer.message, own, planned)
         arrivals = []
         for number in reduction.sums:
             shared = self._exchange.shared[number]

@@ -1,5 +1,4 @@
-"""The shared memory of one run: where every rank stands, its trace, the losses, and the data
-between ranks.
+"""The shared memory of one run.
 
     status   per rank      step, action, phase, since
     trace    per step      per atom: asked … version
@@ -38,8 +37,9 @@ _PAGE = 1 << 16
 
 
 def create_file(size: int) -> int:
-    """A file descriptor of a sparse, nameless file: memfd where there is one, else an unlinked
-    temporary file.
+    """Make a sparse, nameless file. Returns its descriptor.
+
+    A memfd where there is one, else an unlinked temporary file.
     """
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("pipelab")
@@ -103,8 +103,8 @@ class Board:
         return self._arenas + rank * self.arena_bytes
 
     def close(self) -> None:
-        """Lets go of the file. Views taken before must not be used any more."""
-        self.status = self.trace = self.losses = None
+        """Let go of the file. Views taken before must not be used any more."""
+        del self.status, self.trace, self.losses
         try:
             self.memory.close()
         except BufferError:  # somebody still holds a view: the memory goes with it

@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +26,9 @@ _ROW = struct.Struct(f"<{len(TRACE)}d")
 
 
 class HostClock:
-    """Stamps are the host's own time. settle: waits for work that the host has only queued; None
-    where there is none.
+    """Stamps are the host's own time.
+
+    settle: waits for work that the host has only queued; None where there is none.
     """
 
     def __init__(self, board: Board, rank: int, settle: Any = None):
@@ -35,12 +37,13 @@ class HostClock:
             board.trace.ctypes.data - np.frombuffer(board.memory, np.uint8, 1).ctypes.data
         )
         self._step_bytes, self.settle = board.trace.shape[1] * _ROW.size, settle
-        self.stamp, self.later = time.perf_counter, max
+        self.stamp: Callable[[], Any] = time.perf_counter
+        self.later: Callable[..., Any] = max
         self.done = 0
 
-    def begin(self, number: int) -> None:
-        """A training step begins; ``number`` says where its trace stands."""
-        self._at = self._trace_at + number * self._step_bytes
+    def begin(self, step: int) -> None:
+        """A training step begins; its number says where its trace stands."""
+        self._at = self._trace_at + step * self._step_bytes
 
     def write(
         self,
@@ -52,20 +55,13 @@ class HostClock:
         worked: float,
         *rest: float,
     ) -> None:
-        """One row of the trace: stamps, seconds of work, and whatever else there is to say of the
-        action.
+        """Write one row of the trace.
+
+        Stamps, seconds of work, and whatever else there is to say of the action.
         """
-        _ROW.pack_into(
-            self._memory,
-            self._at + atom * _ROW.size,
-            asked,
-            sent,
-            started,
-            started,
-            ended,
-            worked,
-            *rest,
-        )
+        at, arrived = self._at + atom * _ROW.size, started
+        row = asked, sent, arrived, started, ended, worked
+        _ROW.pack_into(self._memory, at, *row, *rest)
         self.done += 1
         self._status[self._rank, 4] = self.done
 
@@ -81,6 +77,7 @@ class Stamp(NamedTuple):
     origin: float
 
     def seconds(self) -> float:
+        """The time of the event on the host's clock, once it has come to pass."""
         return self.origin + self.base.elapsed_time(self.event) / 1e3
 
 
@@ -91,9 +88,15 @@ def _seconds(stamp: Any) -> float:
     return stamp.seconds() if isinstance(stamp, Stamp) else stamp
 
 
+def _all_of(*stamps: Any) -> list:
+    """Which of several stamps is the latest is seen when all have come to pass."""
+    return list(stamps)
+
+
 class EventClock(HostClock):
-    """Stamps are events on the stream of a GPU. What came from another process brings a time of the
-    host. cuda: torch.cuda.
+    """Stamps are events on the stream of a GPU.
+
+    What came from another process brings a time of the host. cuda: torch.cuda.
     """
 
     _bases: dict[Any, tuple[Any, float]] = {}
@@ -101,12 +104,14 @@ class EventClock(HostClock):
 
     def __init__(self, board: Board, rank: int, device: torch.device, cuda: Any = torch.cuda):
         super().__init__(board, rank)
-        self._cuda, self._device, self._waiting = cuda, device, deque()
-        self.stamp, self.later = self._event, lambda *stamps: list(stamps)
+        self._cuda, self._device = cuda, device
+        self._waiting: deque[tuple] = deque()
+        self.stamp, self.later = self._event, _all_of
         self._base: tuple[Any, float]
 
-    def begin(self, number: int) -> None:
-        super().begin(number)
+    def begin(self, step: int) -> None:
+        """A training step begins: its stamps count from a base that is not too old."""
+        super().begin(step)
         with self._lock:  # ranks on one GPU count from one event
             base = self._bases.get(self._device)
             if base is None or time.perf_counter() - base[1] > BASE_LASTS:
@@ -134,11 +139,13 @@ class EventClock(HostClock):
         worked: float,
         *rest: float,
     ) -> None:
+        """Write the row when its last event has come to pass."""
         self._waiting.append((atom, (asked, sent, started, ended), worked, rest))
         while self._waiting and self._waiting[0][1][-1].event.query():
             self._write_first()
 
     def finish(self) -> None:
+        """Wait for the stream, and write what is left."""
         self._cuda.current_stream(self._device).synchronize()
         while self._waiting:
             self._write_first()

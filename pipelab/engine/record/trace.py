@@ -15,8 +15,9 @@ def columns(trace: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def timeline(schedule: Schedule, trace: np.ndarray) -> Timeline:
-    """One step's trace, shape (atoms, columns), as a Timeline in seconds from the step's first
-    action.
+    """One step's trace as a Timeline, in seconds from the step's first action.
+
+    trace: shape (atoms, columns).
     """
     c = columns(trace)
     origin = c["started"].min()
@@ -47,11 +48,11 @@ def timeline(schedule: Schedule, trace: np.ndarray) -> Timeline:
 
 
 def measured_costs(schedule: Schedule, timelines: list[Timeline]) -> Costs:
-    """Median seconds of each kind on each stage, and the median time of a transfer that somebody
-    waited for.
+    """Measured costs: median seconds of each kind on each stage.
 
-    A kind that a stage never runs on its own counts as what is left of the others, or 0. The first
-    step is left out when there are others: it pays for what happens only once.
+    The latency is the median time of a transfer that somebody waited for. A kind that a stage never
+    runs on its own counts as what is left of the others, or 0. The first step is left out when
+    there are others: it pays for what happens only once.
     """
     steps = timelines[1:] or timelines
     worked = np.array([t.worked for t in steps])

@@ -89,7 +89,7 @@ def run_layers(
     """
     passed = value.opened()
     for index, module in layers:
-        if isinstance(passed, torch.Tensor) or not _takes_several(type(module)):
+        if isinstance(passed, torch.Tensor) or not _takes_several(type(module).forward):
             arguments: tuple = (passed,)
         else:
             arguments = passed
@@ -106,8 +106,8 @@ def run_layers(
 
 
 @functools.cache
-def _takes_several(layer: type[nn.Module]) -> bool:
-    parameters = list(inspect.signature(layer.forward).parameters.values())[1:]
+def _takes_several(forward: Callable) -> bool:
+    parameters = list(inspect.signature(forward).parameters.values())[1:]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return len(positional) > 1 or any(p.kind == p.VAR_POSITIONAL for p in parameters)
 
@@ -141,3 +141,28 @@ def weighted_loss(loss: Callable, output: Value, target: Value, share: float) ->
             f"loss_fn must return one number as a tensor, not {what}; average over the batch"
         )
     return value.reshape(()) * share
+
+
+def not_finite(
+    loss: float, microbatch: int, stage: int, inputs: Value | None
+) -> FloatingPointError:
+    """The error for a loss that is not a number.
+
+    Args:
+        loss: of the micro-batch.
+        microbatch: which one.
+        stage: computed it.
+        inputs: of that stage, where they can be looked at.
+    """
+    where = f"it was computed by stage {stage}."
+    if inputs is not None:
+        where = f"the input of stage {stage}, which computed it, "
+        if all(bool(tensor.isfinite().all()) for tensor in inputs):
+            where += "was finite, so it arose there."
+        else:
+            where += "was not finite either, so it arose on a stage before."
+    return FloatingPointError(
+        f"the loss of micro-batch {microbatch} is {loss}; {where} Its gradients would spoil every "
+        "weight for good, so the run ends here. Often the learning rate is too large (a smaller "
+        "one, or clip=1.0), the loss divides by 0 or takes its logarithm, or the data holds nan."
+    )

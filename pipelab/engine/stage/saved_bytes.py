@@ -5,10 +5,10 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 class SavedBytes:
-    """Counts the bytes that autograd saves for the backward: each storage once, parameters and
-    buffers not at all.
+    """Counts the bytes that autograd saves for the backward.
 
-    log: (address, bytes) of every tensor that was saved, in order.
+    Each storage counts once, parameters and buffers not at all. log: (address, bytes) of every
+    tensor that was saved, in order.
     """
 
     def __init__(self, excluded: set[int]):
@@ -18,6 +18,7 @@ class SavedBytes:
 
     @property
     def total(self) -> int:
+        """Bytes, each storage once."""
         return sum(dict(self.log).values())
 
     def _pack(self, tensor: torch.Tensor) -> tuple[torch.Tensor, int]:

@@ -1,5 +1,4 @@
-"""The backward in two parts: I, the gradients of the inputs, now; W, the gradients of the weights,
-later.
+"""The backward in two parts: I now, W later.
 
     in one   B   dX = dY·W  and  W.grad += dYᵀ·X, layer by layer
     in two   I   dX = dY·W  for every layer; (X, dY) is kept of each
@@ -9,7 +8,8 @@ A layer inside a stage is split by what it is. ``SplitLinear`` is the lesson: th
 above, written out. ``SplitLayer`` does it for any other layer of torch that has weights, one tensor
 in and one out: the layer runs on an input cut off from the rest of the graph, so that its own
 little graph can be asked twice. Weights of everything else (modules that own raw parameters,
-several inputs, sparse gradients) get their gradient in I as ever: late is a saving, never a must.
+several inputs, sparse gradients) get their gradient in I as ever: deferring them only saves time;
+it is never required.
 
 Within a micro-batch gradients of one parameter are summed first and added to ``.grad`` then, as
 autograd does, so that the result is the full backward's to the bit.
@@ -35,8 +35,9 @@ Gradients = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(slots=True)
 class Deferred:
-    """Weight gradients that W will compute. saved: (address, bytes) of the activations it needs;
-    None: not counted.
+    """Weight gradients that W will compute.
+
+    saved: (address, bytes) of the activations it needs; None: not counted.
     """
 
     compute: Callable[[], Gradients]
@@ -51,12 +52,12 @@ class DeferredGradients:
     is counted, else None.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.queue: list[Deferred] = []
         self.counter: SavedBytes | None = None
 
     def defer(self, layer: nn.Module) -> None:
-        """From now on, the layers of torch inside ``layer`` put off the gradients of their weights.
+        """Let the layers of torch inside ``layer`` put off the gradients of their weights.
 
         Safe to call twice.
         """
@@ -65,7 +66,7 @@ class DeferredGradients:
                 module.forward = partial(self._forward, module, module.forward)
 
     def add(self, queue: list[Deferred]) -> None:
-        """W: computes what was deferred and adds it to ``.grad``."""
+        """W: compute what was deferred and add it to ``.grad``."""
         sums: dict[torch.Tensor, torch.Tensor] = {}
         with torch.no_grad():
             for deferred in queue:
@@ -105,8 +106,9 @@ class DeferredGradients:
 
 
 def _is_splittable(module: nn.Module) -> bool:
-    """A layer of torch itself, made of nothing but its own weights: one tensor in, one out, and no
-    state in between.
+    """Whether a module is a layer of torch itself, made of nothing but its own weights.
+
+    It takes one tensor, returns one, and keeps no state in between.
     """
     return (
         type(module).__module__.startswith("torch.nn.modules.")
@@ -131,15 +133,16 @@ class SplitLinear(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
     ):
+        """Compute y, and keep what both parts of the backward need."""
         ctx.store, ctx.parameters = store, (weight, bias)
         ctx.save_for_backward(x, weight)
         y = functional.linear(x, weight, bias)
-        return torch.ops.aten._unsafe_view(
-            y, y.shape
-        )  # torch makes a view of more than two dimensions: no x.relu_() then
+        # torch makes a view of more than two dimensions, on which no x.relu_() is possible then.
+        return torch.ops.aten._unsafe_view(y, y.shape)
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
+        """Compute dX, and put dW and db off."""
         (x, values), (weight, bias) = ctx.saved_tensors, ctx.parameters
         rows, flat = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])
 
@@ -158,8 +161,9 @@ class SplitLinear(torch.autograd.Function):
 
 @dataclass(slots=True)
 class _Call:
-    """One call of a layer: its input, cut off from the graph around, where its output is made, and
-    what it saved.
+    """One call of a layer.
+
+    x: its input, cut off from the graph around. y: where its output is made. saved: what it saved.
     """
 
     x: torch.Tensor
@@ -168,9 +172,11 @@ class _Call:
 
 
 class SplitLayer(torch.autograd.Function):
-    """Stands in the graph for a call that has run already. The weights are arguments so that the
-    output has a gradient even where the input has none: on the first stage, I runs through its
-    layers too."""
+    """Stands in the graph for a call that has run already.
+
+    The weights are arguments so that the output has a gradient even where the input has none: on
+    the first stage, I runs through its layers too.
+    """
 
     @staticmethod
     def forward(
@@ -178,14 +184,16 @@ class SplitLayer(torch.autograd.Function):
         store: DeferredGradients,
         call: _Call,
         y: torch.Tensor,
-        x: torch.Tensor,
+        x: torch.Tensor,  # noqa: ARG004 - so that its gradient is asked for
         *weights: torch.Tensor,
     ):
+        """Hand on what the call has returned."""
         ctx.store, ctx.call, ctx.weights = store, call, weights
         return torch.ops.aten._unsafe_view(y, y.shape)
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
+        """Compute dX, and put the gradients of the weights off."""
         call, weights, dx = ctx.call, ctx.weights, None
         if call.x.requires_grad:
             (dx,) = torch.autograd.grad(
@@ -201,8 +209,9 @@ class SplitLayer(torch.autograd.Function):
 
 
 def kept_bytes(queue: list[Deferred]) -> tuple[int, int]:
-    """Bytes that W still needs: of activations, and of output gradients, each place in memory
-    once.
+    """Bytes that W still needs: of activations, and of output gradients.
+
+    Each address counts once.
     """
     activations = {address: size for deferred in queue for address, size in deferred.saved or ()}
     storages = [deferred.gradient.untyped_storage() for deferred in queue]

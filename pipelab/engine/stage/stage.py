@@ -7,55 +7,17 @@ I, W  the same in two parts (split.py)
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from ..job.values import Alone, Value
-from .layers import Seeds, run_layers, weighted_loss
+from .kept import Kept, Task, WaitingForW
+from .layers import run_layers, weighted_loss
 from .saved_bytes import SavedBytes
 from .split import Deferred, DeferredGradients, kept_bytes
 from .stash import Stash
-
-
-class Task(NamedTuple):
-    """What a forward needs beside its inputs.
-
-    target: on the last stage, else None. share: of the micro-batch in the batch's mean loss.
-    """
-
-    seeds: Seeds | None
-    target: Value | None
-    share: float
-
-
-@dataclass(slots=True)
-class Kept:
-    """What a stage keeps of a micro-batch from F to B or I.
-
-    The outputs themselves are gone: only their places in the graph are kept, one per output that
-    can have a gradient (None: it has none). roots: None while only the inputs are kept; buffers
-    are then the layers' own as they stood at F.
-    """
-
-    value: Value
-    task: Task
-    version: int
-    bytes: int = 0
-    roots: list[GradientEdge | None] | None = None
-    buffers: list[torch.Tensor] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class WaitingForW:
-    """What a stage keeps of a micro-batch from I to W."""
-
-    deferred: list[Deferred]
-    version: int
-    bytes: int
 
 
 class Stage:
@@ -88,14 +50,13 @@ class Stage:
         self._kept: dict[int, Kept] = {}
         self._waiting: dict[int, WaitingForW] = {}
         modules = list(dict.fromkeys(m for _, layer in layers for m in layer.modules()))
-        self._buffers = []
-        for module in modules:
-            held = (name for name, buffer in module._buffers.items() if buffer is not None)
-            self._buffers += [(module, name) for name in held]
+        self._buffers: list[tuple[nn.Module, str]] = []
         self._own: set[int] = set()
-        for _, layer in layers:
-            tensors = (*layer.parameters(), *layer.buffers())
-            self._own |= {t.untyped_storage().data_ptr() for t in tensors}
+        for module in modules:
+            held = {name: buffer for name, buffer in module._buffers.items() if buffer is not None}
+            self._buffers += [(module, name) for name in held]
+            tensors = (*module.parameters(recurse=False), *held.values())
+            self._own.update(t.untyped_storage().data_ptr() for t in tensors)
         self._in_place = any(getattr(module, "inplace", False) for module in modules)
         self._known_bytes: dict[tuple, int] = {}
         self._known_for_w: dict[tuple, tuple[int, int]] = {}
@@ -151,7 +112,7 @@ class Stage:
         Returns the bytes kept in addition.
         """
         kept = self._kept[microbatch]
-        now = [module._buffers[name] for module, name in self._buffers]
+        now = self._buffers_now()
         self._set_buffers(kept.buffers)
         try:
             _, total = self._remember(microbatch, kept)
@@ -215,7 +176,7 @@ class Stage:
 
     def _forget(self, microbatch: int, kept: Kept) -> Value:
         """Run the layers and keep only the inputs, and what the layers count as it stood before."""
-        kept.buffers = [module._buffers[name].clone() for module, name in self._buffers]
+        kept.buffers = [buffer.clone() for buffer in self._buffers_now()]
         before = [t._version for t in kept.value]
         with torch.no_grad():
             output = self._compute(microbatch, kept)
@@ -280,6 +241,10 @@ class Stage:
         if key not in self._known_for_w:
             self._known_for_w[key] = kept_bytes(deferred)
         return self._known_for_w[key]
+
+    def _buffers_now(self) -> list[torch.Tensor]:
+        buffers = (module._buffers[name] for module, name in self._buffers)
+        return [buffer for buffer in buffers if buffer is not None]
 
     def _set_buffers(self, buffers: list[torch.Tensor]) -> None:
         for (module, name), buffer in zip(self._buffers, buffers, strict=True):

@@ -14,8 +14,9 @@ from torch import nn
 
 
 class Stash:
-    """The versions of one stage's weights. keep: how many of the newest a new micro-batch may still
-    ask for.
+    """The versions of one stage's weights.
+
+    keep: how many of the newest a new micro-batch may still ask for.
     """
 
     def __init__(self, layers: list[nn.Module], keep: int):
@@ -51,7 +52,8 @@ class Stash:
     def use(self, version: int) -> None:
         """The layers compute with this version now."""
         for module, name, live in self._places:
-            module._parameters[name] = self._versions[version][live]
+            # A version is a plain tensor, which autograd takes as it takes a parameter.
+            module._parameters[name] = self._versions[version][live]  # type: ignore[assignment]
 
     def collect(self, version: int) -> None:
         """A micro-batch has its gradients: they are added to those of the live weights."""

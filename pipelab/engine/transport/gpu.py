@@ -9,8 +9,9 @@ Ranks may be processes too: with a GPU each they send by NCCL (network.py), and 
 NCCL refuses, through the host's memory.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -19,15 +20,16 @@ from .protocol import Arrival, Transport
 from .threads import Hub, ThreadTransport
 
 
-def device_of(place: int) -> torch.device:
-    """GPUs are dealt out in turn; several ranks share one where there are more ranks than GPUs.
-    place: on this host.
+def device_of(number: int) -> torch.device:
+    """The GPU of a rank, by its number on this host.
+
+    GPUs are dealt out in turn; several ranks share one where there are more ranks than GPUs.
     """
-    return torch.device("cuda", place % torch.cuda.device_count())
+    return torch.device("cuda", number % torch.cuda.device_count())
 
 
 @contextmanager
-def on_own_stream(device: torch.device):
+def on_own_stream(device: torch.device) -> Iterator[None]:
     """While it lasts, this thread queues its work on a new stream of the GPU."""
     torch.cuda.init()
     torch.cuda.set_device(device)
@@ -42,7 +44,7 @@ class GpuTransport(ThreadTransport):
     clock: this rank's, whose stamps go with what it sends. cuda: torch.cuda.
     """
 
-    carrier = "device copies behind events"
+    carrier: ClassVar[str] = "device copies behind events"
 
     def __init__(
         self, hub: Hub, rank: int, device: torch.device, clock: HostClock, cuda: Any = torch.cuda
@@ -59,12 +61,9 @@ class GpuTransport(ThreadTransport):
         planned: float,
         parts: int = 0,
     ) -> None:
-        """Queues the hand-over behind what made the tensor and returns at once."""
-        sent, ready = (
-            self._clock.stamp(),
-            self._cuda.Event(),
-        )  # who has waited for the second may read the first
-        ready.record()
+        """Queue the hand-over behind what made the tensor and return at once."""
+        sent, ready = self._clock.stamp(), self._cuda.Event()
+        ready.record()  # who has waited for this may read the stamp
         self._put(to, message, sequence, Arrival(tensor.detach(), sent, planned, parts), ready)
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
@@ -75,15 +74,13 @@ class GpuTransport(ThreadTransport):
         arrival, ready = self._take(message, sequence, deadline)
         stream, source = self._cuda.current_stream(self._device), arrival.tensor.device
         stream.wait_event(ready)
-        if (
-            arrival.tensor.is_cuda and source != self._device
-        ):  # torch copies on this thread's stream of the source
+        if arrival.tensor.is_cuda and source != self._device:
+            # torch copies on this thread's stream of the source.
             stream = self._cuda.current_stream(source)
             stream.wait_event(ready)
         if arrival.tensor.is_cuda:
-            arrival.tensor.record_stream(
-                stream
-            )  # its memory is not given away before this stream has used it
+            # Its memory is not given away before this stream has used it.
+            arrival.tensor.record_stream(stream)
         arrival.tensor = arrival.tensor.to(self._device, non_blocking=True)
         return arrival
 
@@ -95,7 +92,7 @@ class StagedTransport:
     the host waits until the GPU has computed it.
     """
 
-    carrier = "shared memory, through the host's memory"
+    carrier: ClassVar[str] = "shared memory, through the host's memory"
 
     def __init__(self, over: Transport, device: torch.device):
         self._over, self._device = over, device
@@ -109,7 +106,7 @@ class StagedTransport:
         planned: float,
         parts: int = 0,
     ) -> None:
-        """Hands a copy of the tensor to rank ``to``, when it has been computed."""
+        """Hand a copy of the tensor to rank ``to``, when it has been computed."""
         self._over.send(to, message, sequence, tensor.detach().cpu(), planned, parts)
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:

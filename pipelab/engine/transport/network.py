@@ -19,7 +19,7 @@ import struct
 import time
 from collections import deque
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -34,8 +34,7 @@ _HEADER_TAG, _DATA_TAG = 1, 2
 
 
 class Lanes:
-    """NCCL's ways between GPUs: two groups of all ranks, for tensors to higher ranks and to lower
-    ones.
+    """NCCL's ways between GPUs: a group of all ranks upwards, and one downwards.
 
     What two ranks send each other in one group waits in one line, where two sends would wait for
     each other; a lane has one direction. They are kept from run to run.
@@ -49,8 +48,9 @@ class Lanes:
         self._connected: set[tuple[int, int]] = set()
 
     def connect(self, links: set[tuple[int, int]]) -> None:
-        """Uses each link once, in an order that is everybody's: a first transfer sets it up, for
-        which both hosts wait.
+        """Use each link once, in an order that is everybody's.
+
+        A first transfer sets a link up, for which both hosts wait.
         """
         hello = torch.zeros(1, dtype=torch.uint8, device=self.device)
         for source, target in sorted(links - self._connected):
@@ -61,19 +61,20 @@ class Lanes:
         self._connected |= links
 
     def abort(self) -> None:
-        """Ends what still waits for another rank."""
+        """End what still waits for another rank."""
         for group in (self._up, self._down):
             dist.distributed_c10d._abort_process_group(group)
 
     def takes(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is on the rank's GPU."""
         return tensor.device == self.device
 
     def send(self, data: torch.Tensor, to: int) -> Any:
-        """Queues a send behind what makes the bytes."""
+        """Queue a send behind what makes the bytes."""
         return dist.isend(data, to, group=self._up if to > self.rank else self._down)
 
     def receive(self, data: torch.Tensor, source: int) -> Any:
-        """Queues a receive."""
+        """Queue a receive."""
         return dist.irecv(data, source, group=self._up if source < self.rank else self._down)
 
 
@@ -85,7 +86,7 @@ class DistributedTransport:
     process's clock must add to show rank 0's. lanes: between GPUs, or None.
     """
 
-    carrier = "torch.distributed"
+    carrier: ClassVar[str] = "torch.distributed"
 
     def __init__(
         self,
@@ -95,9 +96,9 @@ class DistributedTransport:
         lanes: Lanes | None = None,
     ):
         self._offset, self._lanes = offset, lanes
-        self._source = {
-            message: rank for rank, order in incoming.items() for message in order
-        } | exchanged
+        self._source = dict(exchanged)
+        for rank, order in incoming.items():
+            self._source |= dict.fromkeys(order, rank)
         self._last = {order[-1] for order in incoming.values()} | exchanged.keys()
         self._headers: dict[int, tuple[Any, torch.Tensor]] = {}
         self._kept: dict[tuple[int, int], Arrival] = {}
@@ -112,7 +113,7 @@ class DistributedTransport:
         planned: float,
         parts: int = 0,
     ) -> None:
-        """Hands a tensor to rank ``to`` and returns at once.
+        """Hand a tensor to rank ``to`` and return at once.
 
         Raises TypeError for what cannot be sent.
         """
@@ -120,33 +121,26 @@ class DistributedTransport:
         require_sendable(tensor)
         shape = tuple(tensor.shape) + (0,) * (MAX_DIMS - tensor.dim())
         times = planned + self._offset, time.perf_counter() + self._offset
-        by_lane = self._lanes is not None and self._lanes.takes(tensor)
-        what = (
-            message,
-            sequence,
-            parts,
-            by_lane,
-            tensor.numel(),
-            CODES[tensor.dtype],
-            tensor.dim(),
-        )
-        packed = _HEADER.pack(*what, *shape, *times)
+        lanes = self._lanes if self._lanes is not None and self._lanes.takes(tensor) else None
+        kind = CODES[tensor.dtype], tensor.dim()
+        what = message, sequence, parts, lanes is not None, tensor.numel()
+        packed = _HEADER.pack(*what, *kind, *shape, *times)
         header = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
         try:
             self._under_way.append((dist.isend(header, to, tag=_HEADER_TAG), header))
             if tensor.numel():
                 data = tensor.view(-1).view(torch.uint8)
-                work = (
-                    self._lanes.send(data, to) if by_lane else dist.isend(data, to, tag=_DATA_TAG)
-                )
-                self._under_way.append((work, data))
+                if lanes is None:
+                    self._under_way.append((dist.isend(data, to, tag=_DATA_TAG), data))
+                else:
+                    self._under_way.append((lanes.send(data, to), data))
         except RuntimeError as error:
             raise ConnectionError(str(error).splitlines()[0]) from None
         while self._under_way and self._under_way[0][0].is_completed():
             self._under_way.popleft()
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
-        """Waits for a message, keeping those that come before it.
+        """Wait for a message, keeping those that come before it.
 
         Raises TimeoutError at ``deadline``.
         """
@@ -158,40 +152,35 @@ class DistributedTransport:
         """Received tensors are the receiver's own."""
 
     def finish(self, deadline: float) -> None:
-        """Waits until everything that was sent has been taken."""
+        """Wait until everything that was sent has been taken."""
         while self._under_way:
             wait(self._under_way.popleft()[0], deadline)
 
     def _take(self, source: int, deadline: float) -> None:
-        """Receives the next message of a link, all parts of it, and asks for the header of the one
-        after it.
-        """
-        message, parts = self._take_one(
-            source, self._headers.pop(source, None) or self._ask(source), deadline
-        )
+        """Receive all parts of a link's next message, and ask for the header of the one after."""
+        asked = self._headers.pop(source) if source in self._headers else self._ask(source)
+        message, parts = self._take_one(source, asked, deadline)
         for _ in range(1, parts):
             self._take_one(source, self._ask(source), deadline)
-        if (
-            message not in self._last
-        ):  # then another is sure to come: nothing is left waiting at the end
+        # Only where another is sure to come: nothing is left waiting at the end.
+        if message not in self._last:
             self._headers[source] = self._ask(source)
 
     def _take_one(
         self, source: int, asked: tuple[Any, torch.Tensor], deadline: float
     ) -> tuple[int, int]:
-        """Receives one tensor. Returns its message and how many parts that has."""
+        """Receive one tensor. Returns its message and how many parts that has."""
         work, header = asked
         wait(work, deadline)
         message, sequence, parts, by_lane, count, code, dims, *rest = _HEADER.unpack(
             header.numpy().tobytes()
         )
         shape, (planned, sent) = rest[:dims], rest[MAX_DIMS:]
-        tensor = torch.empty(
-            shape, dtype=DTYPES[code], device=self._lanes.device if by_lane else None
-        )
+        lanes = self._lanes if by_lane else None
+        tensor = torch.empty(shape, dtype=DTYPES[code], device=lanes.device if lanes else None)
         data = tensor.view(-1).view(torch.uint8)
-        if count and by_lane:
-            wait(self._lanes.receive(data, source))
+        if count and lanes is not None:
+            wait(lanes.receive(data, source))
         elif count:
             wait(dist.irecv(data, source, tag=_DATA_TAG), deadline)
         self._kept[message, sequence] = Arrival(
@@ -205,7 +194,7 @@ class DistributedTransport:
 
 
 def wait(work: Any, deadline: float | None = None) -> None:
-    """Waits for a transfer until ``deadline``.
+    """Wait for a transfer until ``deadline``.
 
     Without one, of a transfer by NCCL, only the stream waits.
     """

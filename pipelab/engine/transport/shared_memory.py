@@ -19,6 +19,7 @@ import struct
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 
@@ -38,7 +39,7 @@ class SharedMemoryTransport:
     wake: the write end of every rank's pipe; inbox: the read end of this rank's.
     """
 
-    carrier = "shared memory"
+    carrier: ClassVar[str] = "shared memory"
 
     def __init__(self, board: Board, rank: int, wake: Sequence[int], inbox: int):
         self._board, self._memory, self._wake, self._inbox = board, board.memory, wake, inbox
@@ -57,7 +58,7 @@ class SharedMemoryTransport:
         planned: float,
         parts: int = 0,
     ) -> None:
-        """Hands a tensor to rank ``to`` and returns at once.
+        """Hand a tensor to rank ``to`` and return at once.
 
         Raises TypeError for what cannot be sent.
         """
@@ -67,9 +68,8 @@ class SharedMemoryTransport:
         offset = self._block(size)
         count = tensor.numel()
         if count:
-            torch.frombuffer(self._memory, dtype=tensor.dtype, count=count, offset=offset).view(
-                tensor.shape
-            ).copy_(tensor)
+            block = torch.frombuffer(self._memory, dtype=tensor.dtype, count=count, offset=offset)
+            block.view(tensor.shape).copy_(tensor)
         slot = self._board.slot(message)
         shape = tuple(tensor.shape) + (0,) * (MAX_DIMS - tensor.dim())
         _HEADER.pack_into(
@@ -92,7 +92,7 @@ class SharedMemoryTransport:
             pass  # its pipe is full of wake-ups already
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
-        """Waits for a message and returns a view of it, valid until ``consumed``.
+        """Wait for a message and return a view of it, valid until ``consumed``.
 
         Raises TimeoutError at ``deadline`` (on the clock of ``time.perf_counter``).
         """
@@ -109,9 +109,8 @@ class SharedMemoryTransport:
         shape, (planned, sent) = rest[:dims], rest[MAX_DIMS:]
         dtype = DTYPES[code]
         if count:
-            tensor = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset).view(
-                shape
-            )
+            block = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset)
+            tensor = block.view(shape)
         else:
             tensor = torch.empty(shape, dtype=dtype)
         return Arrival(tensor, sent, planned, parts)

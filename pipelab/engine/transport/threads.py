@@ -1,15 +1,14 @@
-"""Ranks as threads of one worker process: nothing is copied between them, and several can share a
-GPU.
+"""Ranks as threads of one worker process: nothing is copied between them.
 
-torch lets go of Python's lock while it computes, so threads are as fast as processes where the
-model's work is torch's. The process belongs to the pool, never to the kernel: a crash in it ends
-the run, not the notebook.
+Several can share a GPU. torch lets go of Python's lock while it computes, so threads are as fast as
+processes where the model's work is torch's. The process belongs to the pool, never to the kernel: a
+crash in it ends the run, not the notebook.
 """
 
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -24,7 +23,8 @@ class Hub:
     boxes: list[dict[tuple[int, int], tuple]] = field(init=False)
     bells: list[threading.Condition] = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Make the boxes and the bells."""
         self.boxes = [{} for _ in range(self.ranks)]
         self.bells = [threading.Condition() for _ in range(self.ranks)]
 
@@ -32,7 +32,7 @@ class Hub:
 class ThreadTransport:
     """Between threads of one process: the receiver gets the sender's tensor itself."""
 
-    carrier = "references in one process"
+    carrier: ClassVar[str] = "references in one process"
 
     def __init__(self, hub: Hub, rank: int):
         self._hub, self._box, self._bell = hub, hub.boxes[rank], hub.bells[rank]
@@ -46,13 +46,13 @@ class ThreadTransport:
         planned: float,
         parts: int = 0,
     ) -> None:
-        """Hands a tensor to rank ``to`` and returns at once."""
+        """Hand a tensor to rank ``to`` and return at once."""
         self._put(
             to, message, sequence, Arrival(tensor.detach(), time.perf_counter(), planned, parts)
         )
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
-        """Waits for a message. Raises TimeoutError at ``deadline``."""
+        """Wait for a message. Raises TimeoutError at ``deadline``."""
         return self._take(message, sequence, deadline)[0]
 
     def consumed(self, message: int, sequence: int) -> None:
