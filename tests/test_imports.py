@@ -1,6 +1,7 @@
 """The import boundary: light things stay light, and data flows one way."""
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -114,3 +115,44 @@ def test_a_file_imports_only_rooms_above_its_own(path):
             assert parts[1] in allowed, f"{room} may not import {module}"
         if parts[0] == "torch":
             assert room in TORCH, f"{room} may not import torch"
+
+
+# The engine, in the order its data needs: a folder imports only folders before its own.
+ENGINE = ["record", "transport", "job", "stage", "rank", "hosts"]
+ENGINE_FILES = [path for path in FILES if path.is_relative_to(PACKAGE / "engine")]
+
+
+def test_every_folder_of_the_engine_is_known():
+    folders = {path.parent.name for path in (PACKAGE / "engine").glob("*/__init__.py")}
+    assert folders == set(ENGINE)
+
+
+@pytest.mark.parametrize("path", ENGINE_FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_of_the_engine_imports_only_folders_before_its_own(path):
+    folder = path.parent.name
+    if folder == "engine":
+        return  # what begins a run may use all of them
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[:2] == ["pipelab", "engine"] and len(parts) > 2:
+            before = ENGINE[: ENGINE.index(folder) + 1]
+            assert parts[2] in before, f"{folder} may not import {module}"
+
+
+def test_no_module_of_the_engine_imports_itself_in_a_circle():
+    """Two modules that need each other cannot be read one after the other."""
+    names = {}
+    for path in ENGINE_FILES:
+        if path.name != "__init__.py":
+            names[".".join(["pipelab", *path.relative_to(PACKAGE).with_suffix("").parts])] = path
+    needs = {}
+    for name, path in names.items():
+        used = set()
+        for module in imports(path):
+            used |= {other for other in names if other == module}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level and not node.module:
+                folder = name.rsplit(".", node.level)[0]
+                used |= {f"{folder}.{alias.name}" for alias in node.names} & names.keys()
+        needs[name] = used
+    graphlib.TopologicalSorter(needs).prepare()
