@@ -1,4 +1,5 @@
-// Building a schedule by hand: a row of actions per rank, and what may come next. Python judges every move.
+// Building a schedule by hand: a row of actions per rank, and what may come next. Python judges
+// every move.
 import { control, element } from "../plots/frontend/dom.js";
 import { number, short } from "../plots/frontend/format.js";
 import { Viewer } from "../plots/frontend/viewer.js";
@@ -13,8 +14,12 @@ export function kindOf(action) {
 }
 
 /** What a score says: [label, value, par, bound] as text, and whether it is as good as par. */
-export function scoreRows({ makespan, peak, par, par_peak: parPeak, bound, par_name: name }, complete) {
-  const verdict = (value, other) => (!complete ? "" : value <= other * (1 + 1e-9) ? "as good or better" : "worse");
+export function scoreRows(
+  { makespan, peak, par, par_peak: parPeak, bound, par_name: name },
+  complete,
+) {
+  const verdict = (value, other) =>
+    !complete ? "" : value <= other * (1 + 1e-9) ? "as good or better" : "worse";
   return [
     {
       label: "makespan",
@@ -44,7 +49,11 @@ export function walk(key, row, column, lengths) {
 }
 
 function grid(model, send) {
-  const node = element("div", { class: "pl-grid", role: "grid", ariaLabel: `actions of each rank; ${KEYS}` });
+  const node = element("div", {
+    class: "pl-grid",
+    role: "grid",
+    ariaLabel: `actions of each rank; ${KEYS}`,
+  });
   let focus = null; // [rank, column] to return to after Python's answer
   let dragged = null;
 
@@ -55,11 +64,16 @@ function grid(model, send) {
         class: `pl-cell ${kindOf(action)}${legal ? " pl-legal" : ""}`,
         type: "button",
         draggable: true,
-        ariaLabel: legal ? `place ${action} on rank ${rank}` : `${action}, rank ${rank}, step ${column}`,
+        ariaLabel: legal
+          ? `place ${action} on rank ${rank}`
+          : `${action}, rank ${rank}, step ${column}`,
       },
       action,
     );
-    slot.addEventListener("click", () => legal && act({ action: "place", text: action }, rank, column + 1));
+    slot.addEventListener(
+      "click",
+      () => legal && act({ action: "place", text: action }, rank, column + 1),
+    );
     slot.addEventListener("dragstart", (event) => {
       dragged = { action, rank, column, legal };
       event.dataTransfer.setData("text/plain", action);
@@ -67,7 +81,11 @@ function grid(model, send) {
     slot.addEventListener("dragover", (event) => event.preventDefault());
     slot.addEventListener(
       "drop",
-      (event) => (event.preventDefault(), event.stopPropagation(), drop(rank, legal ? Infinity : column)),
+      (event) => (
+        event.preventDefault(),
+        event.stopPropagation(),
+        drop(rank, legal ? Infinity : column)
+      ),
     );
     slot.addEventListener("keydown", (event) => key(event, { action, rank, column, legal }));
     return slot;
@@ -80,10 +98,16 @@ function grid(model, send) {
 
   const drop = (rank, column) => {
     if (!dragged) return;
-    if (dragged.legal || dragged.rank !== rank) send({ action: "place", text: dragged.action, rank });
+    if (dragged.legal || dragged.rank !== rank)
+      send({ action: "place", text: dragged.action, rank });
     else
       act(
-        { action: "move", rank, step: dragged.column, to: Math.min(column, model.get("grid").rows[rank].length - 1) },
+        {
+          action: "move",
+          rank,
+          step: dragged.column,
+          to: Math.min(column, model.get("grid").rows[rank].length - 1),
+        },
         rank,
         column,
       );
@@ -138,10 +162,19 @@ function grid(model, send) {
 
 /** Import and export: the schedule as CSV in a text box. */
 function exchange(model, send) {
-  const text = control("textarea", { class: "pl-csv", rows: 5, ariaLabel: "the schedule as CSV", spellcheck: false });
+  const text = control("textarea", {
+    class: "pl-csv",
+    rows: 5,
+    ariaLabel: "the schedule as CSV",
+    spellcheck: false,
+  });
   const read = control(
     "button",
-    { class: "pl-button pl-small", type: "button", onclick: () => send({ action: "load", csv: text.value }) },
+    {
+      class: "pl-button pl-small",
+      type: "button",
+      onclick: () => send({ action: "load", csv: text.value }),
+    },
     "Read this CSV",
   );
   const save = control("button", { class: "pl-button pl-small", type: "button" }, "Save as file");
@@ -183,7 +216,12 @@ function scoreTable({ score, complete, left, name }) {
   return element(
     "div",
     {},
-    element("table", { class: "pl-numbers" }, element("thead", {}, head), element("tbody", {}, ...rows)),
+    element(
+      "table",
+      { class: "pl-numbers" },
+      element("thead", {}, head),
+      element("tbody", {}, ...rows),
+    ),
     element("p", { class: "pl-name", role: "status" }, state),
   );
 }
@@ -195,7 +233,11 @@ export function renderBuilder({ model, el }) {
   const board = grid(model, send);
   const csv = exchange(model, send);
   const button = (action, label) =>
-    control("button", { class: "pl-button", type: "button", onclick: () => send({ action }) }, label);
+    control(
+      "button",
+      { class: "pl-button", type: "button", onclick: () => send({ action }) },
+      label,
+    );
   const [undo, redo, hint, clear] = [
     button("undo", "Undo"),
     button("redo", "Redo"),
@@ -227,7 +269,9 @@ export function renderBuilder({ model, el }) {
     if (!now.complete) run.nodes[0].disabled = true;
   };
   const draw = () =>
-    viewer.show([model.get("predicted"), model.get("measured")].filter((m) => m.bars?.byteLength).map(unpack));
+    viewer.show(
+      [model.get("predicted"), model.get("measured")].filter((m) => m.bars?.byteLength).map(unpack),
+    );
 
   el.classList.add("pipelab", "pl-lab", "pl-builder");
   el.append(
@@ -235,7 +279,11 @@ export function renderBuilder({ model, el }) {
       "div",
       { class: "pl-title" },
       "Build by hand",
-      element("span", { class: "pl-caption" }, `dashed: legal now. Click or drag to place; ${KEYS}.`),
+      element(
+        "span",
+        { class: "pl-caption" },
+        `dashed: legal now. Click or drag to place; ${KEYS}.`,
+      ),
     ),
     board.node,
     message,
@@ -258,15 +306,22 @@ export function renderBuilder({ model, el }) {
   );
   const watches = [
     { "change:progress": run.watch["change:progress"], "change:paced": run.watch["change:paced"] },
-    { "change:grid": show, "change:progress": show, "change:predicted": draw, "change:measured": draw },
+    {
+      "change:grid": show,
+      "change:progress": show,
+      "change:predicted": draw,
+      "change:measured": draw,
+    },
   ];
-  for (const watch of watches) for (const [event, act] of Object.entries(watch)) model.on(event, act);
+  for (const watch of watches)
+    for (const [event, act] of Object.entries(watch)) model.on(event, act);
   show();
   draw();
   viewer.picture.attach();
   return () => {
     viewer.picture.detach();
-    for (const watch of watches) for (const [event, act] of Object.entries(watch)) model.off(event, act);
+    for (const watch of watches)
+      for (const [event, act] of Object.entries(watch)) model.off(event, act);
   };
 }
 

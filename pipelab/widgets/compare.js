@@ -23,15 +23,19 @@ export function rescaled(timeline, factor, unit) {
     bars: timeline.bars.map((list) =>
       list.map((bar) => ({ ...bar, start: bar.start * factor, end: bar.end * factor })),
     ),
-    memory: timeline.memory.map((list) => list.map((step) => ({ ...step, time: step.time * factor }))),
+    memory: timeline.memory.map((list) =>
+      list.map((step) => ({ ...step, time: step.time * factor })),
+    ),
   };
 }
 
 /** What a pinned value is against the current one: {text, verdict: "better", "worse" or ""}. */
 export function difference(key, value, now) {
-  if (typeof value !== "number" || typeof now !== "number" || NEITHER.includes(key)) return { text: "", verdict: "" };
+  if (typeof value !== "number" || typeof now !== "number" || NEITHER.includes(key))
+    return { text: "", verdict: "" };
   const change = value - now;
-  if (Math.abs(change) <= 1e-9 * Math.max(Math.abs(value), Math.abs(now))) return { text: "=", verdict: "" };
+  if (Math.abs(change) <= 1e-9 * Math.max(Math.abs(value), Math.abs(now)))
+    return { text: "=", verdict: "" };
   const better = MORE_IS_BETTER.includes(key) ? change > 0 : change < 0;
   const share = now
     ? `${change > 0 ? "+" : "−"}${Math.abs((100 * change) / now).toFixed(0)} %`
@@ -84,7 +88,12 @@ function table(current, pins) {
   return element(
     "div",
     {},
-    element("table", { class: "pl-numbers" }, element("thead", {}, head), element("tbody", {}, ...rows)),
+    element(
+      "table",
+      { class: "pl-numbers" },
+      element("thead", {}, head),
+      element("tbody", {}, ...rows),
+    ),
     caption,
   );
 }
@@ -111,7 +120,11 @@ export function comparison(model, viewer, unpack) {
     const text = element("span", { class: "pl-pin-text" });
     const use = control(
       "button",
-      { class: "pl-button pl-small", type: "button", onclick: () => model.send({ action: "use_pin", index }) },
+      {
+        class: "pl-button pl-small",
+        type: "button",
+        onclick: () => model.send({ action: "use_pin", index }),
+      },
       "use",
     );
     const away = control(
@@ -168,5 +181,11 @@ export function comparison(model, viewer, unpack) {
       );
     });
   };
-  return { node, button, pinned, show, detach: () => cards.forEach(({ picture }) => picture.detach()) };
+  return {
+    node,
+    button,
+    pinned,
+    show,
+    detach: () => cards.forEach(({ picture }) => picture.detach()),
+  };
 }

@@ -1,4 +1,5 @@
-// The schedule menu and the sliders. Each writes a trait of the Python widget at every move, and follows it.
+// The schedule menu and the sliders. Each writes a trait of the Python widget at every move, and
+// follows it.
 import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
 import { stageCosts } from "./stagecosts.js";
@@ -7,7 +8,11 @@ const FIRST = [
   { trait: "ranks", label: "ranks", title: "devices in the pipeline" },
   { trait: "microbatches", label: "micro-batches", title: "pieces that each batch is cut into" },
   { trait: "forward", label: "forward cost", title: "time of one forward of one stage: F" },
-  { trait: "backward", label: "backward cost", title: "time of one backward of one stage: B = I + W" },
+  {
+    trait: "backward",
+    label: "backward cost",
+    title: "time of one backward of one stage: B = I + W",
+  },
   { trait: "latency", label: "latency", title: "time that data needs from one rank to the next" },
 ];
 const MORE = [
@@ -30,7 +35,8 @@ const MORE = [
     trait: "memory_limit",
     label: "memory limit",
     title:
-      "activations of one micro-batch through all layers of a rank that it may hold: a line in the memory strips, and the limit of the schedule Auto; 0 is none",
+      "activations of one micro-batch through all layers of a rank that it may hold: a line in " +
+      "the memory strips, and the limit of the schedule Auto; 0 is none",
   },
   {
     trait: "width",
@@ -112,7 +118,13 @@ function slider(model, { trait, label, title }) {
   };
   input.addEventListener("input", () => write(model, kind.changes(model, Number(input.value))));
   follow();
-  const node = element("label", { class: "pl-slider", title }, element("span", {}, label), output, input);
+  const node = element(
+    "label",
+    { class: "pl-slider", title },
+    element("span", {}, label),
+    output,
+    input,
+  );
   const watch = { "change:limits": follow };
   for (const name of kind.watch) watch[`change:${name}`] = follow;
   return { node, watch };
@@ -146,13 +158,21 @@ function scheduleMenu(model) {
   };
   select.addEventListener("change", () => write(model, { schedule: select.value }));
   follow();
-  const node = element("label", { class: "pl-slider pl-schedule" }, element("span", {}, "schedule"), select);
+  const node = element(
+    "label",
+    { class: "pl-slider pl-schedule" },
+    element("span", {}, "schedule"),
+    select,
+  );
   return { node, summary, watch: { "change:schedule": follow, "change:problems": follow } };
 }
 
 function presetMenu(model) {
   const select = control("select", { class: "pl-select pl-small", ariaLabel: "preset" });
-  select.append(new Option("Try …", ""), ...model.get("presets").map((name) => new Option(name, name)));
+  select.append(
+    new Option("Try …", ""),
+    ...model.get("presets").map((name) => new Option(name, name)),
+  );
   select.addEventListener("change", () => {
     if (select.value) model.send({ action: "preset", name: select.value });
     select.value = "";
@@ -173,7 +193,11 @@ export function problemBox(model) {
       ...offers.map(({ label, changes }) =>
         control(
           "button",
-          { class: "pl-button", type: "button", onclick: () => model.send({ action: "apply", ...changes }) },
+          {
+            class: "pl-button",
+            type: "button",
+            onclick: () => model.send({ action: "apply", ...changes }),
+          },
           `Use ${label}`,
         ),
       ),
@@ -183,7 +207,10 @@ export function problemBox(model) {
   return { node, watch: { "change:problem": follow, "change:offers": follow } };
 }
 
-/** All controls: {nodes, about, more, watch}; `watch` maps the model's events to what must run on them. */
+/**
+ * All controls: {nodes, about, more, watch}; `watch` maps the model's events to what must run on
+ * them.
+ */
 export function controls(model) {
   const schedule = scheduleMenu(model);
   const first = FIRST.map((description) => slider(model, description));

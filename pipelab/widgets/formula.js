@@ -44,14 +44,30 @@ export function formulaBox() {
       const look = looks.find(({ letter }) => letter === symbol);
       return element(
         "span",
-        { class: "pl-symbol", style: look ? `border-color: ${look.colour}; background: ${look.colour}33` : "" },
+        {
+          class: "pl-symbol",
+          style: look ? `border-color: ${look.colour}; background: ${look.colour}33` : "",
+        },
         symbol,
       );
     };
-    const said = formula.exact ? "" : ` Here only an approximation: it holds for ${formula.condition}.`;
+    const said = formula.exact
+      ? ""
+      : ` Here only an approximation: it holds for ${formula.condition}.`;
     node.replaceChildren(
-      element("div", {}, element("b", {}, `${formula.quantity} = `), ...pieces(formula.text).map(chip)),
-      element("div", {}, "= ", filled(formula.text, formula.symbols), ` = ${time(formula.value, unit)}`),
+      element(
+        "div",
+        {},
+        element("b", {}, `${formula.quantity} = `),
+        ...pieces(formula.text).map(chip),
+      ),
+      element(
+        "div",
+        {},
+        "= ",
+        filled(formula.text, formula.symbols),
+        ` = ${time(formula.value, unit)}`,
+      ),
       element(
         "div",
         { class: "pl-caption" },

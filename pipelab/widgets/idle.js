@@ -5,7 +5,9 @@ import { percent, time } from "../plots/frontend/format.js";
 const HATCHING = {
   "/": "repeating-linear-gradient(135deg, #0006 0 1px, #0000 1px 5px)",
   "|": "repeating-linear-gradient(90deg, #0006 0 1px, #0000 1px 5px)",
-  x: "repeating-linear-gradient(135deg, #0006 0 1px, #0000 1px 5px), repeating-linear-gradient(45deg, #0006 0 1px, #0000 1px 5px)",
+  x:
+    "repeating-linear-gradient(135deg, #0006 0 1px, #0000 1px 5px), " +
+    "repeating-linear-gradient(45deg, #0006 0 1px, #0000 1px 5px)",
   ".": "radial-gradient(#0007 1px, #0000 1.4px) 0 0 / 5px 5px",
 };
 
@@ -15,12 +17,19 @@ export function background({ colour, dark: darker, pattern }, dark) {
   return pattern ? `${HATCHING[pattern]}, ${fill}` : fill;
 }
 
-/** For every rank its idle time by cause: [{look, value, share}], longest list of causes that appear at all. */
+/**
+ * For every rank its idle time by cause: [{look, value, share}], longest list of causes that appear
+ * at all.
+ */
 export function shares({ looks, totals, makespan }) {
   const ranks = Object.values(totals)[0].length;
   return Array.from({ length: ranks }, (_, rank) =>
     looks
-      .map((look) => ({ look, value: totals[look.cause][rank], share: totals[look.cause][rank] / (makespan || 1) }))
+      .map((look) => ({
+        look,
+        value: totals[look.cause][rank],
+        share: totals[look.cause][rank] / (makespan || 1),
+      }))
       .filter(({ value }) => value > 0),
   );
 }
@@ -32,7 +41,9 @@ export function breakdown() {
     node.hidden = !causes.totals;
     if (node.hidden) return;
     const rows = shares(causes);
-    const used = causes.looks.filter((look) => rows.some((row) => row.some((part) => part.look === look)));
+    const used = causes.looks.filter((look) =>
+      rows.some((row) => row.some((part) => part.look === look)),
+    );
     const bars = rows.map((row, rank) => {
       const idle = row.reduce((sum, { value }) => sum + value, 0);
       const parts = row.map(({ look, value, share }) =>
@@ -44,7 +55,11 @@ export function breakdown() {
       const told = row.map(({ look, value }) => `${look.title} ${time(value, unit)}`).join(", ");
       const bar = element(
         "div",
-        { class: "pl-breakdown-bar", role: "img", ariaLabel: `rank ${rank} idle: ${told || "never"}` },
+        {
+          class: "pl-breakdown-bar",
+          role: "img",
+          ariaLabel: `rank ${rank} idle: ${told || "never"}`,
+        },
         ...parts,
       );
       return element(
@@ -69,7 +84,11 @@ export function breakdown() {
         "div",
         { class: "pl-title" },
         `Idle time by cause, ${causes.source}`,
-        element("span", { class: "pl-caption" }, "length: share of the makespan; the gaps above have the same colours"),
+        element(
+          "span",
+          { class: "pl-caption" },
+          "length: share of the makespan; the gaps above have the same colours",
+        ),
       ),
       element("div", { class: "pl-legend" }, ...keys),
       ...bars,
@@ -78,7 +97,10 @@ export function breakdown() {
   return { node, show };
 }
 
-/** {node, show(explanation, unit)}: why one gap is there; `close` is called when the reader has had enough. */
+/**
+ * {node, show(explanation, unit)}: why one gap is there; `close` is called when the reader has had
+ * enough.
+ */
 export function explanationBox(close) {
   const node = element("div", { class: "pl-explanation", role: "status", hidden: true });
   const show = (about, unit) => {
@@ -86,10 +108,17 @@ export function explanationBox(close) {
     if (node.hidden) return;
     const away = control(
       "button",
-      { class: "pl-button pl-small", type: "button", ariaLabel: "close the explanation", onclick: close },
+      {
+        class: "pl-button pl-small",
+        type: "button",
+        ariaLabel: "close the explanation",
+        onclick: close,
+      },
       "×",
     );
-    const where = `rank ${about.rank}, ${time(about.start, unit)} to ${time(about.end, unit)} (${time(about.end - about.start, unit)}), ${about.source}`;
+    const length = time(about.end - about.start, unit);
+    const span = `${time(about.start, unit)} to ${time(about.end, unit)} (${length})`;
+    const where = `rank ${about.rank}, ${span}, ${about.source}`;
     const line = (label, text) => element("p", {}, element("b", {}, label), ` ${text}`);
     node.replaceChildren(
       element(

@@ -20,7 +20,10 @@ function toggle(model, [panel, label, title]) {
   const follow = () => (button.ariaPressed = String(model.get("panels").includes(panel)));
   button.addEventListener("click", () => {
     const open = model.get("panels");
-    model.set("panels", open.includes(panel) ? open.filter((other) => other !== panel) : [...open, panel]);
+    model.set(
+      "panels",
+      open.includes(panel) ? open.filter((other) => other !== panel) : [...open, panel],
+    );
     model.save_changes();
   });
   follow();
@@ -69,8 +72,11 @@ function render({ model, el }) {
   const explanation = explanationBox(() => explain({}));
   const files = output(model, viewer);
   const editor = editing(model);
-  viewer.picture.hint += " Click an idle gap, or press Enter on it (↑ ↓ choose the rank), to ask why.";
-  viewer.picture.base.addEventListener("pipelab-gap", ({ detail }) => model.send({ action: "explain", ...detail }));
+  viewer.picture.hint +=
+    " Click an idle gap, or press Enter on it (↑ ↓ choose the rank), to ask why.";
+  viewer.picture.base.addEventListener("pipelab-gap", ({ detail }) =>
+    model.send({ action: "explain", ...detail }),
+  );
 
   let unit = "";
   const explain = (about) => {
@@ -80,7 +86,9 @@ function render({ model, el }) {
   };
 
   const show = () => {
-    const timelines = [model.get("predicted"), model.get("measured")].filter((message) => message.bars).map(unpack);
+    const timelines = [model.get("predicted"), model.get("measured")]
+      .filter((message) => message.bars)
+      .map(unpack);
     const current = timelines[0];
     unit = current?.unit ?? "";
     const others = pins.pinned(current);
@@ -114,7 +122,12 @@ function render({ model, el }) {
   };
 
   const foot = element("div", { class: "pl-foot" }, viewer.readout, viewer.legend);
-  const results = element("div", { class: "pl-results" }, element("div", {}, viewer.numbers, formula.node), run.panel);
+  const results = element(
+    "div",
+    { class: "pl-results" },
+    element("div", {}, viewer.numbers, formula.node),
+    run.panel,
+  );
   el.classList.add("pipelab", "pl-lab");
   el.append(
     element("div", { class: "pl-controls" }, ...settings.nodes),
@@ -156,13 +169,15 @@ function render({ model, el }) {
     redraw,
     { "change:explanation": () => explain(model.get("explanation")) },
   ];
-  for (const watch of watches) for (const [event, act] of Object.entries(watch)) model.on(event, act);
+  for (const watch of watches)
+    for (const [event, act] of Object.entries(watch)) model.on(event, act);
   show();
   viewer.start();
   return () => {
     viewer.picture.detach();
     pins.detach();
-    for (const watch of watches) for (const [event, act] of Object.entries(watch)) model.off(event, act);
+    for (const watch of watches)
+      for (const [event, act] of Object.entries(watch)) model.off(event, act);
   };
 }
 

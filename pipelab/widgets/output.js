@@ -1,4 +1,5 @@
-// What a person takes away: files of the picture, and a line of text that brings the configuration back.
+// What a person takes away: files of the picture, and a line of text that brings the configuration
+// back.
 import { control, element } from "../plots/frontend/dom.js";
 
 const FORMATS = [
@@ -25,7 +26,10 @@ function png(picture, name) {
   canvas.toBlob((blob) => save(name, blob), "image/png");
 }
 
-/** {node, watch}: a closed `details` with buttons. Python answers a request with a custom message {file, text}. */
+/**
+ * {node, watch}: a closed `details` with buttons. Python answers a request with a custom message
+ * {file, text}.
+ */
 export function output(model, viewer) {
   const button = (label, title, act) =>
     control("button", { class: "pl-button pl-small", type: "button", title, onclick: act }, label);
@@ -37,11 +41,19 @@ export function output(model, viewer) {
   const files = FORMATS.map(([format, label, title]) =>
     button(label, title, () => model.send({ action: "export", format })),
   );
-  const text = control("input", { class: "pl-text", readOnly: true, ariaLabel: "this configuration as text" });
-  const copy = button("Copy", 'pipelab.lab("…") with this text restores the configuration', async () => {
-    text.select();
-    await navigator.clipboard?.writeText(text.value);
+  const text = control("input", {
+    class: "pl-text",
+    readOnly: true,
+    ariaLabel: "this configuration as text",
   });
+  const copy = button(
+    "Copy",
+    'pipelab.lab("…") with this text restores the configuration',
+    async () => {
+      text.select();
+      await navigator.clipboard?.writeText(text.value);
+    },
+  );
   const hint = element(
     "span",
     { class: "pl-caption" },
@@ -56,7 +68,8 @@ export function output(model, viewer) {
     hint,
   );
   const follow = () => (text.value = `pipelab.lab("${model.get("predicted").text ?? ""}")`);
-  const received = ({ file, text: content, type }) => file && save(file, new Blob([content], { type }));
+  const received = ({ file, text: content, type }) =>
+    file && save(file, new Blob([content], { type }));
   follow();
   return { node, watch: { "change:predicted": follow, "msg:custom": received } };
 }

@@ -1,10 +1,14 @@
-// One small bar per stage: drag it, or use the arrow keys, to make that stage cost more or less than the others.
+// One small bar per stage: drag it, or use the arrow keys, to make that stage cost more or less
+// than the others.
 import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
 
 const [LEAST, MOST, STEP, HEIGHT] = [0.25, 3, 0.25, 44];
 
-/** `costs` for `stages` stages with one of them changed, within the bars' range; [] when all are equal. */
+/**
+ * `costs` for `stages` stages with one of them changed, within the bars' range; [] when all are
+ * equal.
+ */
 export function changed(costs, stages, stage, value) {
   const all = Array.from({ length: stages }, (_, i) => costs[i] ?? 1);
   all[stage] = Math.min(MOST, Math.max(LEAST, Math.round(value / STEP) * STEP));
@@ -44,14 +48,21 @@ export function stageCosts(model) {
       label,
     );
     const now = () => model.get("stage_costs")[stage] ?? 1;
-    const set = (value) => write(changed(model.get("stage_costs"), bars.children.length, stage, value));
+    const set = (value) =>
+      write(changed(model.get("stage_costs"), bars.children.length, stage, value));
     const drag = (event) => {
-      if (event.buttons & 1) set((MOST * (HEIGHT - (event.clientY - slot.getBoundingClientRect().top))) / HEIGHT);
+      if (event.buttons & 1)
+        set((MOST * (HEIGHT - (event.clientY - slot.getBoundingClientRect().top))) / HEIGHT);
     };
-    slot.addEventListener("pointerdown", (event) => (slot.setPointerCapture(event.pointerId), drag(event)));
+    slot.addEventListener(
+      "pointerdown",
+      (event) => (slot.setPointerCapture(event.pointerId), drag(event)),
+    );
     slot.addEventListener("pointermove", drag);
     slot.addEventListener("keydown", (event) => {
-      const step = { ArrowUp: STEP, ArrowRight: STEP, ArrowDown: -STEP, ArrowLeft: -STEP }[event.key];
+      const step = { ArrowUp: STEP, ArrowRight: STEP, ArrowDown: -STEP, ArrowLeft: -STEP }[
+        event.key
+      ];
       if (step === undefined && event.key !== "Home") return;
       event.preventDefault();
       event.stopPropagation();

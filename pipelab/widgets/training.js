@@ -1,4 +1,5 @@
-// The real run: its buttons, what it says while it runs, the loss, and whether the gradients are right.
+// The real run: its buttons, what it says while it runs, the loss, and whether the gradients are
+// right.
 import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
 
@@ -10,7 +11,10 @@ export function lossPoints(losses, steps, width, height) {
   const bottom = Math.min(0.9 * top, ...losses);
   const x = (i) => (width * i) / Math.max(1, steps - 1);
   return losses
-    .map((loss, i) => `${x(i).toFixed(1)},${(height * ((top - loss) / (top - bottom || 1))).toFixed(1)}`)
+    .map(
+      (loss, i) =>
+        `${x(i).toFixed(1)},${(height * ((top - loss) / (top - bottom || 1))).toFixed(1)}`,
+    )
     .join(" ");
 }
 
@@ -23,29 +27,37 @@ function lossCurve({ losses, steps }) {
     role: "img",
   }))
     svg.setAttribute(name, value);
-  svg.setAttribute("aria-label", `loss from ${short(losses[0])} to ${short(losses.at(-1))} in ${losses.length} steps`);
+  svg.setAttribute(
+    "aria-label",
+    `loss from ${short(losses[0])} to ${short(losses.at(-1))} in ${losses.length} steps`,
+  );
   const points = lossPoints(losses, steps, width, height);
   const [x, y] = points.split(" ").at(-1).split(",");
   svg.innerHTML = `<polyline points="${points}"/><circle cx="${x}" cy="${y}" r="3"/>`;
   return svg;
 }
 
-/** Whether the gradients are those of the unsplit model: {text, good}, or null while nobody knows. */
+/**
+ * Whether the gradients are those of the unsplit model: {text, good}, or null while nobody knows.
+ */
 export function badge({ gradient_error: error, gradient_note: note }) {
   if (error === undefined) return null;
   if (error === null) return { text: note, good: false };
   const good = error <= 1e-5;
   const distance = error === 0 ? "0" : error.toExponential(1);
-  return {
-    text: `gradients ${good ? "match" : "differ from"} the unsplit model: ${distance}${note ? ` (${note})` : ""}`,
-    good,
-  };
+  const verdict = good ? "match" : "differ from";
+  const remark = note ? ` (${note})` : "";
+  return { text: `gradients ${verdict} the unsplit model: ${distance}${remark}`, good };
 }
 
-/** The gap between measured and predicted makespan on every rank, by what it is made of: rows of text, a heading first. */
+/**
+ * The gap between measured and predicted makespan on every rank, by what it is made of: rows of
+ * text, a heading first.
+ */
 export function gapRows(gap) {
   const parts = ["compute", "transfer", "waiting", "overhead", "total"];
-  const signed = (value) => (Math.abs(value) < 0.05 ? "0" : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(1)}`);
+  const signed = (value) =>
+    Math.abs(value) < 0.05 ? "0" : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(1)}`;
   return [
     ["rank", ...parts],
     ...gap.total.map((_, rank) => [String(rank), ...parts.map((part) => signed(gap[part][rank]))]),
@@ -53,7 +65,9 @@ export function gapRows(gap) {
 }
 
 const GAP =
-  "compute: actions took longer than assumed; transfer: data under way; waiting: for others, and before and after all work; overhead: starting actions, handing results over, the machine. The parts sum to the total.";
+  "compute: actions took longer than assumed; transfer: data under way; waiting: for others, and " +
+  "before and after all work; overhead: starting actions, handing results over, the machine. The " +
+  "parts sum to the total.";
 
 function gapTable(gap) {
   const [head, ...rows] = gapRows(gap);
@@ -77,7 +91,10 @@ function gapTable(gap) {
   );
 }
 
-/** {nodes: Run, Stop and the pace; message: how it goes; panel: loss and gradients; watch: the model's events}. */
+/**
+ * {nodes: Run, Stop and the pace; message: how it goes; panel: loss and gradients; watch: the
+ * model's events}.
+ */
 export function training(model) {
   const run = control("button", { class: "pl-button pl-primary", type: "button" }, "Run for real");
   const stop = control("button", { class: "pl-button", type: "button" }, "■ Stop");
@@ -100,14 +117,19 @@ export function training(model) {
     {
       class: "pl-pace",
       title:
-        "Paced: every action really runs, then waits until its cost is over. Raw: as fast as this machine can; the prediction then uses the measured costs.",
+        "Paced: every action really runs, then waits until its cost is over. Raw: as fast as this " +
+        "machine can; the prediction then uses the measured costs.",
     },
     paced,
     element("span"),
   );
   const again = control(
     "button",
-    { class: "pl-button", type: "button", title: "the measured costs of every stage become the costs of the lab" },
+    {
+      class: "pl-button",
+      type: "button",
+      title: "the measured costs of every stage become the costs of the lab",
+    },
     "Predict again with measured costs",
   );
   again.addEventListener("click", () => model.send({ action: "use_measured_costs" }));
@@ -129,7 +151,11 @@ export function training(model) {
     if (progress.losses?.length) {
       parts.push(
         lossCurve(progress),
-        element("div", { class: "pl-caption" }, `loss ${short(progress.losses[0])} → ${short(progress.losses.at(-1))}`),
+        element(
+          "div",
+          { class: "pl-caption" },
+          `loss ${short(progress.losses[0])} → ${short(progress.losses.at(-1))}`,
+        ),
       );
     }
     const verdict = badge(progress);
@@ -145,5 +171,10 @@ export function training(model) {
     panel.replaceChildren(...parts);
   };
   follow();
-  return { nodes: [run, stop, pace], message, panel, watch: { "change:progress": follow, "change:paced": follow } };
+  return {
+    nodes: [run, stop, pace],
+    message,
+    panel,
+    watch: { "change:progress": follow, "change:paced": follow },
+  };
 }

@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bytes, memory, number, percent, rate, short, ticks, time } from "../../pipelab/plots/frontend/format.js";
+import {
+  bytes,
+  memory,
+  number,
+  percent,
+  rate,
+  short,
+  ticks,
+  time,
+} from "../../pipelab/plots/frontend/format.js";
 
 test("numbers are short and keep what matters", () => {
   assert.equal(short(33), "33");

@@ -2,14 +2,19 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { hit, layout } from "../../pipelab/plots/frontend/layout.js";
 
-const picture = (changes = {}) => layout({ width: 1000, ranks: 4, timelines: 2, end: 33, ...changes });
+const picture = (changes = {}) =>
+  layout({ width: 1000, ranks: 4, timelines: 2, end: 33, ...changes });
 
 test("nothing overlaps: lanes, strip and the next rank follow each other downwards", () => {
   for (const ranks of [1, 4, 8, 9, 16]) {
     for (const timelines of [1, 2]) {
       const geometry = picture({ ranks, timelines });
       const boxes = geometry.rows.flatMap((row) => [...row.lanes, row.strip]);
-      boxes.slice(1).forEach((box, i) => assert.ok(box.top > boxes[i].top + boxes[i].height, `${ranks} ranks, box ${i}`));
+      boxes
+        .slice(1)
+        .forEach((box, i) =>
+          assert.ok(box.top > boxes[i].top + boxes[i].height, `${ranks} ranks, box ${i}`),
+        );
       assert.ok(geometry.axis > boxes.at(-1).top + boxes.at(-1).height);
       assert.ok(geometry.height >= geometry.axis + 18, "room for the numbers of the axis");
     }
@@ -18,7 +23,8 @@ test("nothing overlaps: lanes, strip and the next rank follow each other downwar
 
 test("time and pixels are inverse, and time stays within the picture", () => {
   const geometry = picture();
-  for (const moment of [0, 1.5, 33]) assert.ok(Math.abs(geometry.time(geometry.x(moment)) - moment) < 1e-9);
+  for (const moment of [0, 1.5, 33])
+    assert.ok(Math.abs(geometry.time(geometry.x(moment)) - moment) < 1e-9);
   assert.equal(geometry.x(0), geometry.left);
   assert.equal(geometry.x(33), geometry.right);
   assert.equal(geometry.time(-50), 0);

@@ -1,4 +1,5 @@
-// What Python sends of each kind, as far as these tests need it; test_frontend.py compares it with what Python has.
+// What Python sends of each kind, as far as these tests need it; test_frontend.py compares it with
+// what Python has.
 export const looks = [
   { letter: "F", title: "F", needs: [], sends: "down", sources: [0] },
   { letter: "B", title: "B", needs: [0, 4], sends: "up", sources: [1, 2] },

@@ -10,14 +10,26 @@ import { changed } from "../../pipelab/widgets/stagecosts.js";
 import { gapRows } from "../../pipelab/widgets/training.js";
 
 test("a formula falls into text and symbols, and words keep their letters", () => {
-  assert.deepEqual(pieces("2c (p − 1)").map(({ text, symbol }) => text ?? `<${symbol}>`), ["2", "<c>", " (", "<p>", " − 1)"]);
-  assert.deepEqual(pieces("for even p").filter(({ symbol }) => symbol), [{ symbol: "p" }]);
-  assert.deepEqual(pieces("F&B + B").filter(({ symbol }) => symbol), [{ symbol: "F&B" }, { symbol: "B" }]);
+  assert.deepEqual(
+    pieces("2c (p − 1)").map(({ text, symbol }) => text ?? `<${symbol}>`),
+    ["2", "<c>", " (", "<p>", " − 1)"],
+  );
+  assert.deepEqual(
+    pieces("for even p").filter(({ symbol }) => symbol),
+    [{ symbol: "p" }],
+  );
+  assert.deepEqual(
+    pieces("F&B + B").filter(({ symbol }) => symbol),
+    [{ symbol: "F&B" }, { symbol: "B" }],
+  );
 });
 
 test("numbers stand for symbols, with a dot where only the place said times", () => {
   const symbols = { p: 4, m: 8, v: 2, F: 1, B: 2, I: 1, W: 1, c: 0.5, "F&B": 3 };
-  assert.equal(filled("(m + p − 1)(F + B) + 2 (p − 1) c", symbols), "(8 + 4 − 1)(1 + 2) + 2 · (4 − 1) · 0.5");
+  assert.equal(
+    filled("(m + p − 1)(F + B) + 2 (p − 1) c", symbols),
+    "(8 + 4 − 1)(1 + 2) + 2 · (4 − 1) · 0.5",
+  );
   assert.equal(filled("m v (F + B)", symbols), "8 · 2 · (1 + 2)");
   assert.equal(filled("(3p − 7) F", symbols), "(3 · 4 − 7) · 1");
   assert.equal(filled("(p/2 − 1)(F&B + B − 3W)", symbols), "(4/2 − 1)(3 + 2 − 3 · 1)");
@@ -34,20 +46,51 @@ test("differences say which way is better", () => {
 });
 
 test("a pin takes the unit of the picture above it", () => {
-  const pin = { unit: "", end: 3, step: 1, bars: [[{ start: 1, end: 3 }]], memory: [[{ time: 1, level: 2 }]], numbers: [{ form: "time", value: 3 }, { form: "rate", value: 0.5 }, { form: "percent", value: 0.1 }] };
+  const pin = {
+    unit: "",
+    end: 3,
+    step: 1,
+    bars: [[{ start: 1, end: 3 }]],
+    memory: [[{ time: 1, level: 2 }]],
+    numbers: [
+      { form: "time", value: 3 },
+      { form: "rate", value: 0.5 },
+      { form: "percent", value: 0.1 },
+    ],
+  };
   const big = rescaled(pin, 10, "ms");
-  assert.deepEqual([big.unit, big.end, big.step, big.bars[0][0], big.memory[0][0]], ["ms", 30, 10, { start: 10, end: 30 }, { time: 10, level: 2 }]);
-  assert.deepEqual(big.numbers.map(({ value }) => value), [30, 0.05, 0.1]);
+  assert.deepEqual(
+    [big.unit, big.end, big.step, big.bars[0][0], big.memory[0][0]],
+    ["ms", 30, 10, { start: 10, end: 30 }, { time: 10, level: 2 }],
+  );
+  assert.deepEqual(
+    big.numbers.map(({ value }) => value),
+    [30, 0.05, 0.1],
+  );
   assert.equal(rescaled(pin, 1, "ms"), pin);
 });
 
 test("idle time by cause, as shares of the makespan, without causes of no time", () => {
-  const looks = [{ cause: "warm-up", colour: "#ccc", dark: "#333", pattern: "" }, { cause: "transfer", colour: "#abc", dark: "#123", pattern: "x" }];
+  const looks = [
+    { cause: "warm-up", colour: "#ccc", dark: "#333", pattern: "" },
+    { cause: "transfer", colour: "#abc", dark: "#123", pattern: "x" },
+  ];
   const rows = shares({ looks, totals: { "warm-up": [0, 2], transfer: [1, 1] }, makespan: 10 });
-  assert.deepEqual(rows.map((row) => row.map(({ look, share }) => [look.cause, share])), [[["transfer", 0.1]], [["warm-up", 0.2], ["transfer", 0.1]]]);
+  assert.deepEqual(
+    rows.map((row) => row.map(({ look, share }) => [look.cause, share])),
+    [
+      [["transfer", 0.1]],
+      [
+        ["warm-up", 0.2],
+        ["transfer", 0.1],
+      ],
+    ],
+  );
   assert.equal(background(looks[0], false), "#ccc");
   assert.match(background(looks[1], true), /repeating-linear-gradient.*#123$/);
-  assert.deepEqual(intervals({ looks, intervals: Float32Array.from([1, 2, 3, 1]) }), [{ rank: 1, start: 2, end: 3, look: looks[1] }]);
+  assert.deepEqual(intervals({ looks, intervals: Float32Array.from([1, 2, 3, 1]) }), [
+    { rank: 1, start: 2, end: 3, look: looks[1] },
+  ]);
 });
 
 test("a bar of stage costs stays in its range, and equal stages are no list at all", () => {
@@ -67,12 +110,25 @@ test("peaks and the height of a strip: the limit counts where it is near", () =>
 
 test("the table has a row for each action", () => {
   const looks = [{ letter: "F", title: "forward" }];
-  const timeline = { source: "predicted", unit: "ms", looks, bars: [[{ rank: 0, stage: 0, microbatch: 2, kind: 0, start: 1, end: 2.5 }]] };
-  assert.deepEqual(actionRows([timeline]), [["0", "predicted", "0F2", "forward", "1 ms", "2.5 ms"]]);
+  const timeline = {
+    source: "predicted",
+    unit: "ms",
+    looks,
+    bars: [[{ rank: 0, stage: 0, microbatch: 2, kind: 0, start: 1, end: 2.5 }]],
+  };
+  assert.deepEqual(actionRows([timeline]), [
+    ["0", "predicted", "0F2", "forward", "1 ms", "2.5 ms"],
+  ]);
 });
 
 test("the gap in parts, with signs", () => {
-  const gap = { compute: [3, 0], transfer: [0.001, 0], waiting: [-1, 2], overhead: [0.5, 0], total: [2.5, 2] };
+  const gap = {
+    compute: [3, 0],
+    transfer: [0.001, 0],
+    waiting: [-1, 2],
+    overhead: [0.5, 0],
+    total: [2.5, 2],
+  };
   assert.deepEqual(gapRows(gap), [
     ["rank", "compute", "transfer", "waiting", "overhead", "total"],
     ["0", "+3.0", "0", "−1.0", "+0.5", "+2.5"],

@@ -3,8 +3,14 @@ import { test } from "node:test";
 
 import { Raster } from "../../pipelab/plots/frontend/raster.js";
 
-const blank = (width, height) => ({ width, height, data: new Uint8ClampedArray(4 * width * height) });
-const pixel = ({ image }, x, y) => [...image.data.slice(4 * (y * image.width + x), 4 * (y * image.width + x) + 4)];
+const blank = (width, height) => ({
+  width,
+  height,
+  data: new Uint8ClampedArray(4 * width * height),
+});
+const pixel = ({ image }, x, y) => [
+  ...image.data.slice(4 * (y * image.width + x), 4 * (y * image.width + x) + 4),
+];
 
 test("a box fills its pixels and no others", () => {
   const raster = new Raster(blank(6, 4), 1);
@@ -12,7 +18,13 @@ test("a box fills its pixels and no others", () => {
   raster.fillRect(1, 1, 3, 2);
   assert.deepEqual(pixel(raster, 1, 1), [0x44, 0x77, 0xaa, 255]);
   assert.deepEqual(pixel(raster, 3, 2), [0x44, 0x77, 0xaa, 255]);
-  for (const [x, y] of [[0, 1], [4, 1], [1, 0], [1, 3]]) assert.deepEqual(pixel(raster, x, y), [0, 0, 0, 0]);
+  for (const [x, y] of [
+    [0, 1],
+    [4, 1],
+    [1, 0],
+    [1, 3],
+  ])
+    assert.deepEqual(pixel(raster, x, y), [0, 0, 0, 0]);
 });
 
 test("device pixels: a box at ratio 2 is four times as large", () => {
@@ -51,7 +63,11 @@ test("a pattern darkens only where its tile is set", () => {
   raster.fillStyle = "#ffffff";
   raster.fillRect(0, 0, 4, 2);
   const data = new Uint8ClampedArray([0, 0, 0, 255, 0, 0, 0, 0]);
-  raster.fillStyle = raster.createPattern({ width: 2, height: 1, getContext: () => ({ getImageData: () => ({ data }) }) });
+  raster.fillStyle = raster.createPattern({
+    width: 2,
+    height: 1,
+    getContext: () => ({ getImageData: () => ({ data }) }),
+  });
   raster.fillRect(0, 0, 4, 2);
   assert.deepEqual(pixel(raster, 0, 0), [0, 0, 0, 255]);
   assert.deepEqual(pixel(raster, 1, 0), [255, 255, 255, 255]);

@@ -5,10 +5,24 @@ import { narration, aboutLane } from "../../pipelab/plots/frontend/tips.js";
 import { action } from "../../pipelab/plots/frontend/timeline.js";
 import { looks } from "./looks.mjs";
 
-const bar = (rank, stage, kind, start, end, microbatch = 0) => ({ rank, stage, kind, start, end, microbatch, part: 0 });
+const bar = (rank, stage, kind, start, end, microbatch = 0) => ({
+  rank,
+  stage,
+  kind,
+  start,
+  end,
+  microbatch,
+  part: 0,
+});
 // Two ranks with a split backward: F on both, then I down again, W after each I.
 const timeline = {
-  source: "predicted", unit: "", step: 1, end: 6, latency: 0, looks, microbatches: 1,
+  source: "predicted",
+  unit: "",
+  step: 1,
+  end: 6,
+  latency: 0,
+  looks,
+  microbatches: 1,
   bars: [
     [bar(0, 0, 0, 0, 1), bar(0, 0, 2, 4, 5), bar(0, 0, 3, 5, 6)],
     [bar(1, 1, 0, 1, 2), bar(1, 1, 2, 2, 3), bar(1, 1, 3, 3, 4)],
@@ -36,7 +50,13 @@ test("a recomputation stands between a forward and its backward", () => {
 });
 
 test("activations go up and gradients come down, only between different ranks", () => {
-  assert.deepEqual(flights(timeline).map(({ from, to, forward }) => [from.rank, to.rank, forward]), [[0, 1, true], [1, 0, false]]);
+  assert.deepEqual(
+    flights(timeline).map(({ from, to, forward }) => [from.rank, to.rank, forward]),
+    [
+      [0, 1, true],
+      [1, 0, false],
+    ],
+  );
   const one = { looks, bars: [[bar(0, 0, 0, 0, 1), bar(0, 1, 0, 1, 2)]] };
   assert.deepEqual(flights(one), []);
 });
@@ -51,8 +71,14 @@ test("without latency data is seen for a short hop, else for the latency", () =>
 });
 
 test("words at the playhead and under the pointer", () => {
-  assert.equal(narration(timeline, 1.2), "predicted, at 1.2 of 6: rank 0 idle · rank 1 1F0 → activations of 0 from rank 0 to 1");
-  assert.match(aboutLane(timeline, 0, 4.5, timeline.bars[0][1]), /needs 1I0 on rank 1, 0F0 on rank 0\nfeeds 0W0 on rank 0\n4 to 5 \(1\)/);
+  assert.equal(
+    narration(timeline, 1.2),
+    "predicted, at 1.2 of 6: rank 0 idle · rank 1 1F0 → activations of 0 from rank 0 to 1",
+  );
+  assert.match(
+    aboutLane(timeline, 0, 4.5, timeline.bars[0][1]),
+    /needs 1I0 on rank 1, 0F0 on rank 0\nfeeds 0W0 on rank 0\n4 to 5 \(1\)/,
+  );
   assert.match(aboutLane(timeline, 0, 2, null), /idle\n1 to 4 \(3\)/);
 });
 

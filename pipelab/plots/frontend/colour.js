@@ -6,7 +6,9 @@ function channels(hex) {
 
 const known = new Map();
 
-/** [red, green, blue, opacity] of any CSS colour; what is not #rrggbb is asked of a canvas, once. */
+/**
+ * [red, green, blue, opacity] of any CSS colour; what is not #rrggbb is asked of a canvas, once.
+ */
 export function rgba(css) {
   if (!known.has(css)) {
     if (/^#[0-9a-f]{6}$/i.test(css)) known.set(css, [...channels(css), 1]);
@@ -14,7 +16,10 @@ export function rgba(css) {
       const probe = document.createElement("canvas").getContext("2d");
       probe.fillStyle = css; // normalised to #rrggbb, or rgba(r, g, b, a)
       const parts = probe.fillStyle.match(/[\d.]+/g);
-      known.set(css, probe.fillStyle.startsWith("#") ? [...channels(probe.fillStyle), 1] : parts.map(Number));
+      known.set(
+        css,
+        probe.fillStyle.startsWith("#") ? [...channels(probe.fillStyle), 1] : parts.map(Number),
+      );
     }
   }
   return known.get(css);
@@ -25,15 +30,21 @@ function mix(hex, towards, amount) {
   return "#" + parts.map((c) => c.toString(16).padStart(2, "0")).join("");
 }
 
-/** The colour of one micro-batch: 0 (the first) lightened, 1 (the last) darkened. Same formula as palette.py. */
+/**
+ * The colour of one micro-batch: 0 (the first) lightened, 1 (the last) darkened. Same formula as
+ * palette.py.
+ */
 export function shade(hex, fraction) {
-  return fraction < 0.5 ? mix(hex, 255, (0.5 - fraction) * 0.57) : mix(hex, 0, (fraction - 0.5) * 0.39);
+  return fraction < 0.5
+    ? mix(hex, 255, (0.5 - fraction) * 0.57)
+    : mix(hex, 0, (fraction - 0.5) * 0.39);
 }
 
 /** The shade of a bar: by its micro-batch, or the plain colour for one that stands for all. */
 export function shadeOf(timeline, bar, theme) {
   const look = timeline.looks[bar.kind];
-  const fraction = bar.microbatch < 0 ? 0.5 : bar.microbatch / Math.max(1, timeline.microbatches - 1);
+  const fraction =
+    bar.microbatch < 0 ? 0.5 : bar.microbatch / Math.max(1, timeline.microbatches - 1);
   return shade(theme.dark ? look.dark : look.colour, fraction);
 }
 
@@ -55,7 +66,8 @@ export function inkOn(hex) {
 export function readTheme(element) {
   const style = getComputedStyle(element);
   const theme = {};
-  for (const name of ["ink", "muted", "paper", "accent"]) theme[name] = style.getPropertyValue(`--pl-${name}`);
+  for (const name of ["ink", "muted", "paper", "accent"])
+    theme[name] = style.getPropertyValue(`--pl-${name}`);
   const probe = document.createElement("canvas").getContext("2d");
   probe.fillStyle = theme.paper; // the canvas normalises any CSS colour to #rrggbb
   theme.dark = !isLight(probe.fillStyle);

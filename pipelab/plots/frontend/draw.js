@@ -1,13 +1,17 @@
-// Draws timelines. Every function takes the geometry of layout.js and draws one thing: boxes with a pen
-// (a canvas's context, or a Raster, which is faster for thousands), words with a context.
+// Draws timelines. Every function takes the geometry of layout.js and draws one thing: boxes with a
+// pen (a canvas's context, or a Raster, which is faster for thousands), words with a context.
 import { edge, hatch, inkOn, shadeOf } from "./colour.js";
 import { ticks, time } from "./format.js";
 
-const FULL = 0; // a bar's part of its lane: all of it, or one half of an overlap (upper forward, lower backward)
+// a bar's part of its lane: all of it, or one half of an overlap (upper forward, lower backward)
+const FULL = 0;
 const LOWER = 2;
 const LABEL_HEIGHT = 11;
 
-/** What to write on a bar: kind and micro-batch, the micro-batch alone, or nothing; decided by the longest number. */
+/**
+ * What to write on a bar: kind and micro-batch, the micro-batch alone, or nothing; decided by the
+ * longest number.
+ */
 function label(timeline, bar, width) {
   if (bar.microbatch < 0) return width >= 11 ? timeline.looks[bar.kind].letter : "";
   const longest = String(timeline.microbatches - 1).length;
@@ -20,7 +24,8 @@ export function drawTracks(pen, geometry, theme) {
   pen.fillStyle = theme.ink;
   pen.globalAlpha = theme.dark ? 0.13 : 0.07;
   for (const row of geometry.rows) {
-    for (const lane of row.lanes) pen.fillRect(geometry.left, lane.top, geometry.right - geometry.left, lane.height);
+    for (const lane of row.lanes)
+      pen.fillRect(geometry.left, lane.top, geometry.right - geometry.left, lane.height);
   }
   pen.globalAlpha = 1;
 }
@@ -34,9 +39,13 @@ function box(geometry, index, bar) {
   return { x, y, width: Math.max(Math.round(geometry.x(bar.end)) - x, 1), height };
 }
 
-/** Bars of one colour: `fill`, `pattern` (a letter or nothing), and a list of {bar, x, y, width, height}. */
+/**
+ * Bars of one colour: `fill`, `pattern` (a letter or nothing), and a list of {bar, x, y, width,
+ * height}.
+ */
 function* groups(geometry, index, timeline, theme, only) {
-  const byColour = new Map(); // a pen changes its colour once per group: that costs more than filling a box
+  // a pen changes its colour once per group: that costs more than filling a box
+  const byColour = new Map();
   for (const bar of timeline.bars.flat()) {
     if (only !== null && bar.microbatch !== only) continue;
     const key = bar.kind * 65536 + bar.microbatch;
@@ -78,7 +87,12 @@ export function drawLabels(context, geometry, index, timeline, theme, only = nul
       if (pattern) {
         // hatching behind a number makes it unreadable
         context.fillStyle = fill;
-        context.fillRect(x + width / 2 - text.length * 3.5 - 2, y + 2, text.length * 7 + 4, height - 4);
+        context.fillRect(
+          x + width / 2 - text.length * 3.5 - 2,
+          y + 2,
+          text.length * 7 + 4,
+          height - 4,
+        );
       }
       context.fillStyle = inkOn(fill);
       context.fillText(text, x + width / 2, y + height / 2 + 0.5);
@@ -102,7 +116,11 @@ export function drawNames(context, geometry, timelines, theme) {
       context.textAlign = "right";
       if (timelines.length > 1) {
         row.lanes.forEach((lane, i) =>
-          context.fillText(timelines[i].source, geometry.left - 8, lane.top + lane.height / 2 + 0.5),
+          context.fillText(
+            timelines[i].source,
+            geometry.left - 8,
+            lane.top + lane.height / 2 + 0.5,
+          ),
         );
       }
       context.fillText("memory", geometry.left - 8, row.strip.top + row.strip.height / 2 + 0.5);
@@ -119,7 +137,8 @@ export function drawGrid(pen, geometry, end, theme) {
   pen.fillStyle = theme.ink;
   pen.globalAlpha = 0.1;
   const { top } = geometry.rows[0];
-  for (const mark of marksOf(geometry, end)) pen.fillRect(Math.round(geometry.x(mark)), top, 1, geometry.axis - top);
+  for (const mark of marksOf(geometry, end))
+    pen.fillRect(Math.round(geometry.x(mark)), top, 1, geometry.axis - top);
   pen.globalAlpha = 1;
 }
 
@@ -138,14 +157,18 @@ export function drawAxis(context, geometry, end, unit, theme) {
   context.fillText(unit || "time", geometry.right + 20, geometry.axis + 6);
 }
 
-/** The playhead over everything: what has not happened yet is veiled, and each memory strip is marked at its level. */
+/**
+ * The playhead over everything: what has not happened yet is veiled, and each memory strip is
+ * marked at its level.
+ */
 export function drawPlayhead(context, geometry, moment, end, theme) {
   const x = geometry.x(moment);
   const bottom = geometry.axis;
   if (moment < end) {
     context.globalAlpha = 0.62;
     context.fillStyle = theme.paper;
-    for (const row of geometry.rows) context.fillRect(x, row.top, geometry.right - x + 1, row.bottom - row.top);
+    for (const row of geometry.rows)
+      context.fillRect(x, row.top, geometry.right - x + 1, row.bottom - row.top);
     context.globalAlpha = 1;
   }
   context.fillStyle = theme.accent;

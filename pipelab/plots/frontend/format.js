@@ -37,7 +37,10 @@ export function rate(value, unit) {
   return unit === "ms" ? `${short(1000 * value)} / s` : short(value);
 }
 
-/** One of Python's numbers by its form: "percent", "time", "rate", "memory" or "count"; a dash where there is none. */
+/**
+ * One of Python's numbers by its form: "percent", "time", "rate", "memory" or "count"; a dash where
+ * there is none.
+ */
 export function number(value, form, unit, memoryUnit) {
   if (value === null || value === undefined) return "–";
   if (form === "percent") return percent(value);
@@ -52,5 +55,7 @@ export function ticks(end, most) {
   const rough = end / Math.max(1, most);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * (1 - 1e-9));
-  return Array.from({ length: Math.floor(end / step + 1e-9) + 1 }, (_, i) => Number((i * step).toPrecision(12)));
+  return Array.from({ length: Math.floor(end / step + 1e-9) + 1 }, (_, i) =>
+    Number((i * step).toPrecision(12)),
+  );
 }

@@ -8,7 +8,10 @@
 
 const AXIS = 34;
 
-/** Lane heights in pixels: with one timeline, with two, strip, gap between ranks; sparse or dense, strips tall or not. */
+/**
+ * Lane heights in pixels: with one timeline, with two, strip, gap between ranks; sparse or dense,
+ * strips tall or not.
+ */
 function sizes(ranks, tall) {
   const size = bare(ranks);
   return tall ? { ...size, strip: 2 * size.strip } : size;
@@ -21,9 +24,9 @@ function bare(ranks) {
 }
 
 /**
- * width: pixels; ranks; timelines: how many (1 or 2); end: the latest time shown; tall: whether strips show several parts.
- * Returns rows (one per rank: lanes and strip as {top, height}), the plot's left and right, the axis, the full height,
- * and x(time), time(x).
+ * width: pixels; ranks; timelines: how many (1 or 2); end: the latest time shown; tall: whether
+ * strips show several parts. Returns rows (one per rank: lanes and strip as {top, height}), the
+ * plot's left and right, the axis, the full height, and x(time), time(x).
  */
 export function layout({ width, ranks, timelines, end, tall = false }) {
   const narrow = width < 560;

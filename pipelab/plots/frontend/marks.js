@@ -1,4 +1,5 @@
-// What is drawn over a timeline to explain it: causes of idle time, the critical path, a chosen gap, the lines of an action.
+// What is drawn over a timeline to explain it: causes of idle time, the critical path, a chosen
+// gap, the lines of an action.
 import { edge, hatch, inkOn, shadeOf } from "./colour.js";
 import { floats } from "./timeline.js";
 import { relations, underWay } from "./relations.js";
@@ -8,7 +9,12 @@ export function intervals(causes) {
   const numbers = floats(causes.intervals);
   const list = [];
   for (let i = 0; i < numbers.length; i += 4) {
-    list.push({ rank: numbers[i], start: numbers[i + 1], end: numbers[i + 2], look: causes.looks[numbers[i + 3]] });
+    list.push({
+      rank: numbers[i],
+      start: numbers[i + 1],
+      end: numbers[i + 2],
+      look: causes.looks[numbers[i + 3]],
+    });
   }
   return list;
 }
@@ -105,7 +111,10 @@ export function drawRelations(context, geometry, timelines, index, bar, theme) {
   context.lineWidth = 1;
 }
 
-/** Activations and gradients on their way, as dots that ride down and up the playhead with their micro-batch. */
+/**
+ * Activations and gradients on their way, as dots that ride down and up the playhead with their
+ * micro-batch.
+ */
 export function drawFlights(context, geometry, index, timeline, moment, theme) {
   const x = geometry.x(moment);
   const radius = geometry.rows.length > 8 ? 5 : 8;

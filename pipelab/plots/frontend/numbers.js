@@ -2,12 +2,20 @@
 import { element } from "./dom.js";
 import { number } from "./format.js";
 
-/** Rows of cells: label, one value per timeline, definition. A timeline without numbers yet gives dashes. */
+/**
+ * Rows of cells: label, one value per timeline, definition. A timeline without numbers yet gives
+ * dashes.
+ */
 export function numberRows(timelines) {
   const definitions = timelines.find((timeline) => timeline.numbers.length)?.numbers ?? [];
   return definitions.map(({ key, label, form, definition }) => {
     const values = timelines.map((timeline) =>
-      number(timeline.numbers.find((n) => n.key === key)?.value, form, timeline.unit, timeline.memory_unit),
+      number(
+        timeline.numbers.find((n) => n.key === key)?.value,
+        form,
+        timeline.unit,
+        timeline.memory_unit,
+      ),
     );
     return { label, values, definition };
   });
@@ -30,10 +38,18 @@ export function numberTable(timelines) {
       element("td", { class: "pl-definition" }, definition),
     ),
   );
-  return element("table", { class: "pl-numbers" }, element("thead", {}, head), element("tbody", {}, ...rows));
+  return element(
+    "table",
+    { class: "pl-numbers" },
+    element("thead", {}, head),
+    element("tbody", {}, ...rows),
+  );
 }
 
-/** The table of `timelines` in `node`: made once, then only the texts that change, so that the page stays as it is. */
+/**
+ * The table of `timelines` in `node`: made once, then only the texts that change, so that the page
+ * stays as it is.
+ */
 export function showNumbers(node, timelines) {
   const rows = numberRows(timelines);
   const shape = JSON.stringify([timelines.map((t) => t.source), rows.map(({ label }) => label)]);
@@ -44,13 +60,18 @@ export function showNumbers(node, timelines) {
   }
   rows.forEach(({ values, definition }, i) => {
     const cells = node.querySelectorAll("tbody tr")[i].querySelectorAll("td");
-    [...values, definition].forEach((text, j) => cells[j].textContent === text || (cells[j].textContent = text));
+    [...values, definition].forEach(
+      (text, j) => cells[j].textContent === text || (cells[j].textContent = text),
+    );
   });
 }
 
 /** One sentence for a screen reader. */
 export function spoken(timelines) {
   return numberRows(timelines)
-    .map(({ label, values }) => `${label} ${timelines.map((t, i) => `${t.source} ${values[i]}`).join(", ")}`)
+    .map(
+      ({ label, values }) =>
+        `${label} ${timelines.map((t, i) => `${t.source} ${values[i]}`).join(", ")}`,
+    )
     .join("; ");
 }

@@ -5,6 +5,8 @@ import { unpack } from "./timeline.js";
 
 const viewer = new Viewer();
 const bar = element("div", { class: "pl-bar" }, ...viewer.buttons.nodes, viewer.legend);
-document.getElementById("pipelab").append(bar, viewer.picture.node, viewer.readout, viewer.numbers, viewer.table.node);
+document
+  .getElementById("pipelab")
+  .append(bar, viewer.picture.node, viewer.readout, viewer.numbers, viewer.table.node);
 viewer.show(JSON.parse(document.getElementById("timelines").textContent).map(unpack));
 viewer.start();

@@ -1,7 +1,17 @@
-// The picture: a canvas with the timelines, and over it one with playhead, hover and journey that redraws alone.
+// The picture: a canvas with the timelines, and over it one with playhead, hover and journey that
+// redraws alone.
 import { readTheme } from "./colour.js";
 import { element, control } from "./dom.js";
-import { drawAxis, drawBars, drawGrid, drawJourney, drawLabels, drawNames, drawPlayhead, drawTracks } from "./draw.js";
+import {
+  drawAxis,
+  drawBars,
+  drawGrid,
+  drawJourney,
+  drawLabels,
+  drawNames,
+  drawPlayhead,
+  drawTracks,
+} from "./draw.js";
 import { hit, layout } from "./layout.js";
 import { drawCauses, drawCursor, drawFlights, drawGap, drawPath, drawRelations } from "./marks.js";
 import { Raster } from "./raster.js";
@@ -21,16 +31,21 @@ function fit(canvas, width, height) {
   return context;
 }
 
-const HINT = "Space plays, arrow keys step, dragging scrubs; point at a bar to follow its micro-batch.";
+const HINT =
+  "Space plays, arrow keys step, dragging scrubs; point at a bar to follow its micro-batch.";
 const STILL = 4; // pixels that a pointer may move and still click
 
 export class Picture {
-  /** `player` is the clock that this picture shows and, by keys and pointer, moves; one that leads also sets its end. */
+  /**
+   * `player` is the clock that this picture shows and, by keys and pointer, moves; one that leads
+   * also sets its end.
+   */
   constructor(player, { leads = true } = {}) {
     this.player = player;
     this.leads = leads;
     this.timelines = [];
-    this.marks = { causes: null, path: null, gap: null }; // what explains the picture, as Python sends it
+    // what explains the picture, as Python sends it
+    this.marks = { causes: null, path: null, gap: null };
     this.hint = HINT;
     this.rank = null; // where the keyboard's cursor stands, once it has been moved
     this.hover = null;
@@ -59,12 +74,13 @@ export class Picture {
   }
 
   /**
-   * Show these timelines, one lane each on every rank, on one time axis; `description` is what a screen reader says, `end`
-   * the end of the axis if another picture shares it.
+   * Show these timelines, one lane each on every rank, on one time axis; `description` is what a
+   * screen reader says, `end` the end of the axis if another picture shares it.
    */
   show(timelines, description, end = 0) {
     const axis = timelines.map((timeline) => timeline.source + timeline.unit).join();
-    if (this.leads && axis !== this.axis) this.player.rest(); // another kind of picture: a moment of the old one means nothing here
+    // another kind of picture: a moment of the old one means nothing here
+    if (this.leads && axis !== this.axis) this.player.rest();
     this.axis = axis;
     this.timelines = timelines;
     this.base.ariaLabel = description;
@@ -90,7 +106,8 @@ export class Picture {
 
   #paint() {
     const width = Math.floor(this.node.clientWidth);
-    if (width === 0 || this.timelines.length === 0) return; // hidden by the notebook: the observer calls again
+    // hidden by the notebook: the observer calls again
+    if (width === 0 || this.timelines.length === 0) return;
     const { timelines, end } = this;
     this.colours = readTheme(this.node);
     const ranks = Math.max(...timelines.map((t) => t.ranks));
@@ -107,10 +124,14 @@ export class Picture {
     drawTracks(raster, geometry, this.colours);
     drawGrid(raster, geometry, end, this.colours);
     if (this.marks.causes) drawCauses(raster, geometry, timelines, this.marks.causes, this.colours);
-    timelines.forEach((timeline, index) => drawBars(raster, geometry, index, timeline, this.colours));
+    timelines.forEach((timeline, index) =>
+      drawBars(raster, geometry, index, timeline, this.colours),
+    );
     drawStrips(raster, geometry, timelines, this.colours);
     context.putImageData(raster.image, 0, 0);
-    timelines.forEach((timeline, index) => drawLabels(context, geometry, index, timeline, this.colours));
+    timelines.forEach((timeline, index) =>
+      drawLabels(context, geometry, index, timeline, this.colours),
+    );
     drawAxis(context, geometry, end, timelines[0].unit, this.colours);
     drawNames(context, geometry, timelines, this.colours);
     drawPeaks(context, geometry, timelines.at(-1), this.colours);
@@ -129,7 +150,8 @@ export class Picture {
     drawPlayhead(context, geometry, moment, this.end, colours);
     if (bar) drawRelations(context, geometry, timelines, this.hover.lane, bar, colours);
     if (this.marks.gap) drawGap(context, geometry, timelines, this.marks.gap, colours);
-    if (moment < this.end) drawFlights(context, geometry, timelines.length - 1, timelines.at(-1), moment, colours);
+    if (moment < this.end)
+      drawFlights(context, geometry, timelines.length - 1, timelines.at(-1), moment, colours);
     if (this.rank !== null) drawCursor(context, geometry, this.rank, moment, colours);
   }
 
@@ -142,7 +164,8 @@ export class Picture {
   /** The keyboard's cursor, to another rank. */
   #step(ranks) {
     const last = Math.max(...this.timelines.map((t) => t.ranks)) - 1;
-    this.rank = this.rank === null ? (ranks > 0 ? 0 : last) : Math.min(Math.max(this.rank + ranks, 0), last);
+    this.rank =
+      this.rank === null ? (ranks > 0 ? 0 : last) : Math.min(Math.max(this.rank + ranks, 0), last);
     this.drawOverlay();
   }
 
@@ -151,7 +174,10 @@ export class Picture {
     const timeline = this.timelines[index];
     if (rank >= timeline.ranks || running(timeline, rank, moment).length) return;
     this.base.dispatchEvent(
-      new CustomEvent("pipelab-gap", { bubbles: true, detail: { rank, moment, source: timeline.source } }),
+      new CustomEvent("pipelab-gap", {
+        bubbles: true,
+        detail: { rank, moment, source: timeline.source },
+      }),
     );
   }
 
@@ -167,7 +193,11 @@ export class Picture {
       ArrowDown: () => this.#step(1),
       ArrowUp: () => this.#step(-1),
       Enter: () =>
-        this.#ask(this.rank ?? 0, Math.min(this.player.time, this.end * (1 - 1e-6)), this.timelines.length - 1),
+        this.#ask(
+          this.rank ?? 0,
+          Math.min(this.player.time, this.end * (1 - 1e-6)),
+          this.timelines.length - 1,
+        ),
     };
     this.base.addEventListener("keydown", (event) => {
       const act = keys[event.key];
@@ -188,7 +218,9 @@ export class Picture {
     });
     this.base.addEventListener("pointerup", ({ offsetX: x, offsetY: y }) => {
       const found =
-        this.pressed && Math.hypot(x - this.pressed[0], y - this.pressed[1]) < STILL && hit(this.geometry, x, y);
+        this.pressed &&
+        Math.hypot(x - this.pressed[0], y - this.pressed[1]) < STILL &&
+        hit(this.geometry, x, y);
       this.pressed = null;
       if (found && found.lane !== null && this.timelines[found.lane])
         this.#ask(found.row.rank, this.geometry.time(x), found.lane);

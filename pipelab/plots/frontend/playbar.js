@@ -5,15 +5,28 @@ import { PARTS } from "./strips.js";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4, 8];
 
-/** Back, play, forward, loop and speed for `player`; call the returned `update(playing)` when the player moves. */
+/**
+ * Back, play, forward, loop and speed for `player`; call the returned `update(playing)` when the
+ * player moves.
+ */
 export function playButtons(player) {
   const step = (units, text, title) =>
     control(
       "button",
-      { class: "pl-button pl-step", type: "button", title, ariaLabel: title, onclick: () => player.nudge(units) },
+      {
+        class: "pl-button pl-step",
+        type: "button",
+        title,
+        ariaLabel: title,
+        onclick: () => player.nudge(units),
+      },
       text,
     );
-  const button = control("button", { class: "pl-button pl-play", type: "button", onclick: () => player.toggle() });
+  const button = control("button", {
+    class: "pl-button pl-play",
+    type: "button",
+    onclick: () => player.toggle(),
+  });
   const loop = control(
     "button",
     {
@@ -34,7 +47,9 @@ export function playButtons(player) {
     ariaLabel: "speed of the playhead",
     title: "speed of the playhead",
   });
-  speed.append(...SPEEDS.map((s) => new Option(`${s}×`, s, s === player.speed, s === player.speed)));
+  speed.append(
+    ...SPEEDS.map((s) => new Option(`${s}×`, s, s === player.speed, s === player.speed)),
+  );
   speed.addEventListener("change", () => (player.speed = Number(speed.value)));
   const update = (playing) => {
     if (button.dataset.playing === String(playing)) return;
@@ -43,7 +58,13 @@ export function playButtons(player) {
   };
   update(false);
   return {
-    nodes: [step(-1, "◂", "one unit of time back"), button, step(1, "▸", "one unit of time on"), loop, speed],
+    nodes: [
+      step(-1, "◂", "one unit of time back"),
+      button,
+      step(1, "▸", "one unit of time on"),
+      loop,
+      speed,
+    ],
     update,
   };
 }
@@ -73,13 +94,22 @@ function tone(part, dark) {
   return canvas;
 }
 
-/** What the colours mean: a swatch from the first to the last micro-batch for each kind in `timeline`. */
+/**
+ * What the colours mean: a swatch from the first to the last micro-batch for each kind in
+ * `timeline`.
+ */
 export function legend(timeline, dark) {
   const items = timeline.kinds.map((kind) => {
     const look = timeline.looks[kind];
     return element("span", { class: "pl-key" }, swatch(look, dark), `${look.letter} ${look.title}`);
   });
-  items.push(element("span", { class: "pl-key" }, element("span", { class: "pl-swatch pl-unused" }), "idle"));
-  const parts = timeline.parts.length > 1 ? PARTS.filter(({ name }) => timeline.parts.includes(name)) : [];
-  return [...items, ...parts.map((part) => element("span", { class: "pl-key" }, tone(part, dark), part.title))];
+  items.push(
+    element("span", { class: "pl-key" }, element("span", { class: "pl-swatch pl-unused" }), "idle"),
+  );
+  const parts =
+    timeline.parts.length > 1 ? PARTS.filter(({ name }) => timeline.parts.includes(name)) : [];
+  return [
+    ...items,
+    ...parts.map((part) => element("span", { class: "pl-key" }, tone(part, dark), part.title)),
+  ];
 }

@@ -4,13 +4,32 @@
 export const PACE = 5;
 
 export class Player {
-  /** onMove(time, playing) is called on every change; `frame` and `cancel` are the browser's animation frames. */
-  constructor(onMove, { frame = (f) => requestAnimationFrame(f), cancel = (id) => cancelAnimationFrame(id) } = {}) {
-    Object.assign(this, { onMove, frame, cancel, end: 0, step: 1, time: 0, speed: 1, playing: false, loop: false });
+  /**
+   * onMove(time, playing) is called on every change; `frame` and `cancel` are the browser's
+   * animation frames.
+   */
+  constructor(
+    onMove,
+    { frame = (f) => requestAnimationFrame(f), cancel = (id) => cancelAnimationFrame(id) } = {},
+  ) {
+    Object.assign(this, {
+      onMove,
+      frame,
+      cancel,
+      end: 0,
+      step: 1,
+      time: 0,
+      speed: 1,
+      playing: false,
+      loop: false,
+    });
     this.pending = null;
   }
 
-  /** A new picture: `end` is its latest time, `step` one unit of time. A playhead at rest stays at the end. */
+  /**
+   * A new picture: `end` is its latest time, `step` one unit of time. A playhead at rest stays at
+   * the end.
+   */
   span(end, step) {
     const resting = !this.playing && this.time >= this.end;
     this.time = resting ? end : Math.min(this.time, end);

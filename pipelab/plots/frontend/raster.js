@@ -1,5 +1,6 @@
-// Rectangles straight into pixels: thousands of them take a millisecond or two, where a canvas without a GPU, as in a
-// remote browser or a virtual machine, takes tens. Offers the few members of a 2-D context that draw.js uses for boxes.
+// Rectangles straight into pixels: thousands of them take a millisecond or two, where a canvas
+// without a GPU, as in a remote browser or a virtual machine, takes tens. Offers the few members of
+// a 2-D context that draw.js uses for boxes.
 import { rgba } from "./colour.js";
 
 export class Raster {
@@ -12,7 +13,10 @@ export class Raster {
     this.fillStyle = "#000000";
   }
 
-  /** A pattern that repeats `tile` (a small canvas): its pixels that are set hatch whatever is there. */
+  /**
+   * A pattern that repeats `tile` (a small canvas): its pixels that are set hatch whatever is
+   * there.
+   */
   createPattern(tile) {
     const { width, height } = tile;
     const { data } = tile.getContext("2d").getImageData(0, 0, width, height);
@@ -25,7 +29,8 @@ export class Raster {
     const right = Math.min(image.width, Math.round((x + width) * ratio));
     const top = Math.max(0, Math.round(y * ratio));
     const bottom = Math.min(image.height, Math.round((y + height) * ratio));
-    if (typeof this.fillStyle !== "string") return this.#hatch(left, right, top, bottom, this.fillStyle);
+    if (typeof this.fillStyle !== "string")
+      return this.#hatch(left, right, top, bottom, this.fillStyle);
     const [red, green, blue, opacity] = rgba(this.fillStyle);
     const alpha = opacity * this.globalAlpha;
     const { pixels } = this;

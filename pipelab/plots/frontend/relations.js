@@ -1,12 +1,14 @@
-// What an action needs and what it feeds, and the data that passes between ranks. Micro-batches of two copies of a model
-// have different numbers, so that kind, stage and micro-batch name an action. What a kind needs and where its result goes
-// stands in its look, which Python sends: see plots/palette.py.
+// What an action needs and what it feeds, and the data that passes between ranks. Micro-batches of
+// two copies of a model have different numbers, so that kind, stage and micro-batch name an action.
+// What a kind needs and where its result goes stands in its look, which Python sends: see
+// plots/palette.py.
 const indexes = new WeakMap();
 
 function indexOf(timeline) {
   if (!indexes.has(timeline)) {
     const index = new Map();
-    for (const bar of timeline.bars.flat()) index.set(`${bar.kind} ${bar.stage} ${bar.microbatch}`, bar);
+    for (const bar of timeline.bars.flat())
+      index.set(`${bar.kind} ${bar.stage} ${bar.microbatch}`, bar);
     indexes.set(timeline, index);
   }
   return indexes.get(timeline);
@@ -14,14 +16,18 @@ function indexOf(timeline) {
 
 /** The bars of these kinds for one stage and micro-batch, those that there are. */
 function find(timeline, kinds, stage, microbatch) {
-  return kinds.map((kind) => indexOf(timeline).get(`${kind} ${stage} ${microbatch}`)).filter(Boolean);
+  return kinds
+    .map((kind) => indexOf(timeline).get(`${kind} ${stage} ${microbatch}`))
+    .filter(Boolean);
 }
 
 /** The bars of its own stage whose results `bar` uses; not those that only another of them uses. */
 function ownNeeds(timeline, bar) {
   const { looks } = timeline;
   const found = find(timeline, looks[bar.kind].needs, bar.stage, bar.microbatch);
-  return found.filter((need) => !found.some((other) => looks[other.kind].needs.includes(need.kind)));
+  return found.filter(
+    (need) => !found.some((other) => looks[other.kind].needs.includes(need.kind)),
+  );
 }
 
 /** {needs, feeds}: bars whose results `bar` uses, and bars that use its result. */
@@ -31,7 +37,9 @@ export function relations(timeline, bar) {
   const step = { down: 1, up: -1 }[sends];
   const next = (by) => (sends ? find(timeline, sources, bar.stage + by, bar.microbatch) : []);
   const users = looks.flatMap(({ needs }, kind) => (needs.includes(bar.kind) ? [kind] : []));
-  const fed = find(timeline, users, bar.stage, bar.microbatch).filter((user) => ownNeeds(timeline, user).includes(bar));
+  const fed = find(timeline, users, bar.stage, bar.microbatch).filter((user) =>
+    ownNeeds(timeline, user).includes(bar),
+  );
   return { needs: [...next(-step), ...ownNeeds(timeline, bar)], feeds: [...next(step), ...fed] };
 }
 

@@ -1,8 +1,12 @@
-// The memory of each rank under its bars: stacked parts, the peak marked, and the limit where there is one.
+// The memory of each rank under its bars: stacked parts, the peak marked, and the limit where there
+// is one.
 import { hatch } from "./colour.js";
 import { memory } from "./format.js";
 
-/** How a part of the memory is drawn: greys and patterns, for hues mean kinds of actions. Bottom to top. */
+/**
+ * How a part of the memory is drawn: greys and patterns, for hues mean kinds of actions. Bottom to
+ * top.
+ */
 export const PARTS = [
   { name: "weights", title: "weights", tone: 0.62, pattern: "" },
   { name: "weight_versions", title: "older weights", tone: 0.5, pattern: "/" },
@@ -11,17 +15,25 @@ export const PARTS = [
   { name: "activations", title: "activations", tone: 0.32, pattern: "" },
 ];
 
-/** The level at the top of a timeline's strips: its peak, or its limit where that is a little higher. */
+/**
+ * The level at the top of a timeline's strips: its peak, or its limit where that is a little
+ * higher.
+ */
 export function ceiling(timeline) {
   const peak = timeline.memory_peak || 1;
   const limit = Math.max(0, ...(timeline.limits ?? []));
   return limit > peak && limit <= 2 * peak ? limit : peak;
 }
 
-/** What a rank holds before its first action and after its last: of several parts, those that are there all the time. */
+/**
+ * What a rank holds before its first action and after its last: of several parts, those that are
+ * there all the time.
+ */
 function resident(timeline, steps) {
   if (timeline.parts.length === 1 || !steps.length) return { level: 0 };
-  const parts = steps[0].parts.map((part, i) => (["activations", "gradients"].includes(timeline.parts[i]) ? 0 : part));
+  const parts = steps[0].parts.map((part, i) =>
+    ["activations", "gradients"].includes(timeline.parts[i]) ? 0 : part,
+  );
   return { level: parts.reduce((sum, part) => sum + part, 0), parts };
 }
 
@@ -35,20 +47,29 @@ function stretches(geometry, timeline, rank) {
     ? [...steps, { ...steps.at(-1), time: timeline.end }]
     : steps) {
     const to = Math.round(geometry.x(step.time));
-    if (to > x) boxes.push({ x, width: to - x, step: now }); // what lasts less than a pixel would only be a smear
+    // what lasts less than a pixel would only be a smear
+    if (to > x) boxes.push({ x, width: to - x, step: now });
     x = to;
     now = step;
   }
   return boxes;
 }
 
-/** Boxes of each part, as {part, boxes: [{x, y, width, height}]}; of the whole where there is one part only. */
+/**
+ * Boxes of each part, as {part, boxes: [{x, y, width, height}]}; of the whole where there is one
+ * part only.
+ */
 function layers(timeline, boxes, y) {
   if (timeline.parts.length === 1) {
     return [
       {
         part: PARTS.at(-1),
-        boxes: boxes.map(({ x, width, step }) => ({ x, y: y(step.level), width, height: y(0) - y(step.level) })),
+        boxes: boxes.map(({ x, width, step }) => ({
+          x,
+          y: y(step.level),
+          width,
+          height: y(0) - y(step.level),
+        })),
       },
     ];
   }
@@ -65,15 +86,17 @@ function layers(timeline, boxes, y) {
 }
 
 /**
- * Strips on one scale for all ranks: the last timeline filled, an earlier one as an outline. Rectangles of whole pixels: to
- * stroke paths of some thousand steps would take most of the time of a picture.
+ * Strips on one scale for all ranks: the last timeline filled, an earlier one as an outline.
+ * Rectangles of whole pixels: to stroke paths of some thousand steps would take most of the time of
+ * a picture.
  */
 export function drawStrips(pen, geometry, timelines, theme) {
   timelines.forEach((timeline, index) => {
     const filled = index === timelines.length - 1;
     for (const { rank, strip } of geometry.rows.slice(0, timeline.ranks)) {
       const top = ceiling(timeline);
-      const y = (level) => Math.round(strip.top + strip.height - (strip.height - 1) * (level / top));
+      const y = (level) =>
+        Math.round(strip.top + strip.height - (strip.height - 1) * (level / top));
       const boxes = stretches(geometry, timeline, rank);
       if (filled) fill(pen, layers(timeline, boxes, y), theme);
       outline(pen, boxes, y, filled ? theme.muted : theme.ink, filled ? 1 : 0.7);
@@ -95,7 +118,9 @@ function fill(pen, stack, theme) {
     for (const { x, y, width, height } of boxes) if (height > 0) pen.fillRect(x, y, width, height);
     pen.globalAlpha = 1;
     pen.fillStyle = hatch(pen, part.pattern) ?? theme.muted;
-    if (part.pattern) for (const { x, y, width, height } of boxes) if (height > 0) pen.fillRect(x, y, width, height);
+    if (part.pattern)
+      for (const { x, y, width, height } of boxes)
+        if (height > 0) pen.fillRect(x, y, width, height);
   }
 }
 
@@ -122,7 +147,8 @@ function mark(pen, geometry, timeline, rank, y, theme) {
   const limit = timeline.limits?.[rank];
   if (limit === undefined || limit > ceiling(timeline)) return;
   pen.fillStyle = theme.accent;
-  for (let x = geometry.left; x < geometry.right; x += 9) pen.fillRect(x, y(limit), Math.min(5, geometry.right - x), 1);
+  for (let x = geometry.left; x < geometry.right; x += 9)
+    pen.fillRect(x, y(limit), Math.min(5, geometry.right - x), 1);
 }
 
 /** The most that a rank holds. */

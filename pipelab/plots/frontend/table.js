@@ -1,4 +1,5 @@
-// The timeline as a table of text, for screen readers and for whoever wants the times: made when it is opened.
+// The timeline as a table of text, for screen readers and for whoever wants the times: made when it
+// is opened.
 import { control, element } from "./dom.js";
 import { time } from "./format.js";
 import { action } from "./timeline.js";
@@ -24,15 +25,27 @@ export function actionRows(timelines) {
 /** {node, show(timelines)}: a closed `details` with the table of what is shown. */
 export function actionTable() {
   const body = element("div", { class: "pl-scroll" });
-  const node = element("details", { class: "pl-more" }, control("summary", {}, "Timeline as a table"), body);
+  const node = element(
+    "details",
+    { class: "pl-more" },
+    control("summary", {}, "Timeline as a table"),
+    body,
+  );
   let shown = [];
   const fill = () => {
     if (!node.open) return;
     const rows = actionRows(shown);
     const cells = (tag, texts) =>
-      element("tr", {}, ...texts.map((text) => element(tag, tag === "th" ? { scope: "col" } : {}, text)));
+      element(
+        "tr",
+        {},
+        ...texts.map((text) => element(tag, tag === "th" ? { scope: "col" } : {}, text)),
+      );
     const head = cells("th", ["rank", "timeline", "action", "kind", "start", "end"]);
-    const rest = rows.length > MOST_ROWS ? [element("p", {}, `The first ${MOST_ROWS} of ${rows.length} actions.`)] : [];
+    const rest =
+      rows.length > MOST_ROWS
+        ? [element("p", {}, `The first ${MOST_ROWS} of ${rows.length} actions.`)]
+        : [];
     const table = element(
       "table",
       { class: "pl-actions" },

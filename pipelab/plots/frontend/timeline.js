@@ -1,17 +1,21 @@
 // A timeline as Python sends it (see plots/view.py), unpacked for drawing and asking.
 
-/** Float32 numbers out of what a message (DataView), a page (base64 text) or a test (Float32Array) carries. */
+/**
+ * Float32 numbers out of what a message (DataView), a page (base64 text) or a test (Float32Array)
+ * carries.
+ */
 export function floats(packed) {
   if (packed instanceof Float32Array) return packed;
   if (typeof packed === "string")
     return floats(new DataView(Uint8Array.from(atob(packed), (c) => c.charCodeAt(0)).buffer));
-  const bytes = packed.buffer.slice(packed.byteOffset, packed.byteOffset + packed.byteLength); // a copy is aligned
+  // a copy is aligned
+  const bytes = packed.buffer.slice(packed.byteOffset, packed.byteOffset + packed.byteLength);
   return new Float32Array(bytes);
 }
 
 /**
- * The message with `bars` and `memory` as a list of records per rank, in order of time. A level has `parts`, in the order
- * of the message's, where there is more than one.
+ * The message with `bars` and `memory` as a list of records per rank, in order of time. A level has
+ * `parts`, in the order of the message's, where there is more than one.
  */
 export function unpack(message) {
   const numbers = floats(message.bars);
@@ -19,7 +23,8 @@ export function unpack(message) {
   const size = message.parts.length;
   const bars = Array.from({ length: message.ranks }, () => []);
   const memory = Array.from({ length: message.ranks }, () => []);
-  // Object literals, not a loop over field names: ten times as fast, and this runs at every move of a slider.
+  // Object literals, not a loop over field names: ten times as fast, and this runs at every move of
+  // a slider.
   for (let n = 0, i = 0, at = 0; n < numbers.length; n += 7, i += 1) {
     const rank = numbers[n];
     const start = numbers[n + 4];
@@ -34,7 +39,9 @@ export function unpack(message) {
       part: numbers[n + 6],
     });
     for (const time of [start, end]) {
-      memory[rank].push(size === 1 ? { time, level: held[at] } : several(time, held.subarray(at, at + size)));
+      memory[rank].push(
+        size === 1 ? { time, level: held[at] } : several(time, held.subarray(at, at + size)),
+      );
       at += size;
     }
   }
@@ -71,14 +78,21 @@ export function held(timeline, rank, time) {
   return at < 0 ? { level: 0 } : steps[at];
 }
 
-/** The idle interval [from, to] of `rank` around `time`; to the end of the picture where nothing follows. */
+/**
+ * The idle interval [from, to] of `rank` around `time`; to the end of the picture where nothing
+ * follows.
+ */
 export function gap(timeline, rank, time) {
   const bars = timeline.bars[rank];
   const at = lastUpTo(bars, "start", time);
   return [at < 0 ? 0 : bars[at].end, at + 1 < bars.length ? bars[at + 1].start : timeline.end];
 }
 
-/** "2F0": the action in torch's notation, with the letter of its kind; "2U" for one without a micro-batch (-1). */
+/**
+ * "2F0": the action in torch's notation, with the letter of its kind; "2U" for one without a
+ * micro-batch (-1).
+ */
 export function action(timeline, bar) {
-  return `${bar.stage}${timeline.looks[bar.kind].letter}${bar.microbatch < 0 ? "" : bar.microbatch}`;
+  const number = bar.microbatch < 0 ? "" : bar.microbatch;
+  return `${bar.stage}${timeline.looks[bar.kind].letter}${number}`;
 }

@@ -4,7 +4,8 @@ import { PARTS } from "./strips.js";
 import { relations, underWay } from "./relations.js";
 import { action, gap, held, running } from "./timeline.js";
 
-const named = (timeline, bars) => bars.map((bar) => `${action(timeline, bar)} on rank ${bar.rank}`).join(", ");
+const named = (timeline, bars) =>
+  bars.map((bar) => `${action(timeline, bar)} on rank ${bar.rank}`).join(", ");
 
 /** About the bar under the pointer, or about the idle time where there is none. */
 export function aboutLane(timeline, rank, moment, bar) {
@@ -14,11 +15,14 @@ export function aboutLane(timeline, rank, moment, bar) {
   if (bar) {
     const { needs, feeds } = relations(timeline, bar);
     const whose = bar.microbatch < 0 ? "" : ` of micro-batch ${bar.microbatch}`;
-    lines.push(`${action(timeline, bar)}: ${timeline.looks[bar.kind].title}${whose}, stage ${bar.stage}`);
+    lines.push(
+      `${action(timeline, bar)}: ${timeline.looks[bar.kind].title}${whose}, stage ${bar.stage}`,
+    );
     if (needs.length) lines.push(`needs ${named(timeline, needs)}`);
     if (feeds.length) lines.push(`feeds ${named(timeline, feeds)}`);
   } else lines.push("idle");
-  lines.push(`${time(from, timeline.unit)} to ${time(to, timeline.unit)} (${time(to - from, timeline.unit)})`);
+  const { unit } = timeline;
+  lines.push(`${time(from, unit)} to ${time(to, unit)} (${time(to - from, unit)})`);
   return lines.join("\n");
 }
 
@@ -27,11 +31,12 @@ export function aboutMemory(timelines, rank, moment) {
   const lines = [`rank ${rank}, memory at ${time(moment, timelines[0].unit)}`];
   for (const timeline of timelines.filter((t) => rank < t.ranks)) {
     const { level, parts } = held(timeline, rank, moment);
-    const say = (value) =>
-      `${memory(value, timeline.memory_unit)}${timeline.memory_unit === "bytes" ? "" : ` ${timeline.memory_unit}`}`;
+    const unit = timeline.memory_unit === "bytes" ? "" : ` ${timeline.memory_unit}`;
+    const say = (value) => `${memory(value, timeline.memory_unit)}${unit}`;
     lines.push(`${timeline.source}: ${say(level)}`);
     timeline.parts.forEach((part, i) => {
-      if (parts && parts[i] > 0) lines.push(`  ${PARTS.find(({ name }) => name === part).title} ${say(parts[i])}`);
+      if (parts && parts[i] > 0)
+        lines.push(`  ${PARTS.find(({ name }) => name === part).title} ${say(parts[i])}`);
     });
   }
   return lines.join("\n");
@@ -43,10 +48,11 @@ export function narration(timeline, moment) {
     const bars = running(timeline, rank, moment).map((bar) => action(timeline, bar));
     return `rank ${rank} ${bars.join("+") || "idle"}`;
   });
-  const moving = underWay(timeline, moment).map(
-    ({ from, to, forward }) =>
-      `${forward ? "activations" : "gradients"} of ${from.microbatch} from rank ${from.rank} to ${to.rank}`,
-  );
+  const moving = underWay(timeline, moment).map(({ from, to, forward }) => {
+    const what = forward ? "activations" : "gradients";
+    return `${what} of ${from.microbatch} from rank ${from.rank} to ${to.rank}`;
+  });
   const under = moving.length ? ` → ${moving.join(", ")}` : "";
-  return `${timeline.source}, at ${time(moment, timeline.unit)} of ${time(timeline.end, timeline.unit)}: ${doing.join(" · ")}${under}`;
+  const at = `${time(moment, timeline.unit)} of ${time(timeline.end, timeline.unit)}`;
+  return `${timeline.source}, at ${at}: ${doing.join(" · ")}${under}`;
 }

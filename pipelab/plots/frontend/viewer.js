@@ -1,4 +1,5 @@
-// A picture with its clock, bar, readout and numbers: what the live lab and a saved page have in common.
+// A picture with its clock, bar, readout and numbers: what the live lab and a saved page have in
+// common.
 import { element } from "./dom.js";
 import { showNumbers, spoken } from "./numbers.js";
 import { Picture } from "./picture.js";
@@ -19,7 +20,10 @@ export class Viewer {
     this.picture.base.addEventListener("pipelab-painted", () => this.#explain());
   }
 
-  /** Show unpacked timelines: the picture, what its colours mean, and the numbers. `end`: of the axis, if it is shared. */
+  /**
+   * Show unpacked timelines: the picture, what its colours mean, and the numbers. `end`: of the
+   * axis, if it is shared.
+   */
   show(timelines, end = 0) {
     const described = timelines.map(
       (t) => `${t.source} timeline of ${t.ranks} ranks and ${t.microbatches} micro-batches`,
