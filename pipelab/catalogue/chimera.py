@@ -6,6 +6,8 @@ rank 0  F0 F1 ▪▪ F2 B2 F3 B3 …       micro-batches 0, 1 go down, 2, 3 go u
 rank 3  F2 F3 ▪▪ F0 B0 F1 B1 …       every rank holds a stage of both: two copies of the weights
 """
 
+from itertools import product
+
 from ..schedule import Action, Kind, Schedule
 from .entry import Entry, Size
 
@@ -25,7 +27,7 @@ def _row(size: Size, rank: int) -> list[Action]:
     near = int(rank >= n)  # the direction whose first stage is nearer
     far, s = 1 - near, min(rank, p - 1 - rank)
     row: list[Action] = []
-    done = {(kind, replica): 0 for kind in (Kind.F, Kind.B) for replica in (0, 1)}
+    done = dict.fromkeys(product((Kind.F, Kind.B), (0, 1)), 0)
 
     def do(kind: Kind, replica: int) -> None:
         unit, i = divmod(done[kind, replica], n)

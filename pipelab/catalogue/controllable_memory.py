@@ -33,7 +33,7 @@ def min_slots(s: int, p: int) -> Slots:
 
 
 def pattern(s: int, p: int, m: int, slots: Callable[[int, int], Slots]) -> dict[Op, int]:
-    """The slot of every op of a rank.
+    """The slot of every op of rank s of p, with m micro-batches; slots: those of micro-batch 0.
 
     W1 goes into the first residue that is free after I1, and W0 into the other after I0.
     """
@@ -50,7 +50,10 @@ def pattern(s: int, p: int, m: int, slots: Callable[[int, int], Slots]) -> dict[
         (Kind.W, 1): w1,
         (Kind.W, 0): w0,
     }
-    return {(kind, arm, i): t + PERIOD * i for (kind, arm), t in first.items() for i in range(m)}
+    slotted: dict[Op, int] = {}
+    for (kind, arm), t in first.items():
+        slotted |= {(kind, arm, i): t + PERIOD * i for i in range(m)}
+    return slotted
 
 
 class Squeeze:
@@ -107,7 +110,7 @@ class Squeeze:
         return True
 
     def place(self, s: int, op: Op, t: int) -> None:
-        """Puts an op into unit t of rank s."""
+        """Put an op into unit t of rank s."""
         self.placed[s][op] = t
         self.used[s].add(t)
         if op[0] != Kind.W:
@@ -118,7 +121,7 @@ class Squeeze:
             insort(self.given[s], t + 1)
 
     def place_early(self, s: int, op: Op, *, in_order: bool) -> None:
-        """Puts an op into the earliest free unit; its inputs are placed.
+        """Put an op into the earliest free unit; its inputs are placed.
 
         in_order: an F or I does not come before the last one of its rank.
         """
@@ -130,7 +133,7 @@ class Squeeze:
         self.place(s, op, t)
 
     def finish(self, waiting: list[dict[Op, int]]) -> None:
-        """Places the rest, unit by unit."""
+        """Place the rest, unit by unit."""
         t = self.first_gap(waiting)
         while any(waiting):
             for s in range(self.p):
@@ -180,7 +183,9 @@ def squeezed(
         patterns = [pattern(s, p, m, slots) for s in range(p)]
         until_free, until_greedy = patterns[0][Kind.I, 0, 0], PERIOD * m - last
         waiting: list[dict[Op, int]] = [{} for _ in range(p)]
-        slotted = [(t, rank, op) for rank in range(p) for op, t in patterns[rank].items()]
+        slotted = []
+        for rank in range(p):
+            slotted += [(t, rank, op) for op, t in patterns[rank].items()]
         for t, s, op in sorted(slotted):
             if t < until_greedy or t < until_free:
                 squeeze.place_early(s, op, in_order=t >= until_free)
@@ -189,8 +194,8 @@ def squeezed(
         squeeze.finish(waiting)
         rows = []
         for s, placed in enumerate(squeeze.placed):
-            ordered = sorted(placed, key=placed.__getitem__)
-            rows.append([(kind, 2 * p - 1 - s if arm else s, i) for kind, arm, i in ordered])
+            ordered, stages = sorted(placed, key=placed.__getitem__), (s, 2 * p - 1 - s)
+            rows.append([(kind, stages[arm], i) for kind, arm, i in ordered])
         return from_lists(name, rows, size, wave(size))
 
     return make

@@ -13,6 +13,7 @@ end and H ranks in the half (the V: H = p, h = s; else H = p/2, h = min(s, p −
 
 from collections import deque
 from collections.abc import Callable
+from itertools import product
 
 from ..schedule import Action, Kind, Overlap, Schedule
 from .entry import Entry, Size
@@ -26,7 +27,7 @@ class RankOrder:
 
     def __init__(self, act: Act):
         self.act = act
-        self.done = {(forward, direction): 0 for forward in (True, False) for direction in (0, 1)}
+        self.done = dict.fromkeys(product((True, False), (0, 1)), 0)
         self.row: list[Action | Overlap] = []
         self.put_off: deque[Action] = deque()
 
@@ -36,24 +37,24 @@ class RankOrder:
         return self.done[forward, direction] - 1
 
     def forward(self, direction: int) -> None:
-        """Adds an F."""
+        """Add an F."""
         self.row.append(self.act(Kind.F, direction, self.take(direction, forward=True)))
 
     def backward(self, direction: int, *, split: bool = False) -> None:
-        """Adds a B, or an I whose W is put off."""
+        """Add a B, or an I whose W is put off."""
         i = self.take(direction, forward=False)
         self.row.append(self.act(Kind.I if split else Kind.B, direction, i))
         if split:
             self.put_off.append(self.act(Kind.W, direction, i))
 
     def both(self, direction: int) -> None:
-        """Adds a forward in one direction with a backward in the other."""
+        """Add a forward in one direction with a backward in the other."""
         other = 1 - direction
         first = self.act(Kind.F, direction, self.take(direction, forward=True))
         self.row.append(Overlap(first, self.act(Kind.B, other, self.take(other, forward=False))))
 
     def weights(self) -> None:
-        """Adds the W that was put off first."""
+        """Add the W that was put off first."""
         self.row.append(self.put_off.popleft())
 
 

@@ -28,11 +28,10 @@ def hanayo(size: Size) -> Schedule:
         ready[home[0, 0]][-Kind.F, i, 0] = 0
     left = 2 * stages * m
     while left:
-        start, preference, rank = min(
-            (max(free[rank], at), preference, rank)
-            for rank in range(p)
-            for preference, at in ready[rank].items()
-        )
+        possible = []
+        for rank in range(p):
+            possible += [(max(free[rank], at), what, rank) for what, at in ready[rank].items()]
+        start, preference, rank = min(possible)
         kind, i, stage = Kind(-preference[0]), preference[1], -preference[2]
         del ready[rank][preference]
         end = free[rank] = start + DURATION[kind]

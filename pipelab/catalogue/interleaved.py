@@ -34,14 +34,14 @@ def table(size: Size, group: int) -> tuple[np.ndarray, np.ndarray]:
 def warm_up(rank: int, size: Size, group: int, per_rank: int) -> int:
     """Forwards before the first backward.
 
-    per_rank for each rank behind this one, and a group for each further chunk.
+    Those are ``per_rank`` for each rank behind this one, and a group for each further chunk.
     """
     total = size.microbatches * size.stages_per_rank
     return min(total, per_rank * (size.ranks - rank - 1) + (size.stages_per_rank - 1) * group)
 
 
 def grouped(make: Callable[[Size, int], Schedule]) -> Callable[[Size], Schedule]:
-    """Chooses the group.
+    """Choose the group.
 
     That is torch's m // max(1, m // p) where it divides m; else p, or the next larger with which
     the short last group (Megatron-LM's) does not deadlock.

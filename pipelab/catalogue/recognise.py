@@ -4,6 +4,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ class Recognition:
 
 
 def recognise(schedule: Schedule, *, costs: Costs | None = None) -> Recognition:
-    """Finds a schedule in the catalogue by its actions.
+    """Find a schedule in the catalogue by its actions.
 
     Its name and its weight versions, which no CSV holds, do not count. Compared are those with the
     same ranks, micro-batches, stages per rank and placement; the nearest is the one at the smallest
@@ -164,8 +165,7 @@ def _codes(schedule: Schedule) -> list[list[int]]:
 
 def _first(rank: int, row: Sequence[object], known: Sequence[object]) -> Difference | None:
     """The first step at which two rows differ."""
-    for step in range(max(len(row), len(known))):
-        stands, has = (str(order[step]) if step < len(order) else None for order in (row, known))
+    for step, (stands, has) in enumerate(zip_longest(map(str, row), map(str, known))):
         if stands != has:
             return Difference(rank, step, stands, has)
     return None

@@ -71,7 +71,7 @@ def build(
     memory_limit: float | None = None,
     placement: str | None = None,
 ) -> Schedule:
-    """Builds a schedule by name.
+    """Build a schedule by name.
 
     Args:
         name: One of ``names()``.

@@ -62,15 +62,12 @@ class Search:
         self.cap, self.eager, self.m = cap, eager, m
         self.tolerance = 1e-9 * sum(self.time.values())
         f, i = self.time[Kind.F], self.time[Kind.I]
-        self.ranks = [
-            RankState(
-                s,
-                forward_at=[0.0 if s == 0 else math.inf] * m,
-                backward_at=[math.inf] * m,
-                first_backward=p * f + (p - 1 - s) * i + self.latency * (2 * (p - 1) - s),
-            )
-            for s in range(p)
-        ]
+        self.ranks = []
+        for s in range(p):
+            never = [math.inf] * m
+            first = p * f + (p - 1 - s) * i + self.latency * (2 * (p - 1) - s)
+            self.ranks.append(RankState(s, [*never], [*never], first_backward=first))
+        self.ranks[0].forward_at = [0.0] * m
 
     def run(self) -> list[list[tuple[Kind, int, int]]]:
         """The rows of the schedule."""
@@ -133,7 +130,7 @@ class Search:
         return min(later, default=now + min(filter(None, self.time.values())))
 
     def do(self, rank: RankState, kind: Kind, now: float) -> None:
-        """Runs the next action of a kind on a rank."""
+        """Run the next action of a kind on a rank."""
         count, s = rank.done[kind], rank.index
         rank.idle += now - rank.free if rank.row else 0.0
         rank.row.append((kind, s, count))

@@ -6,6 +6,8 @@ rank 0  0F0 …                     3F0 3I0 3W0 …    stages 0 and 3 on rank 0,
 rank 1      1F0 … 2F0 …                            1F1B's memory on every rank, no wait in the span
 """
 
+from itertools import product
+
 from ..schedule import Kind, Schedule
 from .entry import Entry, Size, from_lists, wave
 
@@ -15,11 +17,11 @@ class _Rank:
 
     def __init__(self, size: Size, rank: int):
         self.stages, self.microbatches = (rank, 2 * size.ranks - 1 - rank), size.microbatches
-        self.done = {(kind, arm): 0 for kind in (Kind.F, Kind.I, Kind.W) for arm in (0, 1)}
+        self.done = dict.fromkeys(product((Kind.F, Kind.I, Kind.W), (0, 1)), 0)
         self.row: list[tuple[Kind, int, int]] = []
 
     def do(self, *what: tuple[Kind, int], times: int = 1) -> None:
-        """Runs these kinds on these arms in turn, so many times; micro-batches beyond m not."""
+        """Run these kinds on these arms in turn, so many times; micro-batches beyond m not."""
         for kind, arm in what * times:
             microbatch = self.done[kind, arm]
             self.done[kind, arm] += 1

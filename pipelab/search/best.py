@@ -69,7 +69,7 @@ def best(  # noqa: PLR0913 - keywords alone: what is searched for, and how
     exact: bool = False,
     time_limit: float = 60,
 ) -> Found:
-    """Searches for the schedule with the shortest makespan.
+    """Search for the schedule with the shortest makespan.
 
     Of equals that it meets, it takes the one with the shortest longest span. Searched are orders of
     F with I and W, and of F with B where a full backward is faster; exact also mixes them.
@@ -138,7 +138,7 @@ class BestSoFar:
         return bool(self.found) and self.best[1].makespan <= self.bound * (1 + EXACT)
 
     def offer(self, schedule: Schedule) -> None:
-        """Takes a known schedule into account if it solves the problem."""
+        """Take a known schedule into account if it solves the problem."""
         problem = self.problem
         placement = {(0, stage): problem.home(stage) for stage in range(problem.stages)}
         alike = (
@@ -154,7 +154,7 @@ class BestSoFar:
                 self._keep(schedule)
 
     def heuristic(self) -> None:
-        """Tries the policies, then improves the best of what they found."""
+        """Try the policies, then improves the best of what they found."""
         for form in self.forms:
             if self.optimal:
                 return
@@ -171,7 +171,7 @@ class BestSoFar:
                     self._keep(form.schedule(improve(form, known, tries)))
 
     def exact(self, time_limit: float) -> float:
-        """Goes on with the exact search; returns its bound."""
+        """Go on with the exact search; return its bound."""
         schedule, timeline = self.best
         solution = solve(self.problem, self.costs, timeline, time_limit)
         if solution.rows:

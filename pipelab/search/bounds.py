@@ -77,7 +77,7 @@ def _work(problem: Problem, rank: int, first: float) -> float:
     has not given back.
     """
     mine, m = problem.stages_of(rank), problem.microbatches
-    work = sum(times[stage] for times in problem.times for stage in mine) * m
+    work = _busy(problem, rank) * m
     fit = min(int(problem.room), m * len(mine))
     forwards = sorted([problem.times[0][stage] for stage in mine] * m, reverse=True)[:fit]
     before = _before(problem, rank)
@@ -86,6 +86,15 @@ def _work(problem: Problem, rank: int, first: float) -> float:
     if fit < m * len(mine):
         return work + opening + closing
     return work + max(opening, before + closing)
+
+
+def _busy(problem: Problem, rank: int) -> float:
+    """The work of a rank for one micro-batch."""
+    work = 0.0
+    for times in problem.times:
+        for stage in problem.stages_of(rank):
+            work += times[stage]
+    return work
 
 
 def _closing(problem: Problem, rank: int) -> float:

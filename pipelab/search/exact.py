@@ -15,6 +15,7 @@ numbers: no makespan is lost by that.
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -50,7 +51,7 @@ class Solution:
 
 
 def solve(problem: Problem, costs: Costs, timeline: Timeline, time_limit: float) -> Solution:
-    """Searches for the best order.
+    """Search for the best order.
 
     Args:
         problem: What is searched for.
@@ -66,7 +67,7 @@ def solve(problem: Problem, costs: Costs, timeline: Timeline, time_limit: float)
     except ImportError:
         raise UsageError(INSTALL) from None
     full = per_stage(costs.durations["backward"], problem.stages)
-    tick = _tick([*(t for times in problem.times for t in times), *full, problem.latency], problem)
+    tick = _tick([*chain(*problem.times, full), problem.latency], problem)
     program = _Program(cp_model.CpModel(), problem, full, tick)
     program.limit_memory()
     program.add_hint(timeline)
@@ -83,10 +84,11 @@ def solve(problem: Problem, costs: Costs, timeline: Timeline, time_limit: float)
 def _tick(durations: list[float], problem: Problem) -> float:
     """The largest time of which all durations are multiples, or a small one."""
     whole = [Fraction(d).limit_denominator(LARGEST_DENOMINATOR) for d in durations]
-    work = problem.microbatches * max(
-        sum(times[s] for times in problem.times for s in problem.stages_of(rank))
-        for rank in range(problem.ranks)
-    )
+    busy = []
+    for rank in range(problem.ranks):
+        of_rank = product(problem.times, problem.stages_of(rank))
+        busy.append(sum(times[stage] for times, stage in of_rank))
+    work = problem.microbatches * max(busy)
     if all(math.isclose(float(w), d, rel_tol=1e-12) for w, d in zip(whole, durations, strict=True)):
         common = math.lcm(*(w.denominator for w in whole))
         divisor = math.gcd(*(int(w * common) for w in whole)) or 1
@@ -108,14 +110,15 @@ class _Program:
         # Long enough for one micro-batch after the other, which always fits.
         work = sum(map(sum, self.times)) + sum(self.full_time) + 2 * sum(self.latency)
         horizon = self.horizon = work * problem.microbatches
-        cells = [(s, i) for s in range(problem.stages) for i in range(problem.microbatches)]
+        cells = list(product(range(problem.stages), range(problem.microbatches)))
         self.starts = [{c: model.new_int_var(0, horizon, "") for c in cells} for _ in (F, I, W)]
         # Whether a backward is a full one: only where that is faster than I and W.
         parts = zip(self.full_time, *self.times[1:], strict=True)
         may_be_full = self.may_be_full = [b < i + w for b, i, w in parts]
-        self.full: dict[Cell, cp_model.IntVar | int] = {
-            cell: model.new_bool_var("") if may_be_full[cell[0]] else 0 for cell in cells
-        }
+        self.full: dict[Cell, cp_model.IntVar | int] = dict.fromkeys(cells, 0)
+        for cell in cells:
+            if may_be_full[cell[0]]:
+                self.full[cell] = model.new_bool_var("")
         self.sizes: list[dict[Cell, Any]] = [{}, {}, {}]
         self.ends: list[dict[Cell, Any]] = [{}, {}, {}]
         for kind in (F, I, W):
@@ -171,7 +174,7 @@ class _Program:
         add(starts[W][stage, i] >= ends[I][stage, i])
 
     def limit_memory(self) -> None:
-        """Limits what each rank holds.
+        """Limit what each rank holds.
 
         From the start of F to the end of I a micro-batch holds one share, to the end of W the
         other.
@@ -182,7 +185,7 @@ class _Program:
         shares = {I: unit - weight.numerator, W: weight.numerator}
         for rank in range(problem.ranks):
             held, demands = [], []
-            cells = [(s, i) for s in problem.stages_of(rank) for i in range(problem.microbatches)]
+            cells = list(product(problem.stages_of(rank), range(problem.microbatches)))
             for kind, share in shares.items():
                 for cell in cells if share else []:
                     start, end = self.starts[F][cell], self.ends[kind][cell]
@@ -192,7 +195,7 @@ class _Program:
             self.model.add_cumulative(held, demands, math.floor(problem.room * unit))
 
     def add_hint(self, timeline: Timeline) -> None:
-        """Starts from a known schedule: what it is, and that nothing longer is wanted."""
+        """Start from a known schedule: what it is, and that nothing longer is wanted."""
         schedule = timeline.schedule
         for atom, (started, ended) in enumerate(
             zip(timeline.started.tolist(), timeline.ended.tolist(), strict=True)

@@ -13,6 +13,7 @@ repeating building blocks of pipeline parallelism with controllable memory, Qi e
 
 import math
 from heapq import heappop, heappush
+from itertools import product
 from typing import NamedTuple
 
 from ..schedule import Kind
@@ -63,19 +64,16 @@ class Greedy:
         self.was_backward, self.none_back = [True] * p, [True] * p
         # Of each rank, what it runs next of each kind and stage: (slot, kind, stage, micro-batch),
         # lowest slot first.
-        self.next = [
-            sorted(
-                (policy.slots[kind][stage], kind, stage, 0)
-                for kind in (F, I)
-                for stage in problem.stages_of(rank)
-            )
-            for rank in range(p)
-        ]
+        self.next: list[list[tuple[float, int, int, int]]] = []
+        for rank in range(p):
+            first = product((F, I), problem.stages_of(rank))
+            slots = [(policy.slots[kind][stage], kind, stage, 0) for kind, stage in first]
+            self.next.append(sorted(slots))
         self.left = 3 * stages * m
         self.makespan = math.inf
 
     def run(self) -> "Greedy":
-        """Builds the rows, as far as it goes."""
+        """Build the rows, as far as it goes."""
         events = [(0.0, rank) for rank in range(self.problem.ranks)]
         end = 0.0
         while events:
@@ -149,9 +147,16 @@ class Greedy:
         return end > self.first_backward[rank] + self.soon
 
     def do(self, rank: int, kind: int, stage: int, i: int) -> tuple[float, int] | None:
-        """Runs an action that ends when the rank is free again.
+        """Run an action that ends when the rank is free again.
 
-        Returns when and on which rank its result arrives.
+        Args:
+            rank: Which is free.
+            kind: F, I or W.
+            stage: Of the rank.
+            i: The micro-batch.
+
+        Returns:
+            When and on which rank its result arrives, or None.
         """
         problem = self.problem
         self.rows[rank].append((KINDS[kind], stage, i))

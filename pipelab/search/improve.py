@@ -109,7 +109,9 @@ class Orders:
         Each is (rank, step).
         """
         soon = EXACT * times.makespan
-        place = {action: step for row in rows for step, action in enumerate(row)}
+        place: dict[int, int] = {}
+        for row in rows:
+            place |= {action: step for step, action in enumerate(row)}
         last = max((row[-1] for row in rows), key=lambda action: times.ended[action])
         pairs = []
         while True:

@@ -102,7 +102,10 @@ class Problem:
 def reason_against(
     ranks: int, microbatches: int, placement: str, memory_limit: float | None
 ) -> str | None:
-    """Why nothing can be searched for, with what is possible; None when something can."""
+    """Why nothing can be searched for, with what is possible; None when something can.
+
+    The arguments are those of ``pipelab.search.best``.
+    """
     for what, count in (("ranks", ranks), ("micro-batches", microbatches)):
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
             return (
