@@ -5,7 +5,8 @@ constraints. ``recognise`` goes the other way: from a Schedule to the name of th
 nearest one.
 """
 
+from .entry import Entry
 from .recognise import Recognition, recognise
-from .registry import Entry, build, entry, names
+from .registry import build, entry, names
 
 __all__ = ["Entry", "Recognition", "build", "entry", "names", "recognise"]

@@ -1,5 +1,6 @@
-"""Asynchronous pipelines: no flush between batches, so no bubble in the steady state, but weights
-of several versions.
+"""Asynchronous pipelines: no flush between batches, but weights of several versions.
+
+Without a flush, there is no bubble in the steady state.
 
 rank 0  F0 F1 F2       B0 STEP0 F3 B1 STEP1 F4 …    PipeDream, p = 3: a step after every backward
 rank 2        F0 B0 STEP0 F1 B1 STEP1 …             rank s stashes weights of p − s micro-batches
@@ -33,8 +34,9 @@ def pipedream(rank: int, ranks: int, microbatches: int) -> Order:
 
 
 def pipedream_2bw(rank: int, ranks: int, microbatches: int) -> Order:
-    """A step after every p micro-batches, the fewest for which two versions of the weights are
-    enough.
+    """A step after every p micro-batches.
+
+    These are the fewest for which two versions of the weights are enough.
     """
     return _with_steps(rank, ranks, microbatches, ranks)
 

@@ -34,7 +34,7 @@ PLACEMENTS = {1: "loop", 2: "v"}
 """By stages per rank."""
 
 
-def find(
+def find(  # noqa: PLR0913 - keywords alone, the same as those of the search
     *,
     ranks: int,
     microbatches: int,
@@ -46,33 +46,53 @@ def find(
     effort: float = 1,
     exact: bool = False,
 ) -> Found:
-    """The schedule of ``build("auto", …)`` with its lower bound and gap. effort, exact: see
-    ``pipelab.search.best``.
+    """The schedule of ``build("auto", …)`` with its lower bound and gap.
 
-    Raises UsageError, which says what is possible.
+    Args:
+        ranks: How many there are.
+        microbatches: How many there are.
+        stages_per_rank: One, or two in a V.
+        costs: Per action of one stage.
+        memory_limit: What each rank may hold: see ``pipelab.search.best``.
+        placement: "loop" or "v", instead of the number of stages.
+        weight_grad_memory: The share of a micro-batch's activations that W gives back.
+        effort: How much the heuristic may try: see ``pipelab.search.best``.
+        exact: Whether to go on with OR-tools.
+
+    Raises:
+        UsageError: it says what is possible.
     """
     problem = AUTO.problem(ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
     if problem:
         raise UsageError(problem)
     size = AUTO.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
-    return _find(size, weight_grad_memory=weight_grad_memory, effort=effort, exact=exact)
+    return _find(size, weight_grad_memory, effort, exact=exact)
 
 
-def _find(size: Size, **how) -> Found:
+def _find(
+    size: Size,
+    weight_grad_memory: float = WEIGHT_GRAD_MEMORY,
+    effort: float = 1,
+    *,
+    exact: bool = False,
+) -> Found:
     return best(
         ranks=size.ranks,
         microbatches=size.microbatches,
         placement=PLACEMENTS[size.stages_per_rank],
         costs=size.costs,
         memory_limit=size.memory_limit,
+        weight_grad_memory=weight_grad_memory,
         candidates=_known(size),
-        **how,
+        effort=effort,
+        exact=exact,
     )
 
 
 def _known(size: Size) -> Iterator[Schedule]:
-    """The catalogue's schedules for a size, one at a time: none is built once the search needs no
-    more.
+    """The catalogue's schedules for a size, one at a time.
+
+    None is built once the search needs no more.
     """
     for known in KNOWN[PLACEMENTS[size.stages_per_rank]]:
         for costs in (size.costs, _mean(size.costs)):
@@ -97,9 +117,10 @@ def _possible(size: Size) -> str | None:
         return f"auto searches one stage per rank, or two in a V, not {size.stages_per_rank}."
     placement = PLACEMENTS[size.stages_per_rank]
     if size.placement in PLACEMENTS.values() and size.placement != placement:
+        stages = "1 stage" if size.stages_per_rank == 1 else f"{size.stages_per_rank} stages"
         return (
-            f"auto places {size.stages_per_rank} stage{'s' * (size.stages_per_rank > 1)} per rank "
-            f"as {placement!r}, not {size.placement!r}: give one of stages_per_rank and placement."
+            f"auto places {stages} per rank as {placement!r}, not {size.placement!r}: give one of "
+            "stages_per_rank and placement."
         )
     return reason_against(
         size.ranks, size.microbatches, size.placement or placement, size.memory_limit

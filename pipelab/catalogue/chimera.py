@@ -1,56 +1,58 @@
-"""Chimera: two 1F1B pipelines in opposite directions over the same ranks, so that one fills the
-other's bubble.
+"""Chimera: two 1F1B pipelines in opposite directions over the same ranks.
+
+One fills the other's bubble.
 
 rank 0  F0 F1 ▪▪ F2 B2 F3 B3 …       micro-batches 0, 1 go down, 2, 3 go up (p = 4, m = 4)
 rank 3  F2 F3 ▪▪ F0 B0 F1 B1 …       every rank holds a stage of both: two copies of the weights
 """
+
+from itertools import product
 
 from ..schedule import Action, Kind, Schedule
 from .entry import Entry, Size
 
 
 def chimera(size: Size) -> Schedule:
-    """Units of p micro-batches, half in each direction, joined directly: one unit's last B's
-    alternate with the next F's.
+    """Units of p micro-batches, half in each direction, joined directly.
+
+    The last B's of one unit alternate with the first F's of the next.
     """
-    p, n, units = size.ranks, size.ranks // 2, size.microbatches // size.ranks
-    rows = []
-    for rank in range(p):
-        near = int(rank >= n)  # the direction whose first stage is nearer
-        far, s = 1 - near, min(rank, p - 1 - rank)
-        row: list[Action] = []
-
-        def act(kind: Kind, replica: int, count: int, rank=rank) -> Action:
-            unit, i = divmod(count, n)
-            return Action(
-                kind, p - 1 - rank if replica else rank, unit * p + replica * n + i, replica
-            )
-
-        done = {(kind, replica): 0 for kind in (Kind.F, Kind.B) for replica in (0, 1)}
-
-        def do(kind: Kind, replica: int, row=row, done=done, act=act) -> None:
-            row.append(act(kind, replica, done[kind, replica]))
-            done[kind, replica] += 1
-
-        for unit in range(units):
-            if unit == 0:
-                for _ in range(n - s):
-                    do(Kind.F, near)
-            for _ in range(s):
-                do(Kind.F, far)
-                do(Kind.F, near)
-            for _ in range(n - s):
-                do(Kind.F, far)
-                do(Kind.B, far)
-            for _ in range(s):
-                do(Kind.B, near)
-                do(Kind.B, far)
-            for _ in range(n - s):
-                do(Kind.B, near)
-                if unit + 1 < units:
-                    do(Kind.F, near)
-        rows.append(row)
+    rows = [_row(size, rank) for rank in range(size.ranks)]
     return Schedule.from_rows(rows, name="chimera")
+
+
+def _row(size: Size, rank: int) -> list[Action]:
+    """The actions of one rank."""
+    p, n, units = size.ranks, size.ranks // 2, size.microbatches // size.ranks
+    near = int(rank >= n)  # the direction whose first stage is nearer
+    far, s = 1 - near, min(rank, p - 1 - rank)
+    row: list[Action] = []
+    done = dict.fromkeys(product((Kind.F, Kind.B), (0, 1)), 0)
+
+    def do(kind: Kind, replica: int) -> None:
+        unit, i = divmod(done[kind, replica], n)
+        stage = p - 1 - rank if replica else rank
+        row.append(Action(kind, stage, unit * p + replica * n + i, replica))
+        done[kind, replica] += 1
+
+    for unit in range(units):
+        if unit == 0:
+            for _ in range(n - s):
+                do(Kind.F, near)
+        for _ in range(s):
+            do(Kind.F, far)
+            do(Kind.F, near)
+        for _ in range(n - s):
+            do(Kind.F, far)
+            do(Kind.B, far)
+        for _ in range(s):
+            do(Kind.B, near)
+            do(Kind.B, far)
+        for _ in range(n - s):
+            do(Kind.B, near)
+            if unit + 1 < units:
+                do(Kind.F, near)
+    return row
 
 
 def _needs(size: Size) -> str | None:

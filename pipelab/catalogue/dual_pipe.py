@@ -1,10 +1,9 @@
-"""DualPipe: micro-batches enter from both ends, and a forward runs together with a backward of the
-other direction.
+"""DualPipe: micro-batches enter from both ends of the pipeline.
 
-DualPipe keeps two copies of the model; DualPipeV folds the same order into a V, so that each weight
-exists once. Per rank, with the direction (DualPipe) or arm of the V (DualPipeV) written behind each
-letter, h ranks from the nearer end and H ranks in the half (the V: H = p, h = s; else H = p/2, h =
-min(s, p − 1 − s)):
+A forward runs together with a backward of the other direction. DualPipe keeps two copies of the
+model; DualPipeV folds the same order into a V, so that each weight exists once. Per rank, with the
+direction (DualPipe) or arm of the V (DualPipeV) written behind each letter, h ranks from the nearer
+end and H ranks in the half (the V: H = p, h = s; else H = p/2, h = min(s, p − 1 − s)):
 
     1  F0 × 2(H−h−1)               5  B1 (F1&B0) × (H−h−1)
     2  F0 F1 × (h+1)               6  B1 B0 × (h+1), its second half with W put off
@@ -14,6 +13,7 @@ min(s, p − 1 − s)):
 
 from collections import deque
 from collections.abc import Callable
+from itertools import product
 
 from ..schedule import Action, Kind, Overlap, Schedule
 from .entry import Entry, Size
@@ -22,94 +22,118 @@ Act = Callable[[Kind, int, int], Action]
 """(kind, direction, count) -> the action on the count-th micro-batch of that direction."""
 
 
-def rank_order(half: int, h: int, pairs: int, act: Act, join_first: bool) -> list[Action | Overlap]:
-    """The actions of one rank. pairs: repetitions of step 4; join_first: whether its first F0 and
-    B1 overlap.
-    """
-    done = {(forward, direction): 0 for forward in (True, False) for direction in (0, 1)}
-    row: list[Action | Overlap] = []
-    put_off: deque[Action] = deque()
+class RankOrder:
+    """The actions of one rank, step by step as above."""
 
-    def take(forward: bool, direction: int) -> int:
-        done[forward, direction] += 1
-        return done[forward, direction] - 1
+    def __init__(self, act: Act):
+        self.act = act
+        self.done = dict.fromkeys(product((True, False), (0, 1)), 0)
+        self.row: list[Action | Overlap] = []
+        self.put_off: deque[Action] = deque()
 
-    def forward(direction: int) -> None:
-        row.append(act(Kind.F, direction, take(True, direction)))
+    def take(self, direction: int, *, forward: bool) -> int:
+        """The next micro-batch of a direction, counted from 0."""
+        self.done[forward, direction] += 1
+        return self.done[forward, direction] - 1
 
-    def backward(direction: int, split: bool = False) -> None:
-        i = take(False, direction)
-        row.append(act(Kind.I if split else Kind.B, direction, i))
+    def forward(self, direction: int) -> None:
+        """Add an F."""
+        self.row.append(self.act(Kind.F, direction, self.take(direction, forward=True)))
+
+    def backward(self, direction: int, *, split: bool = False) -> None:
+        """Add a B, or an I whose W is put off."""
+        i = self.take(direction, forward=False)
+        self.row.append(self.act(Kind.I if split else Kind.B, direction, i))
         if split:
-            put_off.append(act(Kind.W, direction, i))
+            self.put_off.append(self.act(Kind.W, direction, i))
 
-    def both(direction: int) -> None:
-        """A forward in one direction with a backward in the other."""
+    def both(self, direction: int) -> None:
+        """Add a forward in one direction with a backward in the other."""
         other = 1 - direction
-        row.append(
-            Overlap(
-                act(Kind.F, direction, take(True, direction)),
-                act(Kind.B, other, take(False, other)),
-            )
-        )
+        first = self.act(Kind.F, direction, self.take(direction, forward=True))
+        self.row.append(Overlap(first, self.act(Kind.B, other, self.take(other, forward=False))))
 
+    def weights(self) -> None:
+        """Add the W that was put off first."""
+        self.row.append(self.put_off.popleft())
+
+
+def rank_order(
+    half: int, h: int, pairs: int, act: Act, *, join_first: bool
+) -> list[Action | Overlap]:
+    """The actions of one rank.
+
+    Args:
+        half: The ranks in the half, H.
+        h: The ranks from the nearer end.
+        pairs: How often step 4 is repeated.
+        act: Makes an action on a micro-batch of a direction.
+        join_first: Whether the first F0 and B1 of step 4 overlap.
+    """
+    order = RankOrder(act)
     for _ in range(2 * (half - h - 1)):
-        forward(0)
+        order.forward(0)
     for _ in range(h + 1):
-        forward(0)
-        forward(1)
+        order.forward(0)
+        order.forward(1)
     for _ in range(half - h - 1):
-        backward(1, split=True)
-        row.append(put_off.popleft())
-        forward(1)
+        order.backward(1, split=True)
+        order.weights()
+        order.forward(1)
     for i in range(pairs):
         if i or join_first:
-            both(0)
+            order.both(0)
         else:
-            forward(0)
-            backward(1)
-        both(1)
+            order.forward(0)
+            order.backward(1)
+        order.both(1)
     for _ in range(half - h - 1):
-        backward(1)
-        both(1)
+        order.backward(1)
+        order.both(1)
     split_from = (h + 1) // 2
     for i in range(h + 1):
-        backward(1, split=i > split_from or (i == split_from and h % 2 == 1))
-        backward(0, split=i >= split_from)
+        order.backward(1, split=i > split_from or (i == split_from and h % 2 == 1))
+        order.backward(0, split=i >= split_from)
     for _ in range(half - h - 1):
-        row.append(put_off.popleft())
-        backward(0, split=True)
-    row.extend(put_off)
-    return row
+        order.weights()
+        order.backward(0, split=True)
+    return [*order.row, *order.put_off]
 
 
 def dualpipe(size: Size) -> Schedule:
+    """DualPipe: two copies of the model, in opposite directions."""
+    return Schedule.from_rows([_row(size, rank) for rank in range(size.ranks)], name="dualpipe")
+
+
+def _row(size: Size, rank: int) -> list[Action | Overlap]:
+    """DualPipe's actions of one rank."""
     p, m = size.ranks, size.microbatches
-    rows = []
-    for rank in range(p):
-        swap = rank >= p // 2  # seen from its own end, every rank does the same
+    swap = rank >= p // 2  # seen from its own end, every rank does the same
 
-        def act(kind: Kind, direction: int, count: int, rank=rank, swap=swap) -> Action:
-            replica = direction ^ swap
-            return Action(
-                kind, p - 1 - rank if replica else rank, replica * (m // 2) + count, replica
-            )
+    def act(kind: Kind, direction: int, count: int) -> Action:
+        replica = direction ^ swap
+        stage = p - 1 - rank if replica else rank
+        return Action(kind, stage, replica * (m // 2) + count, replica)
 
-        h = min(rank, p - 1 - rank)
-        rows.append(rank_order(p // 2, h, m // 2 - p + h + 1, act, join_first=h != p // 2 - 1))
-    return Schedule.from_rows(rows, name="dualpipe")
+    h = min(rank, p - 1 - rank)
+    return rank_order(p // 2, h, m // 2 - p + h + 1, act, join_first=h != p // 2 - 1)
 
 
 def dualpipe_v(size: Size) -> Schedule:
+    """DualPipeV: one copy of the model, in a V."""
+    return Schedule.from_rows(
+        [_row_of_v(size, rank) for rank in range(size.ranks)], name="dualpipe-v"
+    )
+
+
+def _row_of_v(size: Size, rank: int) -> list[Action | Overlap]:
+    """DualPipeV's actions of one rank."""
     p, m = size.ranks, size.microbatches
-    rows = []
-    for rank in range(p):
 
-        def act(kind: Kind, arm: int, count: int, rank=rank) -> Action:
-            return Action(kind, 2 * p - 1 - rank if arm else rank, count)
+    def act(kind: Kind, arm: int, count: int) -> Action:
+        return Action(kind, 2 * p - 1 - rank if arm else rank, count)
 
-        rows.append(rank_order(p, rank, m - 2 * p + rank + 1, act, join_first=rank != p - 1))
-    return Schedule.from_rows(rows, name="dualpipe-v")
+    return rank_order(p, rank, m - 2 * p + rank + 1, act, join_first=rank != p - 1)
 
 
 def _needs_of_dualpipe(size: Size) -> str | None:

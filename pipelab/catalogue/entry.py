@@ -12,15 +12,15 @@ from ..simulator import Costs
 Order = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Kinds, stages and micro-batches of one rank's actions, in order."""
 
-
 LARGEST = 100_000_000
+"""Actions of a schedule, at the most."""
 
 
 class Size(NamedTuple):
-    """What a schedule is built for. costs: for the schedules that depend on them; None for the
-    defaults.
+    """What a schedule is built for.
 
-    memory_limit and placement ("loop" or "v"): for a searched schedule.
+    costs: for the schedules that depend on them; None for the defaults. memory_limit and placement
+    ("loop" or "v"): for a searched schedule.
     """
 
     ranks: int
@@ -29,6 +29,10 @@ class Size(NamedTuple):
     costs: Costs | None = None
     memory_limit: float | None = None
     placement: str | None = None
+
+
+def _possible(_: Size) -> None:
+    """No constraint."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Entry:
     make: Callable[[Size], Schedule]
     stages_per_rank: int = 1
     fixed: str | None = "has one stage per rank"
-    constraint: Callable[[Size], str | None] = lambda size: None
+    constraint: Callable[[Size], str | None] = _possible
     searched: bool = False
     stepwise: bool = False
 
@@ -62,15 +66,13 @@ class Entry:
         memory_limit: float | None = None,
         placement: str | None = None,
     ) -> str | None:
-        """Why these counts are impossible, with what is possible; None when they are fine."""
-        for what, count in (
-            ("ranks", ranks),
-            ("micro-batches", microbatches),
-            ("stages per rank", stages_per_rank),
-        ):
-            if count is not None and (
-                isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1
-            ):
+        """Why these counts are impossible, with what is possible; None when they are fine.
+
+        The arguments are those of ``catalogue.build``.
+        """
+        counts = {"ranks": ranks, "micro-batches": microbatches, "stages per rank": stages_per_rank}
+        for what, count in counts.items():
+            if count is not None and not _is_count(count):
                 return (
                     f"{count!r} {what} are impossible; the number of {what} is a whole number, 1 "
                     "or more."
@@ -101,9 +103,12 @@ class Entry:
         memory_limit: float | None = None,
         placement: str | None = None,
     ) -> Schedule:
-        return self.make(
-            self.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
-        )
+        """The schedule, for counts without a ``problem``.
+
+        The arguments are those of ``catalogue.build``.
+        """
+        size = self.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
+        return self.make(size)
 
     def size(
         self,
@@ -114,23 +119,34 @@ class Entry:
         memory_limit: float | None = None,
         placement: str | None = None,
     ) -> Size:
-        """What to build for; without a number of stages per rank, the placement's or the usual
-        one.
+        """What to build for.
+
+        Without a number of stages per rank, it is the placement's or the usual one. The arguments
+        are those of ``catalogue.build``.
         """
         stages = stages_per_rank or (2 if placement == "v" else self.stages_per_rank)
         return Size(int(ranks), int(microbatches), int(stages), costs, memory_limit, placement)
 
 
+def _is_count(value: object) -> bool:
+    """Whether a value is a whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        return False
+    return bool(value >= 1)
+
+
 def loop(size: Size) -> dict[tuple[int, int], int]:
-    """Looped placement: stage s on rank s mod p (Megatron-LM's interleaving; one stage per rank is
-    the simplest case).
+    """Looped placement: stage s on rank s mod p.
+
+    This is Megatron-LM's interleaving; one stage per rank is its simplest case.
     """
     return {(0, stage): stage % size.ranks for stage in range(size.ranks * size.stages_per_rank)}
 
 
 def wave(size: Size) -> dict[tuple[int, int], int]:
-    """Placement in waves: there and back again, so that stages next to each other at a turn share a
-    rank (V for two).
+    """Placement in waves: there and back again (a V for two stages per rank).
+
+    Stages next to each other at a turn share a rank.
     """
     p = size.ranks
     there_and_back = [*range(p), *reversed(range(p))]
@@ -142,8 +158,9 @@ def wave(size: Size) -> dict[tuple[int, int], int]:
 def one_stage(
     name: str, order: Callable[[int, int, int], Order], weights: str = "one"
 ) -> Callable[[Size], Schedule]:
-    """A maker of schedules with stage = rank; order: (rank, ranks, microbatches) -> the columns of
-    one rank.
+    """A maker of schedules with stage = rank.
+
+    order: (rank, ranks, microbatches) -> the columns of one rank.
     """
 
     def make(size: Size) -> Schedule:
@@ -161,16 +178,26 @@ def from_lists(
     size: Size,
     placement: dict[tuple[int, int], int],
 ) -> Schedule:
-    """A schedule from one list of (kind, stage, microbatch) per rank."""
-    columns = [tuple(np.array(row, dtype=np.int64).reshape(-1, 3).T) for row in rows]
+    """A schedule from one list of actions per rank.
+
+    Args:
+        name: Of the schedule.
+        rows: The (kind, stage, microbatch) of each rank, in order.
+        size: What it is built for.
+        placement: (replica, stage) -> rank.
+    """
+    columns = []
+    for row in rows:
+        kinds, stages, microbatches = np.array(row, dtype=np.int64).reshape(-1, 3).T
+        columns.append((kinds, stages, microbatches))
     return Schedule.from_columns(name, columns, placement=placement, microbatches=size.microbatches)
 
 
-def actions(kinds: np.ndarray | list, rank: int, microbatches: np.ndarray) -> Order:
+def actions(kinds: np.ndarray | list[Kind], rank: int, microbatches: np.ndarray) -> Order:
     """Columns of one rank whose actions all belong to stage ``rank``."""
     return np.asarray(kinds), np.full(len(kinds), rank), np.asarray(microbatches)
 
 
 def alternate(*columns: np.ndarray) -> np.ndarray:
-    """a[0], b[0], …, a[1], b[1], …"""
+    """The columns in turn: a[0], b[0], …, a[1], b[1], …."""
     return np.stack(columns, axis=1).ravel()

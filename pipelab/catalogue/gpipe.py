@@ -14,7 +14,8 @@ from ..schedule import Kind
 from .entry import Entry, Order, actions, one_stage
 
 
-def order(rank: int, ranks: int, microbatches: int) -> Order:
+def order(rank: int, _: int, microbatches: int) -> Order:
+    """All forwards, then all backwards, in the order of the micro-batches."""
     ids = np.arange(microbatches)
     return actions(np.repeat([Kind.F, Kind.B], microbatches), rank, np.concatenate([ids, ids]))
 

@@ -1,5 +1,6 @@
-"""Hanayo: stages in waves over the ranks, so that the pipeline turns at both ends and never jumps
-back.
+"""Hanayo: stages in waves over the ranks.
+
+The pipeline turns at both ends and never jumps back.
 
     rank 0   0     7 8        stages of two waves on p = 4: down 0 1 2 3, up 4 5 6 7, down 8 …
     rank 3     3 4     11 12  next to each other at a turn, stages share a rank and need no transfer
@@ -16,21 +17,21 @@ DURATION = {Kind.F: 1, Kind.B: 2}
 
 
 def hanayo(size: Size) -> Schedule:
+    """Each rank runs whatever can start first, as said above."""
     p, m = size.ranks, size.microbatches
     stages, home = p * size.stages_per_rank, wave(size)
-    rows: list[list] = [[] for _ in range(p)]
+    rows: list[list[tuple[Kind, int, int]]] = [[] for _ in range(p)]
     free = [0] * p
     # (kind, stage, micro-batch) by preference; of each rank, what has its inputs and from when on
-    ready: list[dict[tuple, int]] = [{} for _ in range(p)]
+    ready: list[dict[tuple[int, int, int], int]] = [{} for _ in range(p)]
     for i in range(m):
         ready[home[0, 0]][-Kind.F, i, 0] = 0
     left = 2 * stages * m
     while left:
-        start, preference, rank = min(
-            (max(free[rank], at), preference, rank)
-            for rank in range(p)
-            for preference, at in ready[rank].items()
-        )
+        possible = []
+        for rank in range(p):
+            possible += [(max(free[rank], at), what, rank) for what, at in ready[rank].items()]
+        start, preference, rank = min(possible)
         kind, i, stage = Kind(-preference[0]), preference[1], -preference[2]
         del ready[rank][preference]
         end = free[rank] = start + DURATION[kind]

@@ -1,5 +1,6 @@
-"""Interleaving: several stages per rank, looped, so that the pipeline fills and drains in smaller
-steps.
+"""Interleaving: several stages per rank, looped.
+
+The pipeline fills and drains in smaller steps.
 
     rank 0  0F0 0F1 2F0 2F1     2B0 2B1 0B0 0B1
     rank 1      1F0 1F1 3F0 3B0 3F1 3B1 1B0 1B1          (p = 2, v = 2, m = 2; drawn with B = F)
@@ -17,31 +18,34 @@ from .entry import Entry, Size, alternate, from_lists, loop
 
 
 def table(size: Size, group: int) -> tuple[np.ndarray, np.ndarray]:
-    """Chunk and micro-batch of each forward in order, both of shape (m·v,); backwards take chunk v
-    − 1 − chunk.
+    """Chunk and micro-batch of each forward in order, both of shape (m·v,).
+
+    A backward takes chunk v − 1 − chunk.
     """
-    m, chunks = size.microbatches, range(size.stages_per_rank)
-    order = [
-        (c, i)
-        for first in range(0, m, group)
-        for c in chunks
-        for i in range(first, min(first + group, m))
-    ]
-    chunk, microbatch = np.array(order).T
-    return chunk, microbatch
+    m, order = size.microbatches, []
+    for first in range(0, m, group):
+        ids = range(first, min(first + group, m))
+        for chunk in range(size.stages_per_rank):
+            order += [(chunk, i) for i in ids]
+    chunks, microbatches = np.array(order).T
+    return chunks, microbatches
 
 
 def warm_up(rank: int, size: Size, group: int, per_rank: int) -> int:
-    """Forwards before the first backward: per_rank for each rank behind this one, and a group for
-    each further chunk.
+    """Forwards before the first backward.
+
+    Those are ``per_rank`` for each rank behind this one, and a group for each further chunk.
     """
     total = size.microbatches * size.stages_per_rank
     return min(total, per_rank * (size.ranks - rank - 1) + (size.stages_per_rank - 1) * group)
 
 
 def grouped(make: Callable[[Size, int], Schedule]) -> Callable[[Size], Schedule]:
-    """Chooses the group: torch's m // max(1, m // p) where that divides m; else p or the next
-    larger with which the short last group (Megatron-LM's) does not deadlock."""
+    """Choose the group.
+
+    That is torch's m // max(1, m // p) where it divides m; else p, or the next larger with which
+    the short last group (Megatron-LM's) does not deadlock.
+    """
 
     def made(size: Size) -> Schedule:
         rounds = max(1, size.microbatches // size.ranks)
@@ -54,30 +58,35 @@ def grouped(make: Callable[[Size, int], Schedule]) -> Callable[[Size], Schedule]
 
 
 def interleaved_1f1b(size: Size, group: int) -> Schedule:
+    """1F1B over all stages of a rank, in groups of micro-batches."""
     chunk, microbatch = table(size, group)
     forward = chunk * size.ranks
     backward = (size.stages_per_rank - 1 - chunk) * size.ranks
-    total, rows = len(chunk), []
+    rows = []
     for rank in range(size.ranks):
         w = warm_up(rank, size, group, 2)
-        steady = total - w
+        steady = len(chunk) - w
         kinds = np.concatenate(
             [np.full(w, Kind.F), np.tile([Kind.F, Kind.B], steady), np.full(w, Kind.B)]
         )
-
-        def merge(of_forward, of_backward, w=w, steady=steady):
-            pairs = alternate(of_forward[w:], of_backward[:steady])
-            return np.concatenate([of_forward[:w], pairs, of_backward[steady:]])
-
-        rows.append((kinds, merge(forward, backward) + rank, merge(microbatch, microbatch)))
+        stages = _in_turn(forward, backward, w) + rank
+        rows.append((kinds, stages, _in_turn(microbatch, microbatch, w)))
     return Schedule.from_columns(
         "interleaved-1f1b", rows, placement=loop(size), microbatches=size.microbatches
     )
 
 
+def _in_turn(of_forward: np.ndarray, of_backward: np.ndarray, w: int) -> np.ndarray:
+    """A column of w forwards, then one forward and one backward in turn, then the rest."""
+    steady = len(of_forward) - w
+    pairs = alternate(of_forward[w:], of_backward[:steady])
+    return np.concatenate([of_forward[:w], pairs, of_backward[steady:]])
+
+
 def looped_bfs(size: Size) -> Schedule:
-    """All micro-batches through one stage of the rank, then all through the next; backwards in the
-    reverse order.
+    """All micro-batches through one stage of the rank, then all through the next.
+
+    Backwards go in the reverse order.
     """
     m, v = size.microbatches, size.stages_per_rank
     ids, chunks = np.arange(m), np.repeat(np.arange(v), m)
@@ -89,15 +98,16 @@ def looped_bfs(size: Size) -> Schedule:
 
 
 def interleaved_zb(size: Size, group: int) -> Schedule:
-    """Rounds of F, I, and W as soon as more than ``rank`` input gradients have run; W in the order
-    of I.
+    """Rounds of F, I, and W as soon as more than ``rank`` input gradients have run.
+
+    W goes in the order of I.
     """
-    chunk, microbatch = (column.tolist() for column in table(size, group))
+    pairs = [(int(chunk), int(i)) for chunk, i in zip(*table(size, group), strict=True)]
     p, v, rows = size.ranks, size.stages_per_rank, []
     for rank in range(p):
         w = warm_up(rank, size, group, 1)
-        forwards = [(Kind.F, c * p + rank, i) for c, i in zip(chunk, microbatch)]
-        backwards = [((v - 1 - c) * p + rank, i) for c, i in zip(chunk, microbatch)]
+        forwards = [(Kind.F, chunk * p + rank, i) for chunk, i in pairs]
+        backwards = [((v - 1 - chunk) * p + rank, i) for chunk, i in pairs]
         row = forwards[:w]
         for k, backward in enumerate(backwards):
             row += forwards[w + k : w + k + 1]

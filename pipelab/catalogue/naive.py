@@ -11,7 +11,8 @@ from ..schedule import Kind
 from .entry import Entry, Order, actions, alternate, one_stage
 
 
-def order(rank: int, ranks: int, microbatches: int) -> Order:
+def order(rank: int, _: int, microbatches: int) -> Order:
+    """F and B of each micro-batch in turn."""
     ids = np.arange(microbatches)
     return actions(np.tile([Kind.F, Kind.B], microbatches), rank, alternate(ids, ids))
 

@@ -12,7 +12,7 @@ from .entry import Entry, Order, actions, alternate, one_stage
 
 
 def order(rank: int, ranks: int, microbatches: int) -> Order:
-    """p − rank − 1 forwards, then F and B in turn, then the backwards that are left; any m ≥ 1."""
+    """First p − rank − 1 forwards, then F and B in turn, then the backwards left; any m ≥ 1."""
     return _alternating(ranks - rank - 1, rank, microbatches)
 
 
@@ -28,11 +28,8 @@ def _alternating(warm_up: int, rank: int, microbatches: int) -> Order:
     kinds = np.concatenate(
         [np.full(warm_up, Kind.F), np.tile([Kind.F, Kind.B], steady), np.full(warm_up, Kind.B)]
     )
-    return actions(
-        kinds,
-        rank,
-        np.concatenate([ids[:warm_up], alternate(ids[warm_up:], ids[:steady]), ids[steady:]]),
-    )
+    in_turn = alternate(ids[warm_up:], ids[:steady])
+    return actions(kinds, rank, np.concatenate([ids[:warm_up], in_turn, ids[steady:]]))
 
 
 ONE_F_ONE_B = Entry(

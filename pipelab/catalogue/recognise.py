@@ -4,6 +4,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -13,16 +14,17 @@ from ..schedule.kinds import KINDS
 from ..simulator import Costs
 from .registry import entry, names
 
-MANY, MOST = 5_000, 30_000
-"""Actions from which on not every schedule, and none of those that take long to build, is compared.
-"""
+MANY = 5_000
+"""Actions from which on not every schedule is compared."""
+MOST = 30_000
+"""Actions from which on none of those that take long to build is compared."""
 
 
 class Difference(NamedTuple):
-    """The first place of a rank where two orders differ: what stands there, and what the known
-    schedule has (as text).
+    """The first place of a rank where two orders differ.
 
-    None where the order has already ended.
+    stands: what is there, as text. known: what the known schedule has there. None where the order
+    has already ended.
     """
 
     rank: int
@@ -50,14 +52,14 @@ class Recognition:
 
 
 def recognise(schedule: Schedule, *, costs: Costs | None = None) -> Recognition:
-    """Finds a schedule in the catalogue by its actions; its name and its weight versions, which no
-    CSV holds, do not count.
+    """Find a schedule in the catalogue by its actions.
 
-    Compared are those with the same ranks, micro-batches, stages per rank and placement; the
-    nearest is the one at the smallest ``distance``, of equals one meant for so many stages per
-    rank, then the simplest. costs: what zb-1p and zb-2p are built for. Takes a second or two: above
-    ``MANY`` actions only schedules of the same kinds of actions are compared, until one is equal,
-    and those whose order is found step by step (zb-2p, v-half, v-min, hanayo) up to ``MOST``.
+    Its name and its weight versions, which no CSV holds, do not count. Compared are those with the
+    same ranks, micro-batches, stages per rank and placement; the nearest is the one at the smallest
+    ``distance``, of equals one meant for so many stages per rank, then the simplest. costs: what
+    zb-1p and zb-2p are built for. Takes a second or two: above ``MANY`` actions only schedules of
+    the same kinds of actions are compared, until one is equal, and those whose order is found step
+    by step (zb-2p, v-half, v-min, hanayo) up to ``MOST``.
 
     >>> from pipelab.catalogue import build
     >>> swapped = build("1f1b", ranks=4, microbatches=8).to_csv().replace("2B1,2F3", "2F3,2B1")
@@ -74,7 +76,7 @@ def recognise(schedule: Schedule, *, costs: Costs | None = None) -> Recognition:
             f"the catalogue has no schedule of {schedule.ranks} ranks and {schedule.microbatches} "
             f"micro-batches that places {schedule.stages} stages like this"
         )
-        return Recognition(None, False, None, (), (), text)
+        return Recognition(None, exact=False, distance=None, differences=(), also=(), text=text)
     per_rank = schedule.stages_per_rank
     least, name, known = min(
         found, key=lambda candidate: (candidate[0], entry(candidate[1]).stages_per_rank != per_rank)
@@ -82,25 +84,28 @@ def recognise(schedule: Schedule, *, costs: Costs | None = None) -> Recognition:
     if not least:
         also = tuple(other for steps, other, _ in found if not steps and other != name)
         same = f" (for these sizes the same as {', '.join(also)})" if also else ""
-        return Recognition(name, True, 0, (), also, f"this is {name}{same}")
+        text = f"this is {name}{same}"
+        return Recognition(name, exact=True, distance=0, differences=(), also=also, text=text)
     pairs = zip(schedule.actions, known.actions, strict=True)
     differences = tuple(d for rank, pair in enumerate(pairs) if (d := _first(rank, *pair)))
     rank, step, stands, has = differences[0]
+    moved = "1 action stands" if least == 1 else f"{least} actions stand"
     text = (
-        f"nearest: {name}, {least} action{'s stand' if least > 1 else ' stands'} elsewhere; first "
-        f"at rank {rank}, step {step}: {stands or 'nothing'} where {name} has "
-        f"{has or 'nothing more'}"
+        f"nearest: {name}, {moved} elsewhere; first at rank {rank}, step {step}: "
+        f"{stands or 'nothing'} where {name} has {has or 'nothing more'}"
     )
-    return Recognition(name, False, least, differences, (), text)
+    return Recognition(
+        name, exact=False, distance=least, differences=differences, also=(), text=text
+    )
 
 
 def distance(rows: Sequence[Sequence[Hashable]], known: Sequence[Sequence[Hashable]]) -> int:
-    """How many actions stand elsewhere: summed over ranks, those outside the longest order that
-    both rows share.
+    """How many actions stand elsewhere.
 
-    The longest common subsequence is taken from the length of the longer row, so that an action
-    which only one of the two has counts as well. Moving one action to another place of its rank
-    makes 1; 0 means that the orders are equal.
+    Summed over ranks, these are the actions outside the longest order that both rows share. The
+    longest common subsequence is taken from the length of the longer row, so that an action which
+    only one of the two has counts as well. Moving one action to another place of its rank makes 1;
+    0 means that the orders are equal.
     """
     return sum(
         max(len(row), len(other)) - _in_common(row, other)
@@ -124,9 +129,8 @@ def _in_common(row: Sequence[Hashable], known: Sequence[Hashable]) -> int:
 def _candidates(schedule: Schedule, costs: Costs | None) -> Iterator[Schedule]:
     """The schedules of the catalogue with the same sizes and placement."""
     ranks, microbatches, per_rank = schedule.ranks, schedule.microbatches, schedule.stages_per_rank
-    few = min(
-        microbatches, 2 * ranks
-    )  # enough to see where the stages are, sooner than with all micro-batches
+    # Enough to see where the stages are, sooner than with all micro-batches.
+    few = min(microbatches, 2 * ranks)
     if per_rank is None:
         return
     possible = []
@@ -147,9 +151,7 @@ def _candidates(schedule: Schedule, costs: Costs | None) -> Iterator[Schedule]:
 
 
 def _codes(schedule: Schedule) -> list[list[int]]:
-    """One number for each cell of each rank: the same for the same action, or the same pair of
-    them.
-    """
+    """One number for each cell of each rank: the same for the same action or pair of actions."""
     sizes = len(KINDS), schedule.replicas, schedule.stages, int(schedule.microbatch.max()) + 1
     atom = np.ravel_multi_index(
         (schedule.kind, schedule.replica, schedule.stage, schedule.microbatch), sizes
@@ -158,13 +160,12 @@ def _codes(schedule: Schedule) -> list[list[int]]:
     code = atom[heads]
     code[np.searchsorted(heads, second) - 1] += math.prod(sizes) * (1 + atom[second])
     bounds = np.searchsorted(heads, schedule.offsets).tolist()
-    return [code[low:high].tolist() for low, high in zip(bounds[:-1], bounds[1:])]
+    return [code[low:high].tolist() for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
-def _first(rank: int, row: Sequence, known: Sequence) -> Difference | None:
+def _first(rank: int, row: Sequence[object], known: Sequence[object]) -> Difference | None:
     """The first step at which two rows differ."""
-    for step in range(max(len(row), len(known))):
-        stands, has = (str(order[step]) if step < len(order) else None for order in (row, known))
+    for step, (stands, has) in enumerate(zip_longest(map(str, row), map(str, known))):
         if stands != has:
             return Difference(rank, step, stands, has)
     return None

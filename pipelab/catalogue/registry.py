@@ -71,19 +71,29 @@ def build(
     memory_limit: float | None = None,
     placement: str | None = None,
 ) -> Schedule:
-    """Builds a schedule by name. costs: what auto, zb-1p and zb-2p are built for; the others do not
-    depend on them.
+    """Build a schedule by name.
 
-    For auto only: memory_limit, the activations of one micro-batch through all of a rank's layers
-    that it may hold (default: ``ranks``, as 1F1B), and placement, "loop" (one stage per rank) or
-    "v" (two); see ``pipelab.search.best``.
+    Args:
+        name: One of ``names()``.
+        ranks: How many there are.
+        microbatches: How many there are.
+        stages_per_rank: How many each rank has; by default what the schedule usually has.
+        costs: What auto, zb-1p and zb-2p are built for; the others do not depend on them.
+        memory_limit: For auto only: the activations of one micro-batch through all of a rank's
+            layers that it may hold. Default: ``ranks``, as 1F1B.
+        placement: For auto only: "loop" (one stage per rank) or "v" (two); see
+            ``pipelab.search.best``.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        UnknownName: the name is unknown; it lists the names.
+        UsageError: the counts are impossible; it says what is possible.
 
     >>> print(build("1f1b", ranks=2, microbatches=2).grid())
     rank 0  0F0 0F1 .   0B0 .   0B1
     rank 1  .   1F0 1B0 1F1 1B1 .
-
-    Raises UnknownName for an unknown name, UsageError for impossible counts; both say what is
-    possible.
     """
     found = entry(name)
     size = (ranks, microbatches, stages_per_rank, costs, memory_limit, placement)

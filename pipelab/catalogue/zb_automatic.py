@@ -1,5 +1,6 @@
-"""ZB-1p and ZB-2p: the zero-bubble authors' automatic schedules, found for given costs within a
-limit of memory.
+"""ZB-1p and ZB-2p: the zero-bubble authors' automatic schedules.
+
+They are found for given costs within a limit of memory.
 
 A rank that is free takes what is ready, input gradients and forwards in turn; a forward only if it
 fits in memory and does not delay the rank's first input gradient. If neither is ready, it may run a
@@ -12,9 +13,11 @@ span 0.013 % shorter.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..schedule import Kind, Schedule
+from ..schedule.kinds import KINDS
 from ..simulator import Costs, simulate
 from .entry import Entry, Size, from_lists, loop
 from .zero_bubble import handcrafted
@@ -42,30 +45,29 @@ class RankState:
 
 
 class Search:
-    """Builds one schedule, event by event. cap: micro-batches in memory; eager: weight gradients
+    """Builds one schedule, event by event.
+
+    costs: one per kind, and one latency. cap: micro-batches in memory. eager: weight gradients
     whenever there is time.
     """
 
-    def __init__(self, size: Size, costs: Costs, cap: float, eager: bool):
+    def __init__(self, size: Size, costs: Costs, cap: float, *, eager: bool):
         p, m = size.ranks, size.microbatches
-        durations = costs.durations
-        self.time = {
-            Kind.F: durations["forward"],
-            Kind.I: durations["input_grad"],
-            Kind.W: durations["weight_grad"],
-        }
-        self.latency, self.cap, self.eager, self.m = costs.latency, cap, eager, m
+        self.time: dict[Kind, float] = {}
+        for kind in (Kind.F, Kind.I, Kind.W):
+            duration = costs.durations[KINDS[kind].cost]
+            if not isinstance(duration, tuple):
+                self.time[kind] = duration
+        self.latency = costs.latency if isinstance(costs.latency, int | float) else 0.0
+        self.cap, self.eager, self.m = cap, eager, m
         self.tolerance = 1e-9 * sum(self.time.values())
         f, i = self.time[Kind.F], self.time[Kind.I]
-        self.ranks = [
-            RankState(
-                s,
-                forward_at=[0.0 if s == 0 else math.inf] * m,
-                backward_at=[math.inf] * m,
-                first_backward=p * f + (p - 1 - s) * i + self.latency * (2 * (p - 1) - s),
-            )
-            for s in range(p)
-        ]
+        self.ranks = []
+        for s in range(p):
+            never = [math.inf] * m
+            first = p * f + (p - 1 - s) * i + self.latency * (2 * (p - 1) - s)
+            self.ranks.append(RankState(s, [*never], [*never], first_backward=first))
+        self.ranks[0].forward_at = [0.0] * m
 
     def run(self) -> list[list[tuple[Kind, int, int]]]:
         """The rows of the schedule."""
@@ -82,8 +84,9 @@ class Search:
         return [rank.row for rank in self.ranks]
 
     def arrivals(self, rank: RankState, now: float) -> tuple[float, float]:
-        """When the rank's next forward and its next input gradient could start; inf if not known,
-        or not allowed.
+        """When the rank's next forward and its next input gradient could start.
+
+        inf if that is not known, or not allowed.
         """
         forwards, backwards = rank.done[Kind.F], rank.done[Kind.I]
         forward = rank.forward_at[forwards] if forwards < self.m else math.inf
@@ -97,6 +100,7 @@ class Search:
         return forward, backward
 
     def choose(self, rank: RankState, now: float) -> Kind | None:
+        """What a free rank runs next, or None to wait."""
         forward, backward = self.arrivals(rank, now)
         soon = now + self.tolerance
         if backward <= soon and (forward > soon or not self.was_backward(rank)):
@@ -121,14 +125,12 @@ class Search:
         following = min(self.arrivals(rank, now))
         if following < math.inf:
             return following
-        others = [
-            t
-            for r in self.ranks
-            if (t := max(r.free, r.look_again)) > now + self.tolerance and r is not rank
-        ]
-        return min(others, default=now + min(filter(None, self.time.values())))
+        looks = [max(other.free, other.look_again) for other in self.ranks if other is not rank]
+        later = [look for look in looks if look > now + self.tolerance]
+        return min(later, default=now + min(filter(None, self.time.values())))
 
     def do(self, rank: RankState, kind: Kind, now: float) -> None:
+        """Run the next action of a kind on a rank."""
         count, s = rank.done[kind], rank.index
         rank.idle += now - rank.free if rank.row else 0.0
         rank.row.append((kind, s, count))
@@ -143,19 +145,17 @@ class Search:
             self.ranks[s - 1].backward_at[count] = rank.free + self.latency
 
 
-def automatic(name: str, times_p: int):
+def automatic(name: str, times_p: int) -> Callable[[Size], Schedule]:
+    """A maker of schedules that may hold ``times_p`` · p micro-batches."""
+
     def make(size: Size) -> Schedule:
-        costs = size.costs or Costs()
         if times_p == 1 and size.microbatches > size.ranks:
-            return handcrafted(name, 1)(
-                size
-            )  # what the search finds within p micro-batches: ZB-H1's order
-        found = [
-            from_lists(
-                name, Search(size, costs, times_p * size.ranks, eager).run(), size, loop(size)
-            )
-            for eager in (True, False)
-        ]
+            # What the search finds within p micro-batches is ZB-H1's order.
+            return handcrafted(name, 1)(size)
+        costs, found = size.costs or Costs(), []
+        for eager in (True, False):
+            rows = Search(size, costs, times_p * size.ranks, eager=eager).run()
+            found.append(from_lists(name, rows, size, loop(size)))
         return min(found, key=lambda schedule: max(simulate(schedule, costs).metrics["spans"]))
 
     return make

@@ -1,5 +1,6 @@
-"""Zero bubble, handcrafted: the backward in two parts, I (input gradient) now, W (weight gradient)
-where there is time.
+"""Zero bubble, handcrafted: the backward in two parts.
+
+I (input gradient) runs now, W (weight gradient) where there is time.
 
     rank 0  F0 F1 F2 F3             I0 W0 F4 I1 W1 F5 …   ZB-H1, p = 4: rank s delays W by s pairs
     rank 3           F0 I0 F1 I1 F2 I2 F3 I3 W0 F4 I4 W1 …
@@ -15,7 +16,9 @@ from .entry import Entry, Size, from_lists, loop
 
 
 def handcrafted(name: str, depth: int) -> Callable[[Size], Schedule]:
-    """Rank s: depth·(p − s − 1) forwards; depth·s pairs F, I; then F, I, W; when the F's end, I, W;
+    """A maker of the handcrafted schedules.
+
+    Rank s: depth·(p − s − 1) forwards; depth·s pairs F, I; then F, I, W; when the F's end, I, W;
     then what W is left.
     """
 

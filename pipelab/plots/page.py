@@ -38,7 +38,7 @@ def page_text(*timelines: Timeline) -> str:
 
 
 def write_page(path: str | os.PathLike[str], *timelines: Timeline) -> Path:
-    """Writes ``page_text`` of the timelines and returns its path.
+    """Write ``page_text`` of the timelines and return its path.
 
     The file appears whole or not at all.
     """
@@ -58,6 +58,8 @@ def write_page(path: str | os.PathLike[str], *timelines: Timeline) -> Path:
 
 def _as_text(message: Message) -> Message:
     """The message with its arrays in base64."""
-    return {
-        k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in message.items()
-    }
+    text = dict(message)
+    for name, value in message.items():
+        if isinstance(value, bytes):
+            text[name] = base64.b64encode(value).decode()
+    return text

@@ -47,7 +47,7 @@ class Action(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Action":
-        """Reads ``2F0``. Raises ScheduleFormatError for anything else, trailing text included."""
+        """Read ``2F0``. Raises ScheduleFormatError for anything else, trailing text included."""
         match = _ACTION.fullmatch(text.strip())
         if not match:
             numbered, unnumbered = ", ".join(_NUMBERED), ", ".join(_UNNUMBERED)
@@ -74,7 +74,7 @@ class Overlap(NamedTuple):
 
 
 def parse_cell(text: str) -> Action | Overlap:
-    """Reads one cell: an action or an overlapped pair.
+    """Read one cell: an action or an overlapped pair.
 
     >>> str(parse_cell("(0F7;7B3)OVERLAP_F_B"))
     '(0F7;7B3)OVERLAP_F_B'

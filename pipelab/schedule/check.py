@@ -31,7 +31,7 @@ def check(schedule: Schedule) -> Refusal | None:
 
 
 def require_legal(schedule: Schedule, test: Callable[[Schedule], Refusal | None] = check) -> None:
-    """Raises ScheduleError, with the reason, unless the schedule can run or passes ``test``."""
+    """Raise ScheduleError, with the reason, unless the schedule can run or passes ``test``."""
     refusal = test(schedule)
     if refusal:
         raise ScheduleError(refusal)

@@ -13,19 +13,19 @@ from pathlib import Path
 from ..errors import Refusal, ScheduleError, ScheduleFormatError
 from .action import Action, Overlap, parse_cell
 from .check import check
-from .kinds import COLLECTIVES, KINDS, Kind
+from .kinds import COLLECTIVES, KINDS, Kind, sending
 from .schedule import Schedule
 
 _MESSAGE = re.compile(r"(\d+)(SEND|RECV)_([FB])(\d+)", re.ASCII)
 OURS = frozenset(row.kind for row in KINDS if not row.torch)
 Cell = Action | Overlap
 Dropped = tuple[int, "re.Match[str] | Action"]
-_DIRECTION = {row.kind: "F" if row.sends == "down" else "B" for row in KINDS if row.sends}
+_DIRECTION = dict.fromkeys(sending("down"), "F") | dict.fromkeys(sending("up"), "B")
 """The letter that torch's sends and receives have for the result of each kind."""
 
 
 def parse_csv(text: str, *, name: str = "custom", collectives: bool = False) -> Schedule:
-    """Makes a Schedule from text.
+    """Make a Schedule from text.
 
     Args:
         text: The file's content.
@@ -48,7 +48,7 @@ def parse_csv(text: str, *, name: str = "custom", collectives: bool = False) -> 
     rows = [row for row, _ in parsed]
     if not any(rows):
         raise ScheduleFormatError(
-            "there is no action in it. A schedule has one row per rank, such as 0F0,0F1,0B0,0B1."
+            "it has no action at all. A schedule has one row per rank, such as 0F0,0F1,0B0,0B1."
         )
     for rank, (row, dropped) in enumerate(parsed):
         _verify_dropped(rank, row, dropped)
@@ -85,7 +85,7 @@ def format_csv(schedule: Schedule) -> str:
 
 
 def read_csv(path: str | Path, *, collectives: bool = False) -> Schedule:
-    """Reads a file; the schedule is named after it.
+    """Read a file; the schedule is named after it.
 
     collectives: keep UNSHARD, RESHARD and REDUCE_GRAD, which are else verified and dropped. Raises
     ScheduleFormatError and OSError.
@@ -134,7 +134,7 @@ def _text(path: Path) -> str:
 
 
 def _verify_dropped(rank: int, row: list[Cell], dropped: list[Dropped]) -> None:
-    """Raises when a dropped cell stands on the wrong side of the action it serves."""
+    """Raise when a dropped cell stands on the wrong side of the action it serves."""
     position: dict[tuple[str, int, int], int] = {}
     span: dict[int, tuple[int, int]] = {}  # of each stage: its first and its last step
     for step, cell in enumerate(row):

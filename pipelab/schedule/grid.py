@@ -5,7 +5,7 @@ from .schedule import Schedule
 
 
 def grid(schedule: Schedule, mark: tuple[int, int] | None = None) -> str:
-    """Draws one row per rank, and a column per unit of time when every action takes one unit.
+    """Draw one row per rank, and a column per unit of time when every action takes one unit.
 
     ``.`` is idle. A schedule that cannot run is drawn by step instead, without idle columns.
     ``mark`` = (rank, step) is pointed at.
@@ -20,7 +20,7 @@ def grid(schedule: Schedule, mark: tuple[int, int] | None = None) -> str:
         path = longest_path(schedule)
         if path.complete:
             columns = [path.started[a:b].astype(int).tolist() for a, b in path.cell_slices]
-    width = max((len(text) for row in rows for text in row), default=1)
+    width = max((max(map(len, row)) for row in rows if row), default=1)
     length = max((c[-1] + 1 for c in columns if c), default=0)
     lines = []
     for rank, (row, where) in enumerate(zip(rows, columns, strict=True)):

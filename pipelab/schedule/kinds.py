@@ -7,6 +7,7 @@ a member of ``Kind`` and its row.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import Literal
 
 
@@ -180,6 +181,7 @@ COLLECTIVES = frozenset(row.kind for row in KINDS if row.numbered is None)
 """What the copies of a model that share the data do together; stands for all micro-batches."""
 
 
+@cache
 def sending(direction: str) -> tuple[Kind, ...]:
     """The kinds whose results go "down" or "up".
 
@@ -189,6 +191,7 @@ def sending(direction: str) -> tuple[Kind, ...]:
     return tuple(row.kind for row in KINDS if row.sends == direction)
 
 
+@cache
 def remembering(*what: str) -> tuple[Kind, ...]:
     """The kinds that do one of these things with the activations: see ``KindOf.memory``."""
     return tuple(row.kind for row in KINDS if row.memory in what)

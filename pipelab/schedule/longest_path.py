@@ -109,13 +109,13 @@ def finishes(schedule: Schedule) -> bool:
 
 def as_array(times: list[float | None]) -> np.ndarray:
     """Times as an array, with nan for what was never reached."""
-    return np.array([np.nan if time is None else time for time in times])
+    return np.array(times, dtype=float)
 
 
 def _relax(
     graph: Graph, duration: np.ndarray, delays: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Advances each rank until it waits; a finished cell wakes the ranks that wait for it.
+    """Advance each rank until it waits; a finished cell wakes the ranks that wait for it.
 
     Takes time in proportion to the cells, in plain Python. Times are in lists, and None marks "not
     yet": about half a microsecond per cell, several times faster than numpy scalars.

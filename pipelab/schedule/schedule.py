@@ -49,7 +49,7 @@ class Schedule:
         name: str = "custom",
         weights: str = "one",
     ) -> "Schedule":
-        """Builds a schedule from one list of actions per rank.
+        """Build a schedule from one list of actions per rank.
 
         Stages are placed where their actions stand.
 
@@ -102,7 +102,7 @@ class Schedule:
         microbatches: int,
         weights: str = "one",
     ) -> "Schedule":
-        """Builds a schedule of one model copy without overlaps from arrays: the fast way.
+        """Build a schedule of one model copy without overlaps from arrays: the fast way.
 
         Args:
             name: What to call it.
@@ -131,7 +131,7 @@ class Schedule:
 
     @classmethod
     def from_csv(cls, text: str, *, name: str = "custom", collectives: bool = False) -> "Schedule":
-        """Reads torch.distributed.pipelining's CSV text.
+        """Read torch.distributed.pipelining's CSV text.
 
         collectives: keep UNSHARD, RESHARD and REDUCE_GRAD, which are else verified and dropped.
         Raises ScheduleFormatError, naming line and cell.

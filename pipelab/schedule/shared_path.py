@@ -107,7 +107,7 @@ class _Shared:
         return max(came.values()) if len(came) == self.ranks else None
 
     def finish(self, rank: int, cell: int, begin: float) -> None:
-        """Runs the cell, and sends its results on."""
+        """Run the cell, and sends its results on."""
         end = begin + self.duration[cell]
         self.started[cell], self.ended[cell], self.free[rank] = begin, end, end
         for atom in range(self.first[cell], self.first[cell + 1]):

@@ -1,5 +1,4 @@
-"""The best Schedule for given costs, latency and a limit of memory, and how far from the optimum it
-can be.
+"""The best Schedule for given costs, latency and a limit of memory, and its gap to a bound.
 
 In: ranks, micro-batches, a placement, Costs and the limit. Out: a schedule, its makespan, a lower
 bound and the gap.

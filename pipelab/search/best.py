@@ -1,5 +1,4 @@
-"""The best schedule for given costs under a limit of memory, and how far from the optimum it can
-be.
+"""The best schedule for given costs under a limit of memory, and its gap to a bound.
 
 policies ─▶ greedy, a few micro-batches ─▶ greedy, all of them ─▶ improve ─▶ the shortest
 known schedules that fit ───────────────────────────────────────┘            (exact: then CP-SAT)
@@ -43,18 +42,21 @@ class Found:
 
     @property
     def makespan(self) -> float:
+        """First start to last end."""
         return self.timeline.makespan
 
     @property
     def gap(self) -> float:
+        """How much longer than the lower bound it is, as a fraction of that."""
         return max(0.0, self.makespan / self.lower_bound - 1) if self.lower_bound else 0.0
 
     @property
     def proven(self) -> bool:
+        """Whether nothing shorter exists."""
         return self.gap <= 10 * EXACT
 
 
-def best(
+def best(  # noqa: PLR0913 - keywords alone: what is searched for, and how
     *,
     ranks: int,
     microbatches: int,
@@ -67,24 +69,34 @@ def best(
     exact: bool = False,
     time_limit: float = 60,
 ) -> Found:
-    """Searches for the schedule with the shortest makespan; of equals that it meets, it takes the
-    shortest longest span.
+    """Search for the schedule with the shortest makespan.
 
-    Searched are orders of F with I and W, and of F with B where a full backward is faster; exact
-    also mixes them.
+    Of equals that it meets, it takes the one with the shortest longest span. Searched are orders of
+    F with I and W, and of F with B where a full backward is faster; exact also mixes them.
 
-    placement: "loop" (one stage per rank) or "v" (two). costs: per action of one stage, one number
-    or one per stage. memory_limit: activations of one micro-batch through all of a rank's layers
-    that a rank may hold (default: ``ranks``, as 1F1B); weight_grad_memory: the share of them that W
-    gives back. candidates: known schedules, which are used if they fit, so that the result is never
-    longer. effort: how much the heuristic may try; 1 takes about a second for 8 × 24 and some for
-    16 × 128, 0.005 a tenth of that. exact: go on with OR-tools for at most ``time_limit`` seconds.
+    Args:
+        ranks: How many there are.
+        microbatches: How many there are.
+        placement: "loop" (one stage per rank) or "v" (two).
+        costs: Per action of one stage, one number or one per stage.
+        memory_limit: Activations of one micro-batch through all of a rank's layers that a rank may
+            hold. Default: ``ranks``, as 1F1B.
+        weight_grad_memory: The share of them that W gives back.
+        candidates: Known schedules, which are used if they fit, so that the result is never longer.
+        effort: How much the heuristic may try; 1 takes about a second for 8 × 24 and some for
+            16 × 128, 0.005 a tenth of that.
+        exact: Whether to go on with OR-tools.
+        time_limit: For at most so many seconds.
+
+    Returns:
+        What was found, with a lower bound.
+
+    Raises:
+        UsageError: the numbers are impossible, or OR-tools is missing.
 
     >>> found = best(ranks=4, microbatches=8, costs=Costs(1, input_grad=1, weight_grad=1))
     >>> found.makespan, found.lower_bound, found.proven
     (27.0, 27.0, True)
-
-    Raises UsageError for impossible numbers, and where OR-tools is missing.
     """
     costs = Costs() if costs is None else costs
     problem = pose(ranks, microbatches, placement, costs, memory_limit, weight_grad_memory)
@@ -102,41 +114,47 @@ def best(
 
 
 class BestSoFar:
-    """The shortest schedule so far. forms: the problem, and once more with full backwards where
-    these are faster.
+    """The shortest schedule so far.
+
+    forms: the problem, and once more with full backwards where these are faster.
     """
 
     def __init__(self, problem: Problem, costs: Costs, bound: float, effort: float = 1):
         self.problem, self.costs, self.bound, self.effort = problem, costs, bound, effort
         full = problem.with_full_backwards(costs)
-        faster = any(b < i + w for b, i, w in zip(full.times[1], *problem.times[1:]))
+        parts = zip(full.times[1], *problem.times[1:], strict=True)
+        faster = any(b < i + w for b, i, w in parts)
         self.forms = [problem, full] if faster else [problem]
         self.found: list[tuple[Schedule, Timeline]] = []  # the shortest first
 
     @property
     def best(self) -> tuple[Schedule, Timeline]:
+        """The shortest, with its timeline."""
         return self.found[0]
 
     @property
     def optimal(self) -> bool:
+        """Whether it is as short as the bound."""
         return bool(self.found) and self.best[1].makespan <= self.bound * (1 + EXACT)
 
     def offer(self, schedule: Schedule) -> None:
-        """Takes a known schedule into account if it solves the problem."""
+        """Take a known schedule into account if it solves the problem."""
         problem = self.problem
         placement = {(0, stage): problem.home(stage) for stage in range(problem.stages)}
-        if (
+        alike = (
             dict(schedule.placement) == placement
             and schedule.microbatches == problem.microbatches
             and schedule.kinds <= {Kind.F, Kind.B, Kind.I, Kind.W}
             and not schedule.overlaps
             and schedule.weights == "one"
-            and max(peak_memory(schedule, problem.weight_grad_memory))
-            <= problem.limit * (1 + EXACT)
-        ):
-            self._keep(schedule)
+        )
+        if alike:
+            peak = max(peak_memory(schedule, problem.weight_grad_memory))
+            if peak <= problem.limit * (1 + EXACT):
+                self._keep(schedule)
 
     def heuristic(self) -> None:
+        """Try the policies, then improves the best of what they found."""
         for form in self.forms:
             if self.optimal:
                 return
@@ -145,14 +163,15 @@ class BestSoFar:
         affordable = int(self.effort * IMPROVED_ACTIONS) // (
             3 * self.problem.stages * self.problem.microbatches
         )
-        for form in self.forms if affordable else ():
+        tries = min(MOST_TRIES, affordable)
+        for form in self.forms if tries else ():
             for schedule, _ in self.found[:2]:
-                rows = _rows(form, schedule)
-                if rows and not self.optimal:
-                    self._keep(form.schedule(improve(form, rows, min(MOST_TRIES, affordable))))
+                known = _rows(form, schedule)
+                if known and not self.optimal:
+                    self._keep(form.schedule(improve(form, known, tries)))
 
     def exact(self, time_limit: float) -> float:
-        """Goes on with the exact search; returns its bound."""
+        """Go on with the exact search; return its bound."""
         schedule, timeline = self.best
         solution = solve(self.problem, self.costs, timeline, time_limit)
         if solution.rows:
@@ -168,31 +187,31 @@ class BestSoFar:
 
 
 def _length(found: tuple[Schedule, Timeline]) -> tuple[float, float]:
-    """The makespan, then the longest span; without the last digits, in which sums of floats differ
-    by their order.
+    """The makespan, then the longest span.
+
+    The last digits are left out: there, sums of floats differ by their order.
     """
     _, timeline = found
     return float(f"{timeline.makespan:.9g}"), max(timeline.metrics["spans"])
 
 
 def _greedy(problem: Problem, effort: float) -> list[list[Row]]:
-    """The finalists among the policies: compared on as many micro-batches as fill the pipeline
-    twice, then run on all.
+    """The rows of the finalists among the policies.
+
+    They are compared on as many micro-batches as fill the pipeline twice, then run on all.
     """
     few = replace(problem, microbatches=min(problem.microbatches, 2 * problem.ranks + 1))
     first = first_backwards(problem)
     budget = int(effort * GREEDY_ACTIONS) // (3 * problem.stages)
     affordable = max(FINALISTS, budget // few.microbatches)
-    by_makespan: dict[
-        float, Policy
-    ] = {}  # one policy each: those that take equally long mostly do the same
+    # One policy for each makespan: those that take equally long mostly do the same.
+    by_makespan: dict[float, Policy] = {}
     for policy in policies(problem)[:affordable]:
-        by_makespan.setdefault(float(f"{Greedy(few, policy, first).run().makespan:.9g}"), policy)
+        makespan = Greedy(few, policy, first).run().makespan
+        by_makespan.setdefault(float(f"{makespan:.9g}"), policy)
     finalists = max(2, min(FINALISTS, budget // problem.microbatches))
-    ran = [
-        Greedy(problem, by_makespan[makespan], first).run()
-        for makespan in sorted(by_makespan)[:finalists]
-    ]
+    shortest = sorted(by_makespan)[:finalists]
+    ran = [Greedy(problem, by_makespan[makespan], first).run() for makespan in shortest]
     return [run.rows for run in ran if run.makespan < float("inf")]
 
 
@@ -202,15 +221,12 @@ def _rows(problem: Problem, schedule: Schedule) -> list[Row] | None:
     if schedule.kinds != kinds:
         return None
     rows = []
-    for low, high in zip(schedule.offsets[:-1], schedule.offsets[1:]):
-        row = []
-        for kind, stage, i in zip(
-            *(c[low:high].tolist() for c in (schedule.kind, schedule.stage, schedule.microbatch))
-        ):
-            row += (
-                [(Kind.I, stage, i), (Kind.W, stage, i)]
-                if kind == Kind.B
-                else [(Kind(kind), stage, i)]
-            )
+    for low, high in schedule.slices:
+        row: Row = []
+        for kind, stage, i, _ in map(schedule.atom, range(low, high)):
+            if kind == Kind.B:
+                row += [(Kind.I, stage, i), (Kind.W, stage, i)]
+            else:
+                row.append((kind, stage, i))
         rows.append(row)
     return rows

@@ -21,8 +21,9 @@ def lower_bound(problem: Problem, costs: Costs) -> float:
 
 
 def lower_bounds(problem: Problem, costs: Costs) -> dict[str, float]:
-    """Each bound by name: "path" of one micro-batch, "work" of a rank with what surrounds it,
-    "memory" of a rank.
+    """Each bound by name.
+
+    "path" is of one micro-batch, "work" of a rank with what surrounds it, "memory" of a rank.
     """
     problem = _relaxed(problem, costs)
     first = first_backwards(problem)
@@ -45,7 +46,8 @@ def _relaxed(problem: Problem, costs: Costs) -> Problem:
     )
     full = per_stage(costs.durations["backward"], problem.stages)
     least = tuple(map(min, inputs, full))
-    rest = tuple(min(i + w, b) - i_ for i, w, b, i_ in zip(inputs, weights, full, least))
+    split = zip(inputs, weights, full, least, strict=True)
+    rest = tuple(min(i + w, b) - least_i for i, w, b, least_i in split)
     return replace(problem, times=(forward, least, rest))
 
 
@@ -61,8 +63,9 @@ def _before(problem: Problem, stage: int) -> float:
 
 
 def _after(problem: Problem, stage: int) -> float:
-    """The way out, from the end of a stage's I: the I's of the stages before, and a W of
-    stage 0.
+    """The way out, from the end of a stage's I.
+
+    It is made of the I's of the stages before, and a W of stage 0.
     """
     return sum(problem.times[1][:stage]) + sum(problem.hops[:stage]) + problem.times[2][0]
 
@@ -74,40 +77,47 @@ def _work(problem: Problem, rank: int, first: float) -> float:
     has not given back.
     """
     mine, m = problem.stages_of(rank), problem.microbatches
-    work = sum(times[stage] for times in problem.times for stage in mine) * m
+    work = _busy(problem, rank) * m
     fit = min(int(problem.room), m * len(mine))
-    forwards = sorted((problem.times[0][stage] for stage in mine for _ in range(m)), reverse=True)[
-        :fit
-    ]
+    forwards = sorted([problem.times[0][stage] for stage in mine] * m, reverse=True)[:fit]
     before = _before(problem, rank)
     opening, closing = max(before, first - sum(forwards)), _closing(problem, rank)
-    if fit < m * len(
-        mine
-    ):  # the last F comes after the first I, so that the two idle times are not the same one
+    # If not all fit, the last F comes after the first I: the two idle times are not the same one.
+    if fit < m * len(mine):
         return work + opening + closing
     return work + max(opening, before + closing)
 
 
+def _busy(problem: Problem, rank: int) -> float:
+    """The work of a rank for one micro-batch."""
+    work = 0.0
+    for times in problem.times:
+        for stage in problem.stages_of(rank):
+            work += times[stage]
+    return work
+
+
 def _closing(problem: Problem, rank: int) -> float:
-    """Idle time after the last F of a rank with one stage, whose I comes no sooner than the round
-    trip allows.
+    """Idle time after the last F of a rank with one stage.
+
+    Its I comes no sooner than the round trip allows.
     """
     if problem.arms == 2:
         return 0.0
     m, share = problem.microbatches, problem.weight_grad_memory
     forward, backward, weight = (times[rank] for times in problem.times)
     most = 0.0
-    for waiting in range(
-        1, min(int(problem.room), m) + 1
-    ):  # for their I; of the others, only W can be left
+    # So many wait for their I; of the others, only W can be left.
+    for waiting in range(1, min(int(problem.room), m) + 1):
         put_off = min(m - waiting, int((problem.room - waiting) / share) if share else m)
         most = max(most, waiting * (backward + weight) + put_off * weight)
     return max(0.0, _trip(problem, rank) - forward + _after(problem, rank) - most)
 
 
 def _turns(problem: Problem, stage: int) -> float:
-    """Only k micro-batches of a stage fit: each further F waits for the round trip of the k-th
-    before it.
+    """The bound when only k micro-batches of a stage fit.
+
+    Each further F waits for the round trip of the k-th before it.
     """
     turns, more = divmod(problem.microbatches - 1, int(problem.room))
     trip = _trip(problem, stage)
@@ -116,8 +126,9 @@ def _turns(problem: Problem, stage: int) -> float:
 
 
 def _area(problem: Problem, rank: int) -> float:
-    """Memory × time that a rank's micro-batches take, against the limit × time; it fills by one F
-    after the other.
+    """The bound by memory × time: what a rank's micro-batches take, against the limit × time.
+
+    The memory fills by one F after the other.
     """
     mine, (forward, _, weight) = problem.stages_of(rank), problem.times
     trips = sum(

@@ -1,5 +1,6 @@
-"""The best order of all, and a proof that it is, for small cases: a constraint program for
-OR-tools' CP-SAT solver.
+"""The best order of all, and a proof that it is, for small cases.
+
+It is a constraint program for OR-tools' CP-SAT solver.
 
 Every F, I and W is an interval. Intervals of one rank do not overlap; each starts after what it
 needs, latency included; what a rank holds is a cumulative constraint in whole units of memory. The
@@ -14,7 +15,8 @@ numbers: no makespan is lost by that.
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from itertools import chain, product
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..schedule import Kind
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 F, I, W = 0, 1, 2  # noqa: E741 - the field's letters
 LARGEST_DENOMINATOR = 10_000
 TICKS = 100_000
+Cell = tuple[int, int]
+"""Stage and micro-batch."""
 CODE = {Kind.F: F, Kind.B: I, Kind.I: I, Kind.W: W}
 INSTALL = (
     "An exact optimum needs OR-tools, which is not installed: pip install 'pipelab[exact]'. "
@@ -37,8 +41,9 @@ INSTALL = (
 
 @dataclass(frozen=True)
 class Solution:
-    """rows: the best order found, None if there was no time to find any. bound: no makespan is
-    below it.
+    """What the solver found.
+
+    rows: the best order, None if there was no time to find any. bound: no makespan is below it.
     """
 
     rows: list[Row] | None
@@ -46,16 +51,23 @@ class Solution:
 
 
 def solve(problem: Problem, costs: Costs, timeline: Timeline, time_limit: float) -> Solution:
-    """Searches for at most ``time_limit`` seconds. timeline: of a known schedule, to start from.
+    """Search for the best order.
 
-    Raises UsageError when OR-tools is not installed.
+    Args:
+        problem: What is searched for.
+        costs: Also of full backwards.
+        timeline: Of a known schedule, to start from.
+        time_limit: For at most so many seconds.
+
+    Raises:
+        UsageError: OR-tools is not installed.
     """
     try:
         from ortools.sat.python import cp_model
     except ImportError:
         raise UsageError(INSTALL) from None
     full = per_stage(costs.durations["backward"], problem.stages)
-    tick = _tick([*(t for times in problem.times for t in times), *full, problem.latency], problem)
+    tick = _tick([*chain(*problem.times, full), problem.latency], problem)
     program = _Program(cp_model.CpModel(), problem, full, tick)
     program.limit_memory()
     program.add_hint(timeline)
@@ -64,20 +76,20 @@ def solve(problem: Problem, costs: Costs, timeline: Timeline, time_limit: float)
     solver.parameters.random_seed = 0
     status = solver.solve(program.model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return Solution(
-            None, solver.best_objective_bound * tick if status == cp_model.UNKNOWN else 0.0
-        )
+        bound = solver.best_objective_bound * tick if status == cp_model.UNKNOWN else 0.0
+        return Solution(None, bound)
     return Solution(program.rows(solver), solver.best_objective_bound * tick)
 
 
 def _tick(durations: list[float], problem: Problem) -> float:
     """The largest time of which all durations are multiples, or a small one."""
     whole = [Fraction(d).limit_denominator(LARGEST_DENOMINATOR) for d in durations]
-    work = problem.microbatches * max(
-        sum(times[s] for times in problem.times for s in problem.stages_of(rank))
-        for rank in range(problem.ranks)
-    )
-    if all(math.isclose(float(w), d, rel_tol=1e-12) for w, d in zip(whole, durations)):
+    busy = []
+    for rank in range(problem.ranks):
+        of_rank = product(problem.times, problem.stages_of(rank))
+        busy.append(sum(times[stage] for times, stage in of_rank))
+    work = problem.microbatches * max(busy)
+    if all(math.isclose(float(w), d, rel_tol=1e-12) for w, d in zip(whole, durations, strict=True)):
         common = math.lcm(*(w.denominator for w in whole))
         divisor = math.gcd(*(int(w * common) for w in whole)) or 1
         if work * common / divisor < 1e9:
@@ -98,57 +110,57 @@ class _Program:
         # Long enough for one micro-batch after the other, which always fits.
         work = sum(map(sum, self.times)) + sum(self.full_time) + 2 * sum(self.latency)
         horizon = self.horizon = work * problem.microbatches
-        cells = [(s, i) for s in range(problem.stages) for i in range(problem.microbatches)]
+        cells = list(product(range(problem.stages), range(problem.microbatches)))
         self.starts = [{c: model.new_int_var(0, horizon, "") for c in cells} for _ in (F, I, W)]
         # Whether a backward is a full one: only where that is faster than I and W.
-        may_be_full = self.may_be_full = [
-            b < i + w for b, i, w in zip(self.full_time, *self.times[1:])
-        ]
-        self.full = {c: model.new_bool_var("") if may_be_full[c[0]] else 0 for c in cells}
-        self.sizes = [
-            {c: self.times[F][c[0]] for c in cells},
-            {
-                c: self.times[I][c[0]] + (self.full_time[c[0]] - self.times[I][c[0]]) * self.full[c]
-                for c in cells
-            },
-            {c: self.times[W][c[0]] * (1 - self.full[c]) for c in cells},
-        ]
-        self.ends = [
-            {c: self._end(self.starts[k][c], self.sizes[k][c], may_be_full[c[0]]) for c in cells}
-            for k in (F, I, W)
-        ]
+        parts = zip(self.full_time, *self.times[1:], strict=True)
+        may_be_full = self.may_be_full = [b < i + w for b, i, w in parts]
+        self.full: dict[Cell, cp_model.IntVar | int] = dict.fromkeys(cells, 0)
+        for cell in cells:
+            if may_be_full[cell[0]]:
+                self.full[cell] = model.new_bool_var("")
+        self.sizes: list[dict[Cell, Any]] = [{}, {}, {}]
+        self.ends: list[dict[Cell, Any]] = [{}, {}, {}]
+        for kind in (F, I, W):
+            for cell in cells:
+                self._last(kind, cell)
         self.makespan = model.new_int_var(0, horizon, "makespan")
         for cell in cells:
             self._needs(*cell)
             self.model.add(self.makespan >= self.ends[W][cell])
         for rank in range(problem.ranks):
-            model.add_no_overlap(
-                [
-                    model.new_interval_var(
-                        self.starts[k][s, i], self.sizes[k][s, i], self.ends[k][s, i], ""
-                    )
-                    for k in (F, I, W)
-                    for s in problem.stages_of(rank)
-                    for i in range(problem.microbatches)
-                ]
-            )
+            mine = [cell for cell in cells if cell[0] in problem.stages_of(rank)]
+            intervals = []
+            for kind in (F, I, W):
+                intervals += [self._interval(kind, cell) for cell in mine]
+            model.add_no_overlap(intervals)
         for kind in (F, I) if any(may_be_full) else (F, I, W):
             for s, i in cells:
                 if i:
                     model.add(self.starts[kind][s, i] >= self.ends[kind][s, i - 1])
         model.minimize(self.makespan)
 
-    def _end(
-        self, start: "cp_model.IntVar", size: "cp_model.LinearExprT", varies: bool
-    ) -> "cp_model.LinearExprT":
-        """The end of an action; a variable of its own where its duration is one."""
-        if not varies:
-            return start + size
-        end = self.model.new_int_var(0, self.horizon, "")
-        self.model.add(end == start + size)
-        return end
+    def _last(self, kind: int, cell: Cell) -> None:
+        """Duration and end of an action; the end is a variable of its own where the duration is."""
+        stage, full, start = cell[0], self.full[cell], self.starts[kind][cell]
+        size: Any = self.times[kind][stage]
+        if kind == I:
+            size = size + (self.full_time[stage] - size) * full
+        elif kind == W:
+            size = size * (1 - full)
+        end: Any = start + size
+        if self.may_be_full[stage]:
+            end = self.model.new_int_var(0, self.horizon, "")
+            self.model.add(end == start + size)
+        self.sizes[kind][cell], self.ends[kind][cell] = size, end
+
+    def _interval(self, kind: int, cell: Cell) -> "cp_model.IntervalVar":
+        """From the start to the end of an action."""
+        start, end = self.starts[kind][cell], self.ends[kind][cell]
+        return self.model.new_interval_var(start, self.sizes[kind][cell], end, "")
 
     def ticks(self, time: float) -> int:
+        """A time in whole ticks, rounded down."""
         return math.floor(time / self.tick + 1e-6)
 
     def _needs(self, stage: int, i: int) -> None:
@@ -162,7 +174,9 @@ class _Program:
         add(starts[W][stage, i] >= ends[I][stage, i])
 
     def limit_memory(self) -> None:
-        """From the start of F to the end of I a micro-batch holds one share, to the end of W the
+        """Limit what each rank holds.
+
+        From the start of F to the end of I a micro-batch holds one share, to the end of W the
         other.
         """
         problem = self.problem
@@ -171,47 +185,42 @@ class _Program:
         shares = {I: unit - weight.numerator, W: weight.numerator}
         for rank in range(problem.ranks):
             held, demands = [], []
+            cells = list(product(problem.stages_of(rank), range(problem.microbatches)))
             for kind, share in shares.items():
-                for cell in (
-                    (s, i) for s in problem.stages_of(rank) for i in range(problem.microbatches)
-                ):
-                    if share:
-                        start, end = self.starts[F][cell], self.ends[kind][cell]
-                        length = self.model.new_int_var(0, self.horizon, "")
-                        held.append(self.model.new_interval_var(start, length, end, ""))
-                        demands.append(share)
+                for cell in cells if share else []:
+                    start, end = self.starts[F][cell], self.ends[kind][cell]
+                    length = self.model.new_int_var(0, self.horizon, "")
+                    held.append(self.model.new_interval_var(start, length, end, ""))
+                    demands.append(share)
             self.model.add_cumulative(held, demands, math.floor(problem.room * unit))
 
     def add_hint(self, timeline: Timeline) -> None:
-        """Starts from a known schedule: what it is, and that nothing longer is wanted."""
-        columns = (
-            timeline.kind,
-            timeline.stage,
-            timeline.microbatch,
-            timeline.started,
-            timeline.ended,
-        )
-        for kind, stage, i, started, ended in zip(*(column.tolist() for column in columns)):
+        """Start from a known schedule: what it is, and that nothing longer is wanted."""
+        schedule = timeline.schedule
+        for atom, (started, ended) in enumerate(
+            zip(timeline.started.tolist(), timeline.ended.tolist(), strict=True)
+        ):
+            kind, stage, i, _ = schedule.atom(atom)
             cell, start = (stage, i), self.ticks(started)
             if kind == Kind.B:
                 self.model.add_hint(self.starts[W][cell], self.ticks(ended))
-            if self.may_be_full[stage] and kind in (Kind.B, Kind.I):
-                self.model.add_hint(self.full[cell], kind == Kind.B)
+            full = self.full[cell]
+            if not isinstance(full, int) and kind in (Kind.B, Kind.I):
+                self.model.add_hint(full, kind == Kind.B)
             self.model.add_hint(self.starts[CODE[kind]][cell], start)
         self.model.add_hint(self.makespan, self.ticks(timeline.makespan))
 
     def rows(self, solver: "cp_model.CpSolver") -> list[Row]:
         """The actions of each rank by their start; a full backward as B, without its W."""
-        timed = [[] for _ in range(self.problem.ranks)]
+        timed: list[list[tuple[int, ...]]] = [[] for _ in range(self.problem.ranks)]
         for (stage, i), full in self.full.items():
             is_full = bool(solver.value(full))
             for k, kind in ((F, Kind.F), (I, Kind.B if is_full else Kind.I), (W, Kind.W)):
-                if not (is_full and k == W):
-                    start, end = (
-                        solver.value(times[k][stage, i]) for times in (self.starts, self.ends)
-                    )
-                    # What takes no time stands before what starts at the same tick, and after what
-                    # it needs.
-                    way = -stage if k == I else stage
-                    timed[self.problem.home(stage)].append((start, end, k, way, stage, i, kind))
-        return [[(kind, stage, i) for *_, stage, i, kind in sorted(row)] for row in timed]
+                if is_full and k == W:
+                    continue
+                start, end = (solver.value(at[k][stage, i]) for at in (self.starts, self.ends))
+                # What takes no time stands before what starts at the same tick, and after what it
+                # needs.
+                way = -stage if k == I else stage
+                timed[self.problem.home(stage)].append((start, end, k, way, stage, i, kind))
+        return [[(Kind(kind), stage, i) for *_, stage, i, kind in sorted(row)] for row in timed]

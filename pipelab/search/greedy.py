@@ -1,8 +1,7 @@
-"""One schedule, event by event: a rank that is free takes what its policy prefers among the actions
-that are ready.
+"""One schedule, event by event: a rank that is free takes what its policy prefers.
 
-A policy orders F and I by slots of a repeating pattern: micro-batch i of a kind and stage has slot
-offset + i · period.
+It chooses among the actions that are ready. A policy orders F and I by slots of a repeating
+pattern: micro-batch i of a kind and stage has slot offset + i · period.
 
     rank 0  F0 F1 F2 F3    I0    I1      period 3: every third slot is free, and a W goes there
     rank 1     F0 F1 F2 I0 F3 I1 …       offsets: 0, 1, 2, … on the way in, then back up
@@ -14,6 +13,7 @@ repeating building blocks of pipeline parallelism with controllable memory, Qi e
 
 import math
 from heapq import heappop, heappush
+from itertools import product
 from typing import NamedTuple
 
 from ..schedule import Kind
@@ -64,18 +64,16 @@ class Greedy:
         self.was_backward, self.none_back = [True] * p, [True] * p
         # Of each rank, what it runs next of each kind and stage: (slot, kind, stage, micro-batch),
         # lowest slot first.
-        self.next = [
-            sorted(
-                (policy.slots[kind][stage], kind, stage, 0)
-                for kind in (F, I)
-                for stage in problem.stages_of(rank)
-            )
-            for rank in range(p)
-        ]
+        self.next: list[list[tuple[float, int, int, int]]] = []
+        for rank in range(p):
+            first = product((F, I), problem.stages_of(rank))
+            slots = [(policy.slots[kind][stage], kind, stage, 0) for kind, stage in first]
+            self.next.append(sorted(slots))
         self.left = 3 * stages * m
         self.makespan = math.inf
 
     def run(self) -> "Greedy":
+        """Build the rows, as far as it goes."""
         events = [(0.0, rank) for rank in range(self.problem.ranks)]
         end = 0.0
         while events:
@@ -98,51 +96,67 @@ class Greedy:
 
     def choose(self, rank: int, now: float) -> tuple[int, int, int] | None:
         """The next (kind, stage, micro-batch) of a free rank, or None to wait."""
-        policy, put_off = self.policy, self.put_off[rank]
-        if policy.delay and self.last[rank] == I and len(put_off) > policy.delay[rank]:
-            if not policy.late or any(kind == F for _, kind, _, _ in self.next[rank]):
-                return W, *put_off[0]
-        problem, soon = self.problem, now + self.soon
-        turn, following, found, blocked = (
-            I if not self.was_backward[rank] else F,
-            math.inf,
-            None,
-            False,
-        )
+        policy, put_off, soon = self.policy, self.put_off[rank], now + self.soon
+        if self.runs_weight_first(rank):
+            return W, *put_off[0]
+        turn = F if self.was_backward[rank] else I
+        following, found, blocked = math.inf, None, False
         for _, kind, stage, i in self.next[rank]:
             at = self.arrives[kind][stage][i]
-            if kind == F:
-                need = 1 if policy.strict or stage >= problem.stages - problem.ranks else 2
-                if self.held[rank] + need > problem.room:
-                    blocked = blocked or at <= soon
-                    at = math.inf
-                elif policy.punctual and self.none_back[rank] and stage < problem.stages - 1:
-                    if (
-                        max(at, now) + problem.times[F][stage]
-                        > self.first_backward[rank] + self.soon
-                    ):
-                        at = math.inf
+            if kind == F and not self.fits(rank, stage):
+                blocked = blocked or at <= soon
+                at = math.inf
+            elif kind == F and self.comes_too_late(rank, stage, max(at, now)):
+                at = math.inf
             if at <= soon:
                 if not policy.in_turn or kind == turn:
                     return kind, stage, i
                 found = found or (kind, stage, i)
-            elif at < following:
-                following = at
+            else:
+                following = min(following, at)
             if policy.strict:
                 break
-        if found:
+        if found or not put_off:
             return found
-        if put_off and (
-            blocked
-            or not policy.whole
-            or now + problem.times[W][put_off[0][0]] <= following + self.soon
-        ):
+        end = now + self.problem.times[W][put_off[0][0]]
+        if blocked or not policy.whole or end <= following + self.soon:
             return W, *put_off[0]
         return None
 
+    def runs_weight_first(self, rank: int) -> bool:
+        """Whether a weight gradient follows the I that the rank has just run."""
+        policy = self.policy
+        if not policy.delay or self.last[rank] != I:
+            return False
+        if len(self.put_off[rank]) <= policy.delay[rank]:
+            return False
+        return not policy.late or any(kind == F for _, kind, _, _ in self.next[rank])
+
+    def fits(self, rank: int, stage: int) -> bool:
+        """Whether a rank has memory for a forward of a stage, and for its way back."""
+        problem = self.problem
+        last_arm = stage >= problem.stages - problem.ranks
+        need = 1 if self.policy.strict or last_arm else 2
+        return self.held[rank] + need <= problem.room
+
+    def comes_too_late(self, rank: int, stage: int, start: float) -> bool:
+        """Whether a forward would delay the first I of a punctual rank."""
+        if not (self.policy.punctual and self.none_back[rank]) or stage >= self.problem.stages - 1:
+            return False
+        end = start + self.problem.times[F][stage]
+        return end > self.first_backward[rank] + self.soon
+
     def do(self, rank: int, kind: int, stage: int, i: int) -> tuple[float, int] | None:
-        """Runs an action that ends when the rank is free again; returns when and on which rank its
-        result arrives.
+        """Run an action that ends when the rank is free again.
+
+        Args:
+            rank: Which is free.
+            kind: F, I or W.
+            stage: Of the rank.
+            i: The micro-batch.
+
+        Returns:
+            When and on which rank its result arrives, or None.
         """
         problem = self.problem
         self.rows[rank].append((KINDS[kind], stage, i))
@@ -177,9 +191,7 @@ class Greedy:
 
 
 def first_backwards(problem: Problem) -> list[float]:
-    """When each rank can start its first input gradient at the earliest, if nothing is in the
-    way.
-    """
+    """When each rank can start its first input gradient, if nothing is in the way."""
     forward, backward, _ = problem.times
     there = sum(forward) + sum(problem.hops)
     last = [problem.stages_of(rank)[-1] for rank in range(problem.ranks)]

@@ -26,14 +26,19 @@ class Times:
 
 
 class Orders:
-    """Orders of one problem as lists of numbers: action (kind, stage, i) is (kind · stages + stage)
-    · m + i.
+    """Orders of one problem as lists of numbers.
+
+    Action (kind, stage, i) is (kind · stages + stage) · m + i.
     """
 
     def __init__(self, problem: Problem):
         self.problem = problem
         m, stages = problem.microbatches, problem.stages
-        self.duration, self.needs, self.delay, self.change, self.rank = [], [], [], [], []
+        self.duration: list[float] = []
+        self.needs: list[int] = []
+        self.delay: list[float] = []
+        self.change: list[float] = []  # of the memory
+        self.rank: list[int] = []
         share = problem.weight_grad_memory
         for kind in (F, I, W):
             for stage in range(stages):
@@ -44,15 +49,17 @@ class Orders:
                 elif kind == I and stage < stages - 1:
                     need, delay = first + m, problem.hops[stage]
                 self.duration += [problem.times[kind][stage]] * m
-                self.needs += [need + i if need >= 0 else -1 for i in range(m)]
+                self.needs += range(need, need + m) if need >= 0 else [-1] * m
                 self.delay += [delay] * m
                 self.change += [(1.0, share - 1, -share)[kind]] * m
                 self.rank += [problem.home(stage)] * m
 
     def number(self, kind: Kind, stage: int, i: int) -> int:
+        """The number of an action."""
         return (CODE[kind] * self.problem.stages + stage) * self.problem.microbatches + i
 
     def action(self, number: int) -> tuple[Kind, int, int]:
+        """The action of a number."""
         rest, i = divmod(number, self.problem.microbatches)
         kind, stage = divmod(rest, self.problem.stages)
         return KINDS[kind], stage, i
@@ -97,11 +104,14 @@ class Orders:
         return True
 
     def critical_pairs(self, rows: list[list[int]], times: Times) -> list[tuple[int, int]]:
-        """(rank, step) of actions on a critical path that follow another of the same rank without a
-        wait.
+        """The actions on a critical path that follow another of their rank without a wait.
+
+        Each is (rank, step).
         """
         soon = EXACT * times.makespan
-        place = {action: step for row in rows for step, action in enumerate(row)}
+        place: dict[int, int] = {}
+        for row in rows:
+            place |= {action: step for step, action in enumerate(row)}
         last = max((row[-1] for row in rows), key=lambda action: times.ended[action])
         pairs = []
         while True:
@@ -117,13 +127,16 @@ class Orders:
 
 
 def improve(problem: Problem, rows: list[Row], evaluations: int) -> list[Row]:
-    """An order whose makespan is no longer, after so many tries.
+    """An order whose makespan is not longer, after so many tries.
 
-    The same for the same input: its luck is seeded.
+    It is the same for the same input, because its luck is seeded. An order in which ranks wait for
+    one another for ever is returned as it is.
     """
     orders, luck = Orders(problem), random.Random(0)
     current = [[orders.number(*action) for action in row] for row in rows]
     times = orders.times(current)
+    if times is None:
+        return rows
     best, shortest = current, times.makespan
     pairs = orders.critical_pairs(current, times)
     for _ in range(evaluations):
@@ -146,8 +159,9 @@ def improve(problem: Problem, rows: list[Row], evaluations: int) -> list[Row]:
 
 
 def _moved(orders: Orders, row: list[int], step: int, luck: random.Random) -> list[int] | None:
-    """The row with the action at ``step`` one place earlier, or the one before it later; None where
-    that is not legal.
+    """The row with the action at ``step`` one place earlier, or the one before it later.
+
+    None where that is not legal.
     """
     earlier, later = row[step - 1], row[step]
     size = orders.problem.stages * orders.problem.microbatches

@@ -1,5 +1,4 @@
-"""The policies that the heuristic tries: patterns between V-Min and ZB-2p, and fixed orders of
-preference.
+"""The policies that the heuristic tries: patterns between V-Min and ZB-2p, and fixed orders.
 
 They were chosen by trying thousands over sizes, costs and limits. The first one of each placement
 never comes to a standstill, so that there is always a schedule.
@@ -44,14 +43,16 @@ def pattern(problem: Problem, waits: tuple[int, int, int, int, int]) -> Slots:
     first, second, third, fourth, turn = waits
     forward, backward = [0.0] * stages, [0.0] * stages
     for stage in range(1, stages):
-        at_turn = stage == p
-        forward[stage] = forward[stage - 1] + 1 + (0 if at_turn else first if stage < p else second)
+        wait = first if stage < p else second
+        if stage == p:
+            wait = 0  # at the turn of the V
+        forward[stage] = forward[stage - 1] + 1 + wait
     backward[-1] = forward[-1] + 1 + turn
     for stage in reversed(range(stages - 1)):
-        at_turn = stage == p - 1 and stages > p
-        backward[stage] = (
-            backward[stage + 1] + 1 + (0 if at_turn else fourth if stage < p else third)
-        )
+        wait = fourth if stage < p else third
+        if stage == p - 1 and stages > p:
+            wait = 0
+        backward[stage] = backward[stage + 1] + 1 + wait
     return tuple(forward), tuple(backward)
 
 
@@ -83,8 +84,9 @@ def _for_loop(problem: Problem) -> Iterator[Policy]:
     yield Policy(pattern(problem, (0, 0, 0, 1, 0)), 3, strict=True, delay=delays[1])
     yield Policy(pattern(problem, (0, 0, 0, 3, 1)), 3, strict=True)
     yield Policy(forward_first, 0, punctual=True, delay=delays[1])
+    either = (True, False)
     for delay, in_turn, whole, punctual, slots in product(
-        delays, *[(True, False)] * 3, (forward_first, backward_first)
+        delays, either, either, either, (forward_first, backward_first)
     ):
         yield Policy(slots, 0, in_turn=in_turn, delay=delay, whole=whole, punctual=punctual)
     for out, delay, turn, strict, whole, into in product(

@@ -1,6 +1,4 @@
-"""What is searched for: an order of F, I and W on every rank, for given costs, latency and
-memory.
-"""
+"""What is searched for: an order of F, I and W on every rank, for given costs and memory."""
 
 import math
 from collections.abc import Sequence
@@ -46,6 +44,7 @@ class Problem:
 
     @property
     def stages(self) -> int:
+        """How many there are."""
         return self.ranks * self.arms
 
     @property
@@ -58,15 +57,20 @@ class Problem:
         return min(stage, 2 * self.ranks - 1 - stage) if self.arms == 2 else stage
 
     def stages_of(self, rank: int) -> tuple[int, ...]:
+        """The stages of a rank, one for each arm."""
         return (rank, 2 * self.ranks - 1 - rank)[: self.arms]
 
     @cached_property
     def hops(self) -> tuple[float, ...]:
-        """Latency from each stage to the next, none where both are on the same rank (at the turn of
-        the V).
+        """Latency from each stage to the next.
+
+        There is none where both are on the same rank: at the turn of the V.
         """
-        pairs = zip(range(self.stages - 1), range(1, self.stages))
-        return tuple(self.latency if self.home(a) != self.home(b) else 0.0 for a, b in pairs)
+        hops = []
+        for stage in range(self.stages - 1):
+            stays = self.home(stage) == self.home(stage + 1)
+            hops.append(0.0 if stays else self.latency)
+        return tuple(hops)
 
     @cached_property
     def room(self) -> float:
@@ -75,16 +79,14 @@ class Problem:
 
     def schedule(self, rows: Sequence[Row]) -> Schedule:
         """The rows as a Schedule; with ``full``, I becomes B and W is left out."""
-        if self.full:
-            rows = [
-                [
-                    (Kind.B if kind == Kind.I else kind, *rest)
-                    for kind, *rest in row
-                    if kind != Kind.W
-                ]
-                for row in rows
-            ]
-        columns = [tuple(np.array(row, dtype=np.int64).T) for row in rows]
+        columns = []
+        for row in rows:
+            kinds, stages, microbatches = np.array(row, dtype=np.int64).T
+            if self.full:
+                stays = kinds != Kind.W
+                kinds, stages, microbatches = kinds[stays], stages[stays], microbatches[stays]
+                kinds = np.where(kinds == Kind.I, Kind.B, kinds)
+            columns.append((kinds, stages, microbatches))
         placement = {(0, stage): self.home(stage) for stage in range(self.stages)}
         return Schedule.from_columns(
             "auto", columns, placement=placement, microbatches=self.microbatches
@@ -100,7 +102,10 @@ class Problem:
 def reason_against(
     ranks: int, microbatches: int, placement: str, memory_limit: float | None
 ) -> str | None:
-    """Why nothing can be searched for, with what is possible; None when something can."""
+    """Why nothing can be searched for, with what is possible; None when something can.
+
+    The arguments are those of ``pipelab.search.best``.
+    """
     for what, count in (("ranks", ranks), ("micro-batches", microbatches)):
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
             return (
@@ -112,10 +117,7 @@ def reason_against(
             f"placement is {placement!r}; it is 'loop' (one stage per rank) or 'v' (two, there "
             "and back again)."
         )
-    number = isinstance(memory_limit, (int, float, np.number)) and not isinstance(
-        memory_limit, bool
-    )
-    if memory_limit is not None and not (number and 1 <= memory_limit < math.inf):
+    if memory_limit is not None and not _is_limit(memory_limit):
         return (
             f"memory_limit is {memory_limit!r}, in activations of one micro-batch through all of "
             "a rank's layers. The smallest that works is 1, one micro-batch at a time; 1F1B "
@@ -131,6 +133,13 @@ def reason_against(
     return None
 
 
+def _is_limit(value: object) -> bool:
+    """Whether a value is a finite number from 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return False
+    return 1 <= float(value) < math.inf
+
+
 def pose(
     ranks: int,
     microbatches: int,
@@ -139,10 +148,18 @@ def pose(
     memory_limit: float | None,
     weight_grad_memory: float,
 ) -> Problem:
-    """The problem, once every number makes sense. memory_limit: None for ``ranks``, what 1F1B
-    needs.
+    """The problem, once every number makes sense.
 
-    Raises UsageError, which says what is possible.
+    Args:
+        ranks: How many there are.
+        microbatches: How many there are.
+        placement: "loop" or "v".
+        costs: Per action of one stage, with one latency.
+        memory_limit: None for ``ranks``, what 1F1B needs.
+        weight_grad_memory: The share of a micro-batch's activations that W gives back.
+
+    Raises:
+        UsageError: it says what is possible.
     """
     reason = reason_against(ranks, microbatches, placement, memory_limit)
     if reason:
@@ -155,25 +172,25 @@ def pose(
             f"weight_grad_memory is {weight_grad_memory!r}; it is the share of a micro-batch's "
             "activations that W gives back, from 0 (I gives back all) to 1 (W does)."
         )
-    if isinstance(costs.latency, tuple) or costs.bandwidth is not None:
+    if not isinstance(costs.latency, int | float) or costs.bandwidth is not None:
         raise UsageError(
             "auto searches for one latency between all ranks and links without a limit of "
             "bandwidth."
         )
     limit = ranks if memory_limit is None else memory_limit
     stages = ranks * (2 if placement == "v" else 1)
-    durations = costs.durations
-    times = tuple(
-        per_stage(durations[kind], stages) for kind in ("forward", "input_grad", "weight_grad")
+    forward, inputs, weights = (
+        per_stage(costs.durations[kind], stages)
+        for kind in ("forward", "input_grad", "weight_grad")
     )
     return Problem(
-        int(ranks),
-        int(microbatches),
-        placement,
-        times,
-        float(costs.latency),
-        float(limit),
-        float(weight_grad_memory),
+        ranks=int(ranks),
+        microbatches=int(microbatches),
+        placement=placement,
+        times=(forward, inputs, weights),
+        latency=float(costs.latency),
+        limit=float(limit),
+        weight_grad_memory=float(weight_grad_memory),
     )
 
 
@@ -204,9 +221,8 @@ def peak_memory(schedule: Schedule, weight_grad_memory: float = WEIGHT_GRAD_MEMO
     )
     order = np.lexsort((-taken, schedule.cell, schedule.rank))
     level = np.cumsum(taken[order] - given[order]) + given[order]
-    level -= np.repeat(
-        np.concatenate([[0.0], np.cumsum(taken - given)])[schedule.offsets[:-1]],
-        np.diff(schedule.offsets),
-    )
+    before = np.concatenate([[0.0], np.cumsum(taken - given)])[schedule.offsets[:-1]]
+    level -= np.repeat(before, np.diff(schedule.offsets))
     stages = np.bincount(list(schedule.placement.values()), minlength=schedule.ranks)
-    return (np.maximum.reduceat(level, schedule.offsets[:-1]) / stages).tolist()
+    peaks: list[float] = (np.maximum.reduceat(level, schedule.offsets[:-1]) / stages).tolist()
+    return peaks

@@ -222,11 +222,13 @@ def _flat(value: Staged) -> tuple[float, ...]:
 
 
 def _each(function: Callable[..., float], *values: Staged) -> Staged:
-    """Applies a function to numbers, or stage by stage where any value is a tuple."""
+    """Apply a function to numbers, or stage by stage where any value is a tuple."""
     length = max((len(v) for v in values if isinstance(v, tuple)), default=0)
     if not length:
         return function(*values)
-    columns = [value if isinstance(value, tuple) else (value,) * length for value in values]
+    columns = []
+    for value in values:
+        columns.append(value if isinstance(value, tuple) else (value,) * length)
     return tuple(function(*row) for row in zip(*columns, strict=True))
 
 

@@ -156,11 +156,13 @@ def _stashed(schedule: Schedule, value: Staged) -> Levels:
         if kind == Kind.F:
             using[microbatch] = newest
         elif kind == Kind.STEP:
-            acquired[atom] = size[atom] * (newest in using.values())
+            if newest in using.values():
+                acquired[atom] = size[atom]
             steps[owner] = newest + 1
         elif kind in (Kind.B, Kind.W):
             version = using.pop(microbatch)
-            released[atom] = size[atom] * (version < newest and version not in using.values())
+            if version < newest and version not in using.values():
+                released[atom] = size[atom]
     return _levels(schedule, acquired, released)
 
 

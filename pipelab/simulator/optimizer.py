@@ -34,7 +34,7 @@ def with_optimizer(schedule: Schedule, mode: str, steps: int = 1) -> Schedule:
         raise UsageError(
             f"{schedule.name} already says where it steps (STEP); optimizer=… would do it twice."
         )
-    m, columns, lengths = schedule.microbatches, [], []
+    columns, lengths, m = [], [], schedule.microbatches
     own = sorted((rank, stage, replica) for (replica, stage), rank in schedule.placement.items())
     for rank, (low, high) in enumerate(schedule.slices):
         mine = [(stage, replica) for where, stage, replica in own if where == rank]

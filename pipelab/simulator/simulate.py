@@ -23,7 +23,7 @@ def simulate(
     steps: int = 1,
     memory: Memory | None = None,
 ) -> Timeline:
-    """Predicts when each action runs: as soon as its rank is free and its inputs have arrived.
+    """Predict when each action runs: as soon as its rank is free and its inputs have arrived.
 
     Args:
         schedule: What each rank does, in what order.
@@ -49,16 +49,14 @@ def simulate(
     costs = Costs() if costs is None else costs
     require_legal(schedule, check_each_rank)
     schedule = _repeated(schedule, optimizer, steps)
+    barriers, in_backward = optimizer == "barrier", recompute == "in-backward"
     if recompute is not None:
         schedule, costs = with_recompute(schedule, costs, recompute)
-    duration, barriers = costs.per_atom(schedule), optimizer == "barrier"
-    latency, occupancy = costs.transfers(schedule)
-    path = longest_path(schedule, duration, latency, occupancy=occupancy, barriers=barriers)
-    if not path.complete:
-        require_legal(schedule)  # a deadlock: says which
+    duration = costs.per_atom(schedule)
+    path = _path(schedule, costs, duration, barriers=barriers)
     started, ended = path.started[path.cell_of], path.ended[path.cell_of]
     asked, sent = _waits(schedule, path, barriers=barriers)
-    parts, (held, after) = _levels(schedule, memory, recomputed=recompute == "in-backward")
+    parts, (held, after) = _levels(schedule, memory, recomputed=in_backward)
     return Timeline(
         schedule=schedule,
         asked=asked,
@@ -88,6 +86,15 @@ def _repeated(schedule: Schedule, optimizer: str | None, steps: int) -> Schedule
             "'barrier'."
         )
     return schedule
+
+
+def _path(schedule: Schedule, costs: Costs, duration: np.ndarray, *, barriers: bool) -> LongestPath:
+    """The times of every cell. Raises ScheduleError for a deadlock, which it describes."""
+    latency, occupancy = costs.transfers(schedule)
+    path = longest_path(schedule, duration, latency, occupancy=occupancy, barriers=barriers)
+    if not path.complete:
+        require_legal(schedule)
+    return path
 
 
 def _levels(

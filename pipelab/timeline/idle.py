@@ -166,7 +166,7 @@ def _causes(timeline: "Timeline") -> list[str]:
     for i in schedule.seconds.tolist():
         if sent[i] > sent[i - 1]:
             forward[i - 1] = forward[i]
-    causes = ["upstream-forward" if f else "downstream-backward" for f in forward]
+    causes = [("downstream-backward", "upstream-forward")[f] for f in forward]
     for i in np.flatnonzero(~schedule.of_microbatch).tolist():
         causes[i] = "barrier"  # it has no input: nothing else makes it wait
     return causes
