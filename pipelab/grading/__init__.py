@@ -2,16 +2,23 @@
 
 In: a folder of exercises, each with a stub and its tests, or a folder of submissions. Out: points
 with reasons, as text, JSON, JUnit, Gradescope, Markdown and a grade book. Way of the data: exercise
-→ supervisor (a process of its own runs pytest) → plugin → results → report.
+→ supervisor (a process of its own runs pytest) → plugin → results → report. ``course`` is the
+table of notebooks and exercises.
 """
 
 from importlib import import_module
 
-__all__ = ["Exercise", "Grade", "exercises", "grade", "grade_class", "handout"]
+__all__ = [
+    "Exercise", "Grade", "Lesson", "Task",
+    "exercises", "grade", "grade_class", "handout", "lessons",
+]  # fmt: skip
 
 _LATE = {
     "Exercise": "exercise",
     "exercises": "exercise",
+    "Lesson": "course",
+    "Task": "course",
+    "lessons": "course",
     "Grade": "results",
     "grade": "run",
     "grade_class": "classes",

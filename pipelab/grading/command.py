@@ -16,7 +16,7 @@ Answer = tuple[dict, str, dict[str, str]]
 def grade_one(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
     """The exercises as they lie in their folder."""
     grades = []
-    for exercise in exercises(args.exercises, args.numbers):
+    for exercise in exercises(args.exercises, args.names):
         say(f"grading {exercise.name} …")
         grades.append(
             supervise(exercise, student=args.student, limits=Limits(seconds=float(args.seconds)))
@@ -32,7 +32,7 @@ def grade_one(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
 
 def grade_class(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
     """Every folder of --submissions, with the tests of the teacher's exercises."""
-    chosen = exercises(args.exercises, args.numbers)
+    chosen = exercises(args.exercises, args.names)
     book = grade_everybody(
         chosen, args.submissions, args.out, say=say, limits=Limits(seconds=float(args.seconds))
     )

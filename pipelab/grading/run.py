@@ -46,23 +46,24 @@ def _picture(result: Result) -> str:
     return f"<p>{escape(result.title)}: your schedule</p>{svg(timeline)}"
 
 
-def grade(*numbers: str, folder: str | Path | None = None, student: str | None = None) -> Grades:
-    """Grades exercises by number, such as ``grade("06")``; without a number, all of them.
+def grade(*names: str, folder: str | Path | None = None, student: str | None = None) -> Grades:
+    """Grade exercises: ``grade("06")`` or ``grade("one_f_one_b")``; without a name, all of them.
 
-    folder: of the exercises (default: the nearest folder "exercises"). student: an id that sizes
-    and data may depend on. Raises UsageError for unknown numbers. The student's code runs in
-    processes of its own.
+    The student's code runs in processes of its own.
+
+    Args:
+        names: numbers or names of exercises.
+        folder: where the exercises are; without it, the nearest folder "exercises".
+        student: an id that sizes and data may depend on.
+
+    Returns:
+        A grade per exercise; printed, the points with their reasons.
+
+    Raises:
+        UsageError: there is no such exercise; the text lists those that there are.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "pipelab",
-        "grade",
-        *numbers,
-        "--json",
-        "--exercises",
-        str(folder or nearest()),
-    ]
+    command = [sys.executable, "-m", "pipelab", "grade", *names, "--json"]
+    command += ["--exercises", str(folder or nearest())]
     command += ["--student", student] if student else []
     done = subprocess.run(
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False

@@ -266,7 +266,9 @@ def _check(added: argparse.ArgumentParser) -> None:
 
 
 def _grade(added: argparse.ArgumentParser) -> None:
-    added.add_argument("numbers", nargs="*", metavar="NN", help="exercises (all)")
+    added.add_argument(
+        "names", nargs="*", metavar="NAME", help="exercises, such as 06 or one_f_one_b (all)"
+    )
     added.add_argument(
         "--exercises", metavar="DIR", help="where they are (the nearest folder of that name)"
     )

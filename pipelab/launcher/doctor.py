@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from ..errors import UsageError
-from .serve import course
+from ..grading.course import find_home
 
 PACKAGES = [
     "pipelab",
@@ -113,7 +113,7 @@ def shared_memory() -> dict:
 def notebooks() -> str | None:
     """The folder of the course, None where it is missing."""
     try:
-        return str(course() / "notebooks")
+        return str(find_home() / "notebooks")
     except UsageError:
         return None
 
