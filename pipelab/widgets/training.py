@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import fmean
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import RunCancelled
 from ..plots import live_view
@@ -32,6 +33,41 @@ IDLE = {
 _WHAT = {"mlp": "an MLP on spirals", "gpt": "a small GPT on Python's own sources"}
 
 
+@runtime_checkable
+class RealRun(Protocol):
+    """What the lab needs of a real run; `pipelab.engine.Run` has it."""
+
+    @property
+    def done(self) -> bool: ...
+    @property
+    def losses(self) -> list[float]: ...
+    @property
+    def timeline(self) -> Timeline: ...
+    @property
+    def predicted(self) -> Timeline: ...
+    @property
+    def costs(self) -> Costs: ...
+    @property
+    def gradient_error(self) -> float | None: ...
+    @property
+    def gradient_note(self) -> str | None: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def workers(self) -> str: ...
+    @property
+    def transport(self) -> str: ...
+
+    def snapshot(self) -> dict[str, Any]:
+        """The step that is going on, and what of it has ended."""
+
+    def cancel(self) -> None:
+        """Stop the run; `wait` then raises RunCancelled."""
+
+    def wait(self) -> object:
+        """Wait for the end, and raise what the run raised."""
+
+
 class Training:
     """Trains a small model with a predicted timeline's schedule in the background and tells
     ``publish`` how it goes.
@@ -52,7 +88,7 @@ class Training:
         self._publish = publish
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._run = None
+        self._run: RealRun | None = None
         self._thread = threading.Thread(target=self._work, name="pipelab-lab-run", daemon=True)
 
     @property
@@ -90,7 +126,7 @@ class Training:
         except Exception as error:  # whatever went wrong belongs before the person's eyes
             self._tell("failed", str(error) or repr(error), measured={})
 
-    def _begin(self):
+    def _begin(self) -> tuple[RealRun, int, str]:
         """Builds the model and starts the run. Imports torch, hence here, in the background."""
         from ..engine import start
         from ..model import workload
@@ -118,7 +154,7 @@ class Training:
         with self._lock:
             if self._stopping.is_set():
                 raise RunCancelled("stopped before it began")
-            self._run = start(
+            self._run = run = start(
                 job.model,
                 job.batches,
                 None,
@@ -130,9 +166,9 @@ class Training:
                 steps=steps,
                 **options,
             )
-        return self._run, steps, _WHAT[name]
+        return run, steps, _WHAT[name]
 
-    def _follow(self, run, steps: int, what: str) -> None:
+    def _follow(self, run: RealRun, steps: int, what: str) -> None:
         """Streams the measured bars while the run lasts."""
         seen = None
         while not run.done:
@@ -150,7 +186,7 @@ class Training:
                 )
             time.sleep(POLL_S)
 
-    def _finish(self, run, what: str) -> None:
+    def _finish(self, run: RealRun, what: str) -> None:
         """Lays the last measured step over its prediction: from the pace, or from the costs
         measured in the raw run.
         """
