@@ -188,6 +188,7 @@ def test_compare_lists_numbers_and_reasons(run, csv):
 
 
 def test_a_named_schedule_stands_first_in_its_comparison(as_json):
+    """A name beside --compare was refused, though the comparison is clearly meant to hold it."""
     _, data = as_json("simulate naive --compare gpipe,1f1b --ranks 2 --microbatches 2")
     assert [metrics["schedule"] for metrics in data["compare"]] == ["naive", "gpipe", "1f1b"]
 

@@ -128,8 +128,8 @@ def test_each_mistake_loses_points_with_its_reason(exercise, tmp_path, monkeypat
 
 
 def test_a_real_run_fits_into_the_limits_of_a_supervised_grading(tmp_path):
-    """The engine's shared file is sparse and huge where it may be; under a limit of file size it
-    once could not be made.
+    """The engine's shared file is sparse and huge where it may be. Under the limit of file size it
+    could not be made, and every right order lost its points.
     """
     exercise = next(one for one in EXERCISES if one.number == "04")
     (tmp_path / exercise.file.name).write_text(solution_of(exercise), encoding="utf-8")

@@ -85,6 +85,7 @@ def ask(address, path, token=None, method="GET"):
         connection.close()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_lab_is_served_and_leaves_no_process(start, number):
     port = a_free_port()

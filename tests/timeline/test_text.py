@@ -88,7 +88,7 @@ def test_kinds_that_take_no_time_are_not_explained():
 
 
 def test_the_axis_is_as_long_as_the_rows():
-    """Seven columns have no room for 2.33333."""
+    """Seven columns have no room for 2.33333: the axis was longer than the rows above it."""
     timeline = pipelab.simulate(build("naive", ranks=1, microbatches=1), pipelab.Costs(1 / 3))
     for width in range(10, 40):
         lines = draw(timeline, width).splitlines()[:-1]
