@@ -7,6 +7,15 @@ table of notebooks and exercises.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .classes import grade_class
+    from .course import Lesson, Task, lessons
+    from .exercise import Exercise, exercises
+    from .handout import handout
+    from .results import Grade
+    from .run import grade
 
 __all__ = [
     "Exercise", "Grade", "Lesson", "Task",
@@ -26,7 +35,7 @@ _LATE = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module 'pipelab.grading' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f".{_LATE[name]}", __name__), name)

@@ -8,6 +8,7 @@ import sysconfig
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
 
@@ -92,7 +93,7 @@ def find_home() -> Path:
     )
 
 
-def _lesson(row: dict) -> Lesson:
+def _lesson(row: dict[str, Any]) -> Lesson:
     tasks = tuple(Task(**task) for task in row.get("exercise", ()))
     facts = {name: value for name, value in row.items() if name != "exercise"}
     facts |= {name: tuple(row[name]) for name in ("needs", "guesses")}

@@ -81,9 +81,7 @@ def _named(name: str, found: Sequence[Exercise]) -> Exercise:
 
 
 def nearest() -> Path:
-    """The folder "exercises" here or in a folder above, else the one of the checkout that this
-    package is in.
-    """
+    """Find the folder "exercises": here or in a folder above, else in this package's checkout."""
     here = Path.cwd()
     for place in (here, *here.parents):
         if (place / "exercises").is_dir():  # first, for a checkout that is itself called so

@@ -1,6 +1,4 @@
-"""``pipelab.grade``: grades exercises from a notebook, in processes that the notebook's kernel
-knows nothing of.
-"""
+"""``pipelab.grade``: exercises graded from a notebook, in processes beside its kernel."""
 
 import json
 import subprocess
@@ -15,7 +13,7 @@ from .exercise import nearest
 from .results import Grade, Result
 
 
-class Grades(list):
+class Grades(list[Grade]):
     """Grades of exercises; as text, and in a notebook as HTML."""
 
     def __str__(self) -> str:
@@ -32,8 +30,9 @@ class Grades(list):
 
 
 def _picture(result: Result) -> str:
-    """The timeline of the schedule that a test has refused; none where it cannot run (the message
-    shows the place).
+    """The timeline of the schedule that a test refused.
+
+    Nothing where the schedule cannot run: there the message shows the place.
     """
     from ..plots import svg
 
@@ -76,13 +75,4 @@ def grade(*names: str, folder: str | Path | None = None, student: str | None = N
         ) from None
     if "error" in data:
         raise UsageError(data["error"])
-    return Grades(
-        Grade(
-            g["exercise"],
-            g["title"],
-            [Result(**test) for test in g["tests"]],
-            g["seconds"],
-            g["note"],
-        )
-        for g in data["exercises"]
-    )
+    return Grades(map(Grade.from_dict, data["exercises"]))
