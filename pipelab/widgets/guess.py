@@ -14,7 +14,7 @@ NEAR = 0.05
 """A guess counts as right within this share of the answer."""
 
 
-class Guess(ipywidgets.VBox):
+class Guess(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """A number to guess; make one with `guess`.
 
     ``value`` is what was locked, None before; ``answer`` is there once it is. From Python,
@@ -33,7 +33,8 @@ class Guess(ipywidgets.VBox):
     ):
         self.name = name
         self.value: float | None = None
-        self._answer, self._unit, self._why, self._store = answer, unit, why, store
+        self._answer, self._store = answer, store
+        self._unit, self._why = unit, why
         self._number = ipywidgets.FloatText(
             value=0, layout={"width": "110px"}, tooltip="your guess"
         )
