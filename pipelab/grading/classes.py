@@ -8,6 +8,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ..errors import UsageError
@@ -76,7 +77,8 @@ def grade_book(rows: Sequence[tuple[str, Sequence[Grade]]]) -> str:
 
     A row per student: the score of each exercise, the total, and what was not all right.
     """
-    names = list(dict.fromkeys(grade.exercise for _, grades in rows for grade in grades))
+    everything = chain.from_iterable(grades for _, grades in rows)
+    names = list(dict.fromkeys(grade.exercise for grade in everything))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["student", *names, "total", "of", "status"])
@@ -84,7 +86,9 @@ def grade_book(rows: Sequence[tuple[str, Sequence[Grade]]]) -> str:
         scores = {grade.exercise: grade for grade in grades}
         total, points = totals(grades)
         statuses = [f"{grade.exercise}: {grade.status}" for grade in grades if grade.status != "ok"]
-        cells = [f"{scores[name].score:g}" if name in scores else "" for name in names]
+        cells = []
+        for name in names:
+            cells.append(f"{scores[name].score:g}" if name in scores else "")
         writer.writerow([student, *cells, f"{total:g}", f"{points:g}", "; ".join(statuses) or "ok"])
     return text.getvalue()
 

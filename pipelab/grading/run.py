@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from html import escape
+from itertools import chain
 from pathlib import Path
 
 from ..errors import PipelabError, UsageError
@@ -25,7 +26,8 @@ class Grades(list[Grade]):
 
     def _repr_html_(self) -> str:
         """The text, and under it the timeline of each schedule that failed a test."""
-        pictures = "".join(_picture(result) for grade in self for result in grade.results)
+        results = chain.from_iterable(grade.results for grade in self)
+        pictures = "".join(map(_picture, results))
         return f"<pre>{escape(str(self))}</pre>{pictures}"
 
 

@@ -41,9 +41,8 @@ def serve(*, port: int | None = None, browser: bool = True, check: bool = True) 
     token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24)
     address = f"http://{LOOPBACK}:{port}/lab/tree/{first}?token={token}"
     # The token travels in the environment: arguments are for everybody to see.
-    with child(
-        server_arguments(root, first, port, browser=browser), os.environ | {"JUPYTER_TOKEN": token}
-    ) as server:
+    arguments = server_arguments(root, first, port, browser=browser)
+    with child(arguments, os.environ | {"JUPYTER_TOKEN": token}) as server:
         try:
             wait_until_served(server, port)
             print(f"pipelab lab: {address}\nCtrl-C ends it.", flush=True)
@@ -82,9 +81,8 @@ def why_not(port: int) -> str | None:
     """Why nothing can be served on a port of the loopback address; None when it can."""
     with socket.socket() as probe:
         if os.name == "posix":
-            probe.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # connections that linger do not count
+            # Connections that linger do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
             probe.listen()
@@ -115,7 +113,7 @@ def server_arguments(root: Path, first: str, port: int, *, browser: bool) -> lis
     ]
 
 
-def wait_until_served(server: subprocess.Popen, port: int) -> None:
+def wait_until_served(server: subprocess.Popen[bytes], port: int) -> None:
     """Return when the server answers, or has ended."""
     while server.poll() is None:
         connection = http.client.HTTPConnection(LOOPBACK, port, timeout=5)
