@@ -144,7 +144,7 @@ def test_explain_adds_one_key_and_sums_to_the_idle_time(as_json):
         "gap",
         "cool-down",
     ]
-    assert [sum(column) for column in zip(*causes.values())] == data["idle"]
+    assert [sum(column) for column in zip(*causes.values(), strict=True)] == data["idle"]
 
 
 def test_timeline_is_drawn_as_wide_as_the_terminal(run, monkeypatch):

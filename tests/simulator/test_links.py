@@ -106,7 +106,8 @@ def assert_no_two_messages_share_a_link(timeline, latency, bandwidth):
     )  # when the link was free again
     assert (gone >= timeline.ended[senders] + 1 / bandwidth - 1e-9).all()
     assert (timeline.started[consumers] >= gone + latency - 1e-9).all()
-    for link in set(zip(schedule.rank[senders].tolist(), schedule.rank[consumers].tolist())):
+    ends = schedule.rank[senders].tolist(), schedule.rank[consumers].tolist()
+    for link in set(zip(*ends, strict=True)):
         mine = (schedule.rank[senders] == link[0]) & (schedule.rank[consumers] == link[1])
         assert (np.diff(np.sort(gone[mine])) >= 1 / bandwidth - 1e-9).all()
 
