@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from .engine import Run, evaluate, run, start
     from .grading import grade
     from .plots import plot
-    from .widgets import lab
+    from .widgets import guess, lab
 
 __version__ = version("pipelab")
 __all__ = [
     "Action", "Costs", "Kind", "Memory", "PipelabError", "Run", "Schedule", "Timeline",
-    "build", "check", "evaluate", "grade", "lab", "plot", "read_csv", "run", "simulate", "start",
+    "build", "check", "evaluate", "grade", "guess", "lab", "plot", "read_csv", "run", "simulate",
+    "start",
 ]  # fmt: skip
 
 _LATE = {
@@ -34,6 +35,7 @@ _LATE = {
     "start": "engine",
     "grade": "grading",
     "plot": "plots",
+    "guess": "widgets",
     "lab": "widgets",
 }
 

@@ -11,10 +11,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .errors import PipelabError, RunError, UsageError
 from .launcher.arguments import SEARCH_FLAGS, costs_of, memory_of, parser
 from .schedule import Schedule
+
+if TYPE_CHECKING:
+    from .search import Found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,15 +43,13 @@ def _run(argv: list[str]) -> int:
     try:
         args = parser(COMMANDS).parse_args(argv)
         args.argv = argv
-        code = args.command(args)
+        code = int(args.command(args))
     except (PipelabError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        text = (
-            f"{error.filename}: {error.strerror}"
-            if isinstance(error, OSError) and error.filename
-            else str(error)
-        )
+        text = str(error)
+        if isinstance(error, OSError) and error.filename:
+            text = f"{error.filename}: {error.strerror}"
         say(f"pipelab: {text}")
         if "--json" in argv:
             print(json.dumps({"error": text}))
@@ -57,7 +59,7 @@ def _run(argv: list[str]) -> int:
 
 
 def say(text: str) -> None:
-    """A message for a person: standard error, never standard output."""
+    """Tell a person: on standard error, never on standard output."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -65,17 +67,15 @@ def say(text: str) -> None:
 
 
 def run_schedule(args: argparse.Namespace) -> int:
+    """Print a schedule, list them all, or write one as CSV."""
     from .catalogue import entry, names
     from .launcher.predict import headline, predict, text
     from .schedule.csv import unreadable_by_torch
 
     if args.list:
         known = {name: entry(name).summary for name in names()}
-        show(
-            args,
-            {"schedules": known},
-            "\n".join(f"{name:18}{summary}" for name, summary in known.items()),
-        )
+        lines = [f"{name:18}{summary}" for name, summary in known.items()]
+        show(args, {"schedules": known}, "\n".join(lines))
         return 0
     if args.name is None:
         raise UsageError(f"which schedule? Give a name ({', '.join(names())}), or --list")
@@ -95,21 +95,17 @@ def run_schedule(args: argparse.Namespace) -> int:
     metrics = predict(schedule, args).metrics
     if args.csv:
         write(args.csv, schedule.to_csv())
-    data = {
-        key: metrics[key]
-        for key in ("schedule", "ranks", "stages", "stages_per_rank", "microbatches")
-    }
-    data |= {
-        "actions": [list(map(str, row)) for row in schedule.actions],
-        "makespan": metrics["makespan"],
-    }
-    show(
-        args, data, f"{schedule.grid()}\n{headline(schedule)}, makespan {text(metrics['makespan'])}"
-    )
+    sizes = ("schedule", "ranks", "stages", "stages_per_rank", "microbatches")
+    data = {name: metrics[name] for name in sizes}
+    data["actions"] = [list(map(str, row)) for row in schedule.actions]
+    data["makespan"] = metrics["makespan"]
+    last_line = f"{headline(schedule)}, makespan {text(metrics['makespan'])}"
+    show(args, data, f"{schedule.grid()}\n{last_line}")
     return 0
 
 
 def run_simulate(args: argparse.Namespace) -> int:
+    """Predict a schedule, or compare several."""
     from .launcher.predict import as_data, as_text, predict
 
     if args.name is None and args.compare is None:
@@ -127,8 +123,9 @@ def run_simulate(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    """Several schedules with the same sizes and costs; one that these make impossible says why in
-    place of numbers.
+    """Compare schedules of the same sizes and costs.
+
+    A schedule that these make impossible says why in place of its numbers.
     """
     from .launcher.predict import comparison, predict
 
@@ -136,15 +133,14 @@ def _compare(args: argparse.Namespace) -> int:
         raise UsageError(
             "--explain and --timeline are about one schedule; --compare prints a line for each"
         )
-    sources = [args.name] * (args.name is not None) + [
-        source.strip() for source in args.compare.split(",")
-    ]
+    sources = [source.strip() for source in args.compare.split(",")]
+    if args.name is not None:
+        sources.insert(0, args.name)
+    # An unknown schedule, a missing size or a cost that is none is a mistake, not an answer.
     for source in sources:
         if not _is_file(source):
-            _require_counts(
-                source, args
-            )  # what is no schedule, or of no size, is a mistake and not an answer
-    costs_of(args)  # and so is a cost that is no cost
+            _require_counts(source, args)
+    costs_of(args)
     _only_for_auto(sources, args)
     results = []
     for source in sources:
@@ -157,6 +153,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def run_check(args: argparse.Namespace) -> int:
+    """Say whether a CSV file can run, and which schedule it is."""
     from .catalogue import recognise
     from .launcher.predict import headline
     from .schedule import check_transport, refusal_of_text
@@ -167,11 +164,7 @@ def run_check(args: argparse.Namespace) -> int:
         schedule = Schedule.from_csv(text, name=Path(args.file).stem)
         refusal = check_transport(schedule, args.transport)
     if refusal is None:
-        counts = {
-            "ranks": schedule.ranks,
-            "stages": schedule.stages,
-            "microbatches": schedule.microbatches,
-        }
+        counts = {name: getattr(schedule, name) for name in ("ranks", "stages", "microbatches")}
         known = "" if args.json else f"\n{recognise(schedule).text}"
         show(args, {"ok": True} | counts, f"legal: {headline(schedule)}{known}")
         return 0
@@ -180,26 +173,15 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def run_train(args: argparse.Namespace) -> int:
-    from .launcher.train import OPTIONS, as_data, as_text, pictures, speaks, train
+    """Train a small model under a schedule, for real."""
+    from .launcher.train import Wanted, as_data, as_text, pictures, speaks, train
 
-    is_file = _is_file(args.schedule)
-    args.ranks = args.ranks if is_file or args.ranks is not None else 2
-    args.microbatches = args.microbatches if is_file or args.microbatches is not None else 4
+    if not _is_file(args.schedule):  # a file has sizes of its own
+        args.ranks = 2 if args.ranks is None else args.ranks
+        args.microbatches = 4 if args.microbatches is None else args.microbatches
     for output in filter(None, (args.trace, args.html, args.checkpoint)):
         if not Path(output).resolve().parent.is_dir():  # said before the training, not after it
             raise UsageError(f"cannot write {output}: its folder does not exist")
-    options = (
-        "model",
-        "layers",
-        "width",
-        "steps",
-        "seed",
-        "pace",
-        "timeout",
-        "device",
-        "workers",
-        *OPTIONS,
-    )
     schedule = load(args.schedule, args)
     if args.nnodes is not None:
         from .launcher.nodes import train_on_nodes
@@ -211,12 +193,12 @@ def run_train(args: argparse.Namespace) -> int:
             master=args.master,
             ranks=schedule.ranks,
         )
-    how = {name: getattr(args, name) for name in options}
-    run = train(schedule, **how, executor=args.executor, say=say)
+    wanted = Wanted.from_flags(args)
+    run = train(schedule, wanted, executor=args.executor, say=say)
     ours = None
     if args.executor == "torch":
         say("the same with pipelab's own engine, to show both")
-        ours = train(schedule, **how, executor="pipelab", say=say)
+        ours = train(schedule, wanted, executor="pipelab", say=say)
     if not speaks():
         return 0
     if args.trace:
@@ -231,12 +213,14 @@ def run_train(args: argparse.Namespace) -> int:
 
 
 def run_lab(args: argparse.Namespace) -> int:
+    """Serve the course in JupyterLab, until it is stopped."""
     from .launcher.serve import serve
 
     return serve(port=args.port, browser=not args.no_browser, check=not args.no_check)
 
 
 def run_doctor(args: argparse.Namespace) -> int:
+    """Say what this machine has and lacks."""
     from .launcher.doctor import examine
 
     report = examine()
@@ -245,6 +229,7 @@ def run_doctor(args: argparse.Namespace) -> int:
 
 
 def run_grade(args: argparse.Namespace) -> int:
+    """Grade exercises, or a class."""
     from .grading.command import grade_class, grade_one
 
     if (args.submissions is None) != (args.out is None):
@@ -260,6 +245,7 @@ def run_grade(args: argparse.Namespace) -> int:
 
 
 def run_handout(args: argparse.Namespace) -> int:
+    """Make the students' copy of the course."""
     from .grading import handout
 
     folder = handout(args.folder, args.exercises)
@@ -283,11 +269,11 @@ COMMANDS = {
 
 
 def load(source: str, args: argparse.Namespace) -> Schedule:
-    """A schedule by name, or from a CSV file that may contradict no flag.
+    """Build a schedule by its name, or read it from a CSV file.
 
     Raises:
-        UsageError: counts that are missing or impossible, or contradict the file.
-        ScheduleError: a file whose schedule cannot run.
+        UsageError: counts are missing or impossible, or contradict the file.
+        ScheduleError: the schedule of the file cannot run.
     """
     from .catalogue import build
     from .schedule import read_csv, require_legal
@@ -317,7 +303,8 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
     _require_counts(source, args)
     if source == "auto" and "memory_limit" in args:
         return _search(args).schedule
-    return build(source, **given, costs=costs_of(args) if "forward" in args else None)
+    costs = costs_of(args) if "forward" in args else None
+    return build(source, **given, costs=costs)
 
 
 def _only_for_auto(sources: Sequence[str], args: argparse.Namespace) -> None:
@@ -331,8 +318,8 @@ def _only_for_auto(sources: Sequence[str], args: argparse.Namespace) -> None:
             )
 
 
-def _search(args: argparse.Namespace):
-    """What auto finds: the schedule, its lower bound and its gap."""
+def _search(args: argparse.Namespace) -> "Found":
+    """Search for a schedule: what auto finds, its lower bound and its gap."""
     from .catalogue.auto import find
 
     _require_counts("auto", args)
@@ -369,9 +356,8 @@ def _require_counts(name: str, args: argparse.Namespace) -> None:
 def write(name: str, text: str) -> None:
     """Write a text file, whole or not at all."""
     path = Path(name).resolve()
-    if (
-        path.exists() and not path.is_file()
-    ):  # a device such as /dev/null must not be replaced by a file
+    # A device such as /dev/null must not be replaced by a file.
+    if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
         return
     draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -382,8 +368,8 @@ def write(name: str, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def show(args: argparse.Namespace, data: dict, text: str) -> None:
-    """The result: as JSON if asked for, else as text."""
+def show(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:
+    """Print the result: as JSON if asked for, else as text."""
     print(json.dumps(data, allow_nan=False) if args.json else text)
 
 

@@ -144,7 +144,7 @@ def test_explain_adds_one_key_and_sums_to_the_idle_time(as_json):
         "gap",
         "cool-down",
     ]
-    assert [sum(column) for column in zip(*causes.values())] == data["idle"]
+    assert [sum(column) for column in zip(*causes.values(), strict=True)] == data["idle"]
 
 
 def test_timeline_is_drawn_as_wide_as_the_terminal(run, monkeypatch):
@@ -197,6 +197,7 @@ def test_compare_lists_numbers_and_reasons(run, csv):
 
 
 def test_a_named_schedule_stands_first_in_its_comparison(as_json):
+    """A name beside --compare was refused, though the comparison is clearly meant to hold it."""
     _, data = as_json("simulate naive --compare gpipe,1f1b --ranks 2 --microbatches 2")
     assert [metrics["schedule"] for metrics in data["compare"]] == ["naive", "gpipe", "1f1b"]
 

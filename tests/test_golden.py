@@ -3,13 +3,17 @@ tests/data/README.md).
 """
 
 import csv
+import importlib
+import pkgutil
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 import pipelab
+from pipelab import catalogue
 from pipelab.catalogue import names
+from pipelab.catalogue.entry import Entry
 
 ROWS = list(
     csv.DictReader((Path(__file__).parent / "data" / "golden.csv").read_text().splitlines())
@@ -86,3 +90,17 @@ def test_golden(row):
 
 def test_the_rows_of_this_catalogue_are_all_there():
     assert sum(map(_known, ROWS)) == 128
+
+
+WITHOUT = {"auto", "hanayo", "pipedream", "pipedream-2bw"}
+"""Schedules with no published numbers that the simulator could be held to."""
+
+
+def test_every_schedule_is_registered_and_has_a_golden_row():
+    entries = []
+    for module in pkgutil.iter_modules(catalogue.__path__, "pipelab.catalogue."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, Entry):
+                entries.append(value.name)
+    assert set(entries) == set(names())
+    assert set(names()) - {_catalogue_name(row)[0] for row in ROWS} == WITHOUT

@@ -30,6 +30,7 @@ def test_public_names():
         "check",
         "evaluate",
         "grade",
+        "guess",
         "lab",
         "plot",
         "read_csv",

@@ -7,7 +7,7 @@ import pytest
 import pipelab
 from pipelab.grading.checks import close
 
-READ = "Read again: notebook 00, section “Three numbers”."
+READ = "Read again: notebook 00 (Start here: the assembly line), section “Three numbers”."
 
 
 def timelines(seed, count=12):

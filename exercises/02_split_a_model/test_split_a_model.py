@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from pipelab.grading.checks import close, plain
 
-READ = "Read again: notebook 01, section “Split a model by hand”."
+READ = "Read again: notebook 01 (Naive model parallelism), section “Split a model by hand”."
 LOSS = functional.mse_loss
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from pipelab.grading.checks import close, plain
 
-READ = "Read again: notebook 02, section “Uneven tails and the loss scale”."
+READ = "Read again: notebook 02 (Micro-batches and GPipe), section “Uneven tails and the loss scale”."
 
 
 def batches(seed):

@@ -5,7 +5,7 @@ import pytest
 import pipelab
 from pipelab.grading.checks import close, legal, rows_of, same_rows, sizes, trains
 
-READ = "Read again: notebook 02, section “The GPipe order”."
+READ = "Read again: notebook 02 (Micro-batches and GPipe), section “The GPipe order”."
 HINTS = {
     "wrong-rank": f"Rank r holds stage r: all of its actions begin with r. {READ}",
     "duplicate": f"Rank r holds stage r: all of its actions begin with r. {READ}",

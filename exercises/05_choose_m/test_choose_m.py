@@ -7,7 +7,7 @@ import pytest
 import pipelab
 from pipelab.grading.checks import close, plain, sizes
 
-READ = "Read again: notebook 02, section “Choose m”."
+READ = "Read again: notebook 02 (Micro-batches and GPipe), section “Choose m”."
 
 
 def simulated(ranks, microbatches):

@@ -5,7 +5,7 @@ import pytest
 import pipelab
 from pipelab.grading.checks import close, in_flight, legal, rows_of, same_rows, sizes, trains
 
-READ = "Read again: notebook 03, section “Warm-up, steady state, cool-down”."
+READ = "Read again: notebook 03 (1F1B and the memory wall), section “Warm-up, steady state, cool-down”."
 FEW = f"With fewer micro-batches than ranks the warm-up is shorter: a rank cannot send forward more than m. {READ}"
 HINTS = {
     "wrong-rank": f"Rank s holds stage s: all of its actions begin with s. {READ}",

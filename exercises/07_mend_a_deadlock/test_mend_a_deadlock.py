@@ -9,7 +9,7 @@ import pipelab
 from pipelab import Schedule, check
 from pipelab.grading.checks import legal, rows_of, trains
 
-READ = "Read again: notebook 03, section “Why ranks wait for one another”."
+READ = "Read again: notebook 03 (1F1B and the memory wall), section “Why ranks wait for one another”."
 HINTS = {
     "missing": f"Every action that came in has to come out. {READ}",
     "duplicate": f"Every action that came in has to come out once. {READ}",

@@ -6,7 +6,7 @@ import pipelab
 from pipelab import Kind
 from pipelab.grading.checks import in_flight, legal, trains
 
-READ = "Read again: notebook 03, section “The memory wall”."
+READ = "Read again: notebook 03 (1F1B and the memory wall), section “The memory wall”."
 RANKS, MICROBATCHES, CAP, TARGET, OBVIOUS = 4, 6, 3, 30, 36
 HINTS = {
     "missing": f"Every rank runs each of the {MICROBATCHES} micro-batches forward and back once. {READ}",

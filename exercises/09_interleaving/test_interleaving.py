@@ -7,7 +7,7 @@ import pytest
 import pipelab
 from pipelab.grading.checks import close, legal, plain, rows_of, same_rows, trains
 
-READ = "Read again: notebook 04, section “The warm-up count”."
+READ = "Read again: notebook 04 (Interleaving), section “The warm-up count”."
 HINTS = {
     "wrong-rank": f"Actions name the stage: chunk c of rank s is stage c · p + s. {READ}",
     "duplicate": f"Actions name the stage: chunk c of rank s is stage c · p + s. {READ}",

@@ -10,7 +10,7 @@ from torch import nn
 
 from pipelab.grading.checks import plain
 
-READ = "Read again: notebook 05, section “Split the backward”."
+READ = "Read again: notebook 05 (Zero bubble and after), section “Split the backward”."
 
 
 def layers(seed, count=5):

@@ -9,7 +9,7 @@ import pipelab
 from pipelab import Costs, Kind
 from pipelab.grading.checks import in_flight, legal, rows_of, trains
 
-READ = "Read again: notebook 05, section “ZB-H1 and its family”."
+READ = "Read again: notebook 05 (Zero bubble and after), section “ZB-H1 and its family”."
 HINTS = {
     "missing": f"Every I has its W, on the same rank, also those that are left at the end. {READ}",
     "duplicate": f"Every I has one W. {READ}",

@@ -2,16 +2,32 @@
 
 In: a folder of exercises, each with a stub and its tests, or a folder of submissions. Out: points
 with reasons, as text, JSON, JUnit, Gradescope, Markdown and a grade book. Way of the data: exercise
-→ supervisor (a process of its own runs pytest) → plugin → results → report.
+→ supervisor (a process of its own runs pytest) → plugin → results → report. ``course`` is the
+table of notebooks and exercises.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Exercise", "Grade", "exercises", "grade", "grade_class", "handout"]
+if TYPE_CHECKING:
+    from .classes import grade_class
+    from .course import Lesson, Task, lessons
+    from .exercise import Exercise, exercises
+    from .handout import handout
+    from .results import Grade
+    from .run import grade
+
+__all__ = [
+    "Exercise", "Grade", "Lesson", "Task",
+    "exercises", "grade", "grade_class", "handout", "lessons",
+]  # fmt: skip
 
 _LATE = {
     "Exercise": "exercise",
     "exercises": "exercise",
+    "Lesson": "course",
+    "Task": "course",
+    "lessons": "course",
     "Grade": "results",
     "grade": "run",
     "grade_class": "classes",
@@ -19,7 +35,7 @@ _LATE = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module 'pipelab.grading' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f".{_LATE[name]}", __name__), name)

@@ -16,8 +16,9 @@ seen: list[str] = []
 
 
 def plain(value: Any, kind: type, what: str) -> Any:
-    """``value``, if it is exactly of that type (an int is a float too); an object that only
-    pretends to be equal is not.
+    """Return ``value`` if it is exactly of that type (an int is a float too).
+
+    An object that only pretends to be equal is refused.
     """
     if kind is float and type(value) is int:
         value = float(value)
@@ -29,39 +30,46 @@ def plain(value: Any, kind: type, what: str) -> Any:
 
 
 def close(value: Any, expected: float, what: str, hints: dict[float, str] | None = None) -> None:
-    """Whether a number is right to nine digits. hints: wrong values that tell what went wrong ->
-    what to think about.
+    """Check that a number is right to nine digits.
+
+    Args:
+        value: what came.
+        expected: what is right.
+        what: its name, for the message.
+        hints: wrong values that tell what went wrong -> what to think about.
+
+    Raises:
+        AssertionError: it is not right.
     """
     value = plain(value, float, what)
     if math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-12):
         return
-    hint = next(
-        (text for wrong, text in (hints or {}).items() if math.isclose(value, wrong, rel_tol=1e-9)),
-        "",
-    )
-    raise AssertionError(
-        f"{what} should be {expected:.6g}, but is {value:.6g}." + f" {hint}" * bool(hint)
-    )
+    message = f"{what} should be {expected:.6g}, but is {value:.6g}."
+    for wrong, hint in (hints or {}).items():
+        if math.isclose(value, wrong, rel_tol=1e-9):
+            raise AssertionError(f"{message} {hint}")
+    raise AssertionError(message)
 
 
 def rows_of(rows: Any, ranks: int, what: str) -> list[list[str]]:
-    """One list of action texts per rank, as they should be."""
+    """Return the rows, if they are one list of action texts per rank."""
     rows = plain(rows, list, what)
     if len(rows) != ranks:
         raise AssertionError(
             f"{what} should have one row for each of the {ranks} ranks, but has {len(rows)}"
         )
-    return [
-        [plain(text, str, f"an action of rank {rank}") for text in plain(row, list, f"row {rank}")]
-        for rank, row in enumerate(rows)
-    ]
+    for rank, row in enumerate(rows):
+        for text in plain(row, list, f"row {rank}"):
+            plain(text, str, f"an action of rank {rank}")
+    return [list(row) for row in rows]
 
 
 def sizes(
     seed: int, count: int = 6, ranks: int = 5, microbatches: int = 8
 ) -> Iterator[tuple[int, int]]:
-    """Pairs of ranks (from 1) and micro-batches (from 1): more micro-batches than ranks, then
-    fewer, then drawn.
+    """Pairs of ranks and micro-batches, each from 1.
+
+    First more micro-batches than ranks, then fewer, then ``count`` pairs that are drawn.
     """
     draw = random.Random(seed)
     yield from ((4, 6), (5, 3))
@@ -72,14 +80,16 @@ def sizes(
 def legal(
     rows: Sequence[Iterable[str]], microbatches: int, hints: dict[str, str] | None = None
 ) -> Schedule:
-    """The schedule of these rows, which can run. hints: code of a refusal -> what to think
-    about.
+    """Return the schedule of these rows, if it can run.
+
+    ``hints`` are what to think about, by the code of the refusal.
     """
     hints, schedule = hints or {}, Schedule.from_rows(rows)
     seen.append(schedule.to_csv())
     count = int(schedule.microbatch.max()) + 1
     refusal = check(schedule)
-    if count > microbatches or refusal is None and count < microbatches:
+    # A refusal says more about missing micro-batches than their number does.
+    if count > microbatches or (refusal is None and count < microbatches):
         raise AssertionError(
             f"This schedule goes up to micro-batch {count - 1}, but {microbatches} were asked "
             f"for: 0 to {microbatches - 1}. {hints.get('out-of-range', '')}"
@@ -96,13 +106,16 @@ def same_rows(
     expected: list[list[str]],
     hints: Sequence[tuple[list[list[str]], str]] = (),
 ) -> None:
-    """Whether each rank does the same in the same order. hints: (wrong rows, what to think
-    about).
+    """Check that each rank does the same in the same order.
+
+    ``hints`` are pairs of wrong rows and what to think about.
     """
+    hint = next((text for wrong, text in hints if wrong == rows), "")
     for rank, (row, right) in enumerate(zip(rows, expected, strict=True)):
-        for step, (action, wanted) in enumerate(zip([*row, "nothing"], [*right, "nothing"])):
+        # The end counts as an action, so that a row that is too short or too long differs there.
+        steps = zip([*row, "nothing"], [*right, "nothing"], strict=False)
+        for step, (action, wanted) in enumerate(steps):
             if action != wanted:
-                hint = next((text for wrong, text in hints if wrong == rows), "")
                 raise AssertionError(
                     f"Rank {rank}, step {step} should be {wanted}, but is {action}.\n"
                     f"expected  {' '.join(right)}\n     got  {' '.join(row)}\n{hint}"
@@ -110,7 +123,18 @@ def same_rows(
 
 
 def in_flight(schedule: Schedule, rank: int, cap: int, why: str, until: Kind = Kind.I) -> None:
-    """At most ``cap`` micro-batches between F and the end of B or ``until`` on a rank."""
+    """Check how many micro-batches a rank holds, from F to the end of B or ``until``.
+
+    Args:
+        schedule: a schedule that can run.
+        rank: which rank.
+        cap: how many micro-batches it may hold.
+        why: why no more, for the message.
+        until: what ends a micro-batch where the backward is split: I, or W.
+
+    Raises:
+        AssertionError: the rank holds more.
+    """
     peak = peak_in_flight(schedule, (Kind.B, until))[rank]
     if peak > cap:
         raise AssertionError(
@@ -119,14 +143,16 @@ def in_flight(schedule: Schedule, rank: int, cap: int, why: str, until: Kind = K
 
 
 def trains(schedule: Schedule) -> None:
-    """The real engine runs the schedule, and its gradients are those of the unsplit model."""
+    """Run the schedule for real, and check its gradients against the unsplit model's."""
     from ..engine import run
     from ..model import workload
 
     job = workload("mlp", layers=schedule.stages, width=8, batch=2 * schedule.microbatches)
     done = run(job.model, *job.batches(0), job.loss_fn, schedule=schedule, device="cpu")
-    if not done.gradient_error <= 1e-5:
+    error = done.gradient_error
+    if error is None:
+        raise AssertionError(f"its gradients cannot be compared: {done.gradient_note}")
+    if not error <= 1e-5:
         raise AssertionError(
-            "run for real, its gradients differ from the unsplit model's by "
-            f"{done.gradient_error:.1e}"
+            f"run for real, its gradients differ from the unsplit model's by {error:.1e}"
         )

@@ -8,6 +8,7 @@ import sys
 
 
 def main() -> int:
+    """Set the limits, then run pytest; returns its exit code."""
     memory, size = int(sys.argv[1]), int(sys.argv[2])
     # Of data, not of address space: shared memory of the engine, and what torch reserves, take none
     # until they are used.

@@ -1,5 +1,6 @@
-"""A whole class: every submission graded with the teacher's tests, one bad one never spoiling the
-rest.
+"""A whole class: every submission graded with the teacher's tests.
+
+One bad submission never spoils the rest.
 """
 
 import csv
@@ -7,12 +8,13 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ..errors import UsageError
 from .exercise import Exercise
 from .report import as_data, as_gradescope, as_junit, as_markdown, totals
-from .results import Grade, Result
+from .results import Grade
 from .supervisor import Limits, supervise
 
 
@@ -24,13 +26,24 @@ def grade_class(
     say: Callable[[str], None] = print,
     limits: Limits | None = None,
 ) -> Path:
-    """Grades each folder in ``submissions`` (one per student; the files in it, or in folders named
-    as the exercises').
+    """Grade a folder of submissions.
 
-    Writes into ``out`` a folder per student (results.json for Gradescope, grade.json, junit.xml,
-    feedback.md) and the grade book grades.csv, of which it returns the path. A student whose
-    grade.json is there already is not graded again: delete it to have it done. Raises UsageError
-    where there is no submission.
+    A student whose grade.json is there already is not graded again: delete it to have it done.
+
+    Args:
+        exercises: what is graded, with the teacher's tests.
+        submissions: a folder per student, with the files in it or in folders named as the
+            exercises.
+        out: where a folder per student (results.json for Gradescope, grade.json, junit.xml,
+            feedback.md) and the grade book grades.csv are written.
+        say: told how far it has come.
+        limits: of one test.
+
+    Returns:
+        The path of the grade book.
+
+    Raises:
+        UsageError: there is no submission.
     """
     students = sorted(path for path in Path(submissions).iterdir() if path.is_dir())
     if not students:
@@ -49,9 +62,8 @@ def grade_class(
             _write(place / "results.json", json.dumps(as_gradescope(grades), indent=1))
             _write(place / "junit.xml", as_junit(grades))
             _write(place / "feedback.md", as_markdown(grades))
-            _write(
-                done, json.dumps(as_data(grades), indent=1)
-            )  # last: it says that the student is done
+            # Last, for it says that the student is done.
+            _write(done, json.dumps(as_data(grades), indent=1))
             score, points = totals(grades)
             say(f"{number}/{len(students)} {folder.name}: {score:g} of {points:g}")
         rows.append((folder.name, grades))
@@ -61,8 +73,12 @@ def grade_class(
 
 
 def grade_book(rows: Sequence[tuple[str, Sequence[Grade]]]) -> str:
-    """CSV: a row per student, the score of each exercise, the total, and what was not all right."""
-    names = list(dict.fromkeys(grade.exercise for _, grades in rows for grade in grades))
+    """The grade book as CSV.
+
+    A row per student: the score of each exercise, the total, and what was not all right.
+    """
+    everything = chain.from_iterable(grades for _, grades in rows)
+    names = list(dict.fromkeys(grade.exercise for grade in everything))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["student", *names, "total", "of", "status"])
@@ -70,7 +86,9 @@ def grade_book(rows: Sequence[tuple[str, Sequence[Grade]]]) -> str:
         scores = {grade.exercise: grade for grade in grades}
         total, points = totals(grades)
         statuses = [f"{grade.exercise}: {grade.status}" for grade in grades if grade.status != "ok"]
-        cells = [f"{scores[name].score:g}" if name in scores else "" for name in names]
+        cells = []
+        for name in names:
+            cells.append(f"{scores[name].score:g}" if name in scores else "")
         writer.writerow([student, *cells, f"{total:g}", f"{points:g}", "; ".join(statuses) or "ok"])
     return text.getvalue()
 
@@ -80,23 +98,13 @@ def _one(exercise: Exercise, folder: Path, limits: Limits | None) -> Grade:
     try:
         return supervise(exercise, submission=place, student=folder.name, limits=limits)
     except Exception as error:  # whatever it is, the next student's turn comes
-        return Grade(
-            exercise.name, exercise.title, note=f"grading failed: {type(error).__name__}: {error}"
-        )
+        note = f"grading failed: {type(error).__name__}: {error}"
+        return Grade(exercise.name, exercise.title, note=note)
 
 
 def _read(path: Path) -> list[Grade]:
     data = json.loads(path.read_text(encoding="utf-8"))
-    return [
-        Grade(
-            g["exercise"],
-            g["title"],
-            [Result(**test) for test in g["tests"]],
-            g["seconds"],
-            g["note"],
-        )
-        for g in data["exercises"]
-    ]
+    return [Grade.from_dict(grade) for grade in data["exercises"]]
 
 
 def _write(path: Path, text: str) -> None:

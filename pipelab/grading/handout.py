@@ -1,6 +1,4 @@
-"""The students' copy of the course: notebooks and exercises, nothing that would give an answer
-away.
-"""
+"""The students' copy of the course: notebooks and exercises, and no answers."""
 
 import shutil
 from pathlib import Path
@@ -12,10 +10,10 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
 
 
 def handout(folder: str | Path, exercises: str | Path | None = None) -> Path:
-    """Copies the exercises, and the notebooks beside them, into a new folder. Solutions are kept
-    elsewhere from the start.
+    """Copy the exercises, and the notebooks beside them, into a new folder.
 
-    Raises UsageError when the folder is there already and is not empty.
+    Solutions are kept elsewhere from the start, so nothing has to be taken out. Raises UsageError
+    when the folder is there already and is not empty.
     """
     target, source = Path(folder), Path(exercises) if exercises else nearest()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

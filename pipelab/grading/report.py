@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Sequence
+from typing import Any
 from xml.etree import ElementTree
 
 from .results import Grade
@@ -15,14 +16,14 @@ def totals(grades: Sequence[Grade]) -> tuple[float, float]:
     return round(sum(g.score for g in grades), 6), sum(g.points for g in grades)
 
 
-def as_data(grades: Sequence[Grade]) -> dict:
-    """As `pipelab grade --json` prints it."""
+def as_data(grades: Sequence[Grade]) -> dict[str, Any]:
+    """The grades as `pipelab grade --json` prints it."""
     score, points = totals(grades)
     return {"score": score, "points": points, "exercises": [grade.to_dict() for grade in grades]}
 
 
 def as_text(grades: Sequence[Grade]) -> str:
-    """For a terminal: a line per test, and under it what a student needs to read."""
+    """The text for a terminal: a line per test, and under it what a student needs to read."""
     lines = []
     for grade in grades:
         lines.append(f"{grade.exercise}  {grade.score:g} of {grade.points:g}  {grade.title}")
@@ -66,44 +67,38 @@ def as_junit(grades: Sequence[Grade]) -> str:
     """JUnit XML: a suite per exercise."""
     top = ElementTree.Element("testsuites")
     for grade in grades:
-        bad = [r for r in grade.results if r.status != "passed"]
-        suite = ElementTree.SubElement(
-            top,
-            "testsuite",
-            name=grade.exercise,
-            tests=str(len(grade.results)),
-            failures=str(len(bad)),
-            time=f"{grade.seconds:.3f}",
-        )
-        for r in grade.results:
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=grade.exercise, name=r.test, time=f"{r.seconds:.3f}"
-            )
-            if r.status == "not started":
+        bad = [result for result in grade.results if result.status != "passed"]
+        counts = {"tests": str(len(grade.results)), "failures": str(len(bad))}
+        about = {"name": grade.exercise, **counts, "time": f"{grade.seconds:.3f}"}
+        suite = ElementTree.SubElement(top, "testsuite", about)
+        for result in grade.results:
+            about = {"classname": grade.exercise, "name": result.test}
+            about["time"] = f"{result.seconds:.3f}"
+            case = ElementTree.SubElement(suite, "testcase", about)
+            if result.status == "not started":
                 ElementTree.SubElement(case, "skipped", message="not started")
-            elif r.status != "passed":
-                ElementTree.SubElement(case, "failure", message=r.status).text = _printable(
-                    r.message
-                )
+            elif result.status != "passed":
+                failure = ElementTree.SubElement(case, "failure", message=result.status)
+                failure.text = _printable(result.message)
     return ElementTree.tostring(top, encoding="unicode", xml_declaration=True)
 
 
-def as_gradescope(grades: Sequence[Grade]) -> dict:
+def as_gradescope(grades: Sequence[Grade]) -> dict[str, Any]:
     """Gradescope's results.json."""
     score, points = totals(grades)
-    tests = [
-        {
-            "name": f"{grade.exercise}: {r.title}",
-            "score": r.score,
-            "max_score": r.points,
-            "number": f"{i}.{j}",
-            "status": "passed" if r.status == "passed" else "failed",
-            "output": r.message or r.status,
-            "visibility": "visible",
-        }
-        for i, grade in enumerate(grades, 1)
-        for j, r in enumerate(grade.results, 1)
-    ]
+    tests = []
+    for i, grade in enumerate(grades, 1):
+        for j, result in enumerate(grade.results, 1):
+            about = {
+                "name": f"{grade.exercise}: {result.title}",
+                "score": result.score,
+                "max_score": result.points,
+                "number": f"{i}.{j}",
+                "status": "passed" if result.status == "passed" else "failed",
+                "output": result.message or result.status,
+                "visibility": "visible",
+            }
+            tests.append(about)
     seconds = round(sum(grade.seconds for grade in grades), 3)
     return {
         "score": score,
@@ -118,23 +113,23 @@ def as_gradescope(grades: Sequence[Grade]) -> dict:
 def as_classroom(grades: Sequence[Grade]) -> str:
     """What GitHub Classroom's grading reporter reads from <RUNNER>_RESULTS: JSON in base64."""
     _, points = totals(grades)
-    tests = [
-        {
-            "name": f"{grade.exercise}: {r.title}",
-            "status": "pass" if r.status == "passed" else "fail",
-            "score": r.score,
-            "max_score": r.points,
-            "message": r.message or r.status,
-            "duration": f"{r.seconds:.3f}",
-        }
-        for grade in grades
-        for r in grade.results
-    ]
+    tests = []
+    for grade in grades:
+        for result in grade.results:
+            about = {
+                "name": f"{grade.exercise}: {result.title}",
+                "status": "pass" if result.status == "passed" else "fail",
+                "score": result.score,
+                "max_score": result.points,
+                "message": result.message or result.status,
+                "duration": f"{result.seconds:.3f}",
+            }
+            tests.append(about)
     status = "pass" if all(test["status"] == "pass" for test in tests) else "fail"
     data = {"version": 1, "status": status, "max_score": points, "tests": tests}
     return base64.b64encode(json.dumps(data).encode()).decode()
 
 
 def _printable(text: str) -> str:
-    """XML knows no control characters."""
+    """The text without control characters, which XML does not allow."""
     return "".join(c for c in text if c in "\t\n\r" or ord(c) >= 32)

@@ -1,14 +1,18 @@
 """What a grading found: a result per test, summed to a grade."""
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 STATUSES = ("passed", "partial", "failed", "not started", "timeout", "crashed", "error")
 
 
 @dataclass
 class Result:
-    """One test. score: of its points. status: one of STATUSES. message: what a student needs to
-    read, or nothing. schedule: in CSV, the one that a failed test has looked at last."""
+    """One test, with its score.
+
+    ``status`` is one of STATUSES. ``message`` is what a student needs to read, if anything.
+    ``schedule`` is the one that a failed test looked at last, as CSV.
+    """
 
     test: str
     title: str
@@ -22,7 +26,11 @@ class Result:
 
 @dataclass
 class Grade:
-    """One exercise of one student. note: about all of it, such as a file that is missing."""
+    """One exercise of one student.
+
+    ``note`` is about all of it, such as a file that is missing; ``output`` is the end of what the
+    student's code printed.
+    """
 
     exercise: str
     title: str
@@ -33,25 +41,28 @@ class Grade:
 
     @property
     def points(self) -> float:
+        """The points that there are."""
         return sum(result.points for result in self.results)
 
     @property
     def score(self) -> float:
+        """The points that were reached."""
         return round(sum(result.score for result in self.results), 6)
 
     @property
     def status(self) -> str:
-        """ok; not started where nothing is; else the worst that happened to a test (timeout,
-        crashed, error).
+        """One word for all tests: the worst that happened to any.
+
+        That is "crashed", "timeout" or "error"; "not started" where no test was started, else "ok".
         """
         statuses = {result.status for result in self.results}
-        if statuses and statuses <= {"not started"}:
+        if statuses == {"not started"}:
             return "not started"
-        return next(
-            (status for status in ("crashed", "timeout", "error") if status in statuses), "ok"
-        )
+        bad = ("crashed", "timeout", "error")
+        return next((status for status in bad if status in statuses), "ok")
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
+        """The grade as `pipelab grade --json` prints it."""
         data = asdict(self)
         return {
             "exercise": data["exercise"],
@@ -63,3 +74,9 @@ class Grade:
             "seconds": round(self.seconds, 3),
             "tests": data["results"],
         }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Grade":
+        """The grade that `to_dict` wrote."""
+        tests = [Result(**test) for test in data["tests"]]
+        return cls(data["exercise"], data["title"], tests, data["seconds"], data["note"])

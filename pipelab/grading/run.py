@@ -1,11 +1,10 @@
-"""``pipelab.grade``: grades exercises from a notebook, in processes that the notebook's kernel
-knows nothing of.
-"""
+"""``pipelab.grade``: exercises graded from a notebook, in processes beside its kernel."""
 
 import json
 import subprocess
 import sys
 from html import escape
+from itertools import chain
 from pathlib import Path
 
 from ..errors import PipelabError, UsageError
@@ -15,7 +14,7 @@ from .exercise import nearest
 from .results import Grade, Result
 
 
-class Grades(list):
+class Grades(list[Grade]):
     """Grades of exercises; as text, and in a notebook as HTML."""
 
     def __str__(self) -> str:
@@ -27,13 +26,15 @@ class Grades(list):
 
     def _repr_html_(self) -> str:
         """The text, and under it the timeline of each schedule that failed a test."""
-        pictures = "".join(_picture(result) for grade in self for result in grade.results)
+        results = chain.from_iterable(grade.results for grade in self)
+        pictures = "".join(map(_picture, results))
         return f"<pre>{escape(str(self))}</pre>{pictures}"
 
 
 def _picture(result: Result) -> str:
-    """The timeline of the schedule that a test has refused; none where it cannot run (the message
-    shows the place).
+    """The timeline of the schedule that a test refused.
+
+    Nothing where the schedule cannot run: there the message shows the place.
     """
     from ..plots import svg
 
@@ -46,23 +47,24 @@ def _picture(result: Result) -> str:
     return f"<p>{escape(result.title)}: your schedule</p>{svg(timeline)}"
 
 
-def grade(*numbers: str, folder: str | Path | None = None, student: str | None = None) -> Grades:
-    """Grades exercises by number, such as ``grade("06")``; without a number, all of them.
+def grade(*names: str, folder: str | Path | None = None, student: str | None = None) -> Grades:
+    """Grade exercises: ``grade("06")`` or ``grade("one_f_one_b")``; without a name, all of them.
 
-    folder: of the exercises (default: the nearest folder "exercises"). student: an id that sizes
-    and data may depend on. Raises UsageError for unknown numbers. The student's code runs in
-    processes of its own.
+    The student's code runs in processes of its own.
+
+    Args:
+        names: numbers or names of exercises.
+        folder: where the exercises are; without it, the nearest folder "exercises".
+        student: an id that sizes and data may depend on.
+
+    Returns:
+        A grade per exercise; printed, the points with their reasons.
+
+    Raises:
+        UsageError: there is no such exercise; the text lists those that there are.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "pipelab",
-        "grade",
-        *numbers,
-        "--json",
-        "--exercises",
-        str(folder or nearest()),
-    ]
+    command = [sys.executable, "-m", "pipelab", "grade", *names, "--json"]
+    command += ["--exercises", str(folder or nearest())]
     command += ["--student", student] if student else []
     done = subprocess.run(
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
@@ -75,13 +77,4 @@ def grade(*numbers: str, folder: str | Path | None = None, student: str | None =
         ) from None
     if "error" in data:
         raise UsageError(data["error"])
-    return Grades(
-        Grade(
-            g["exercise"],
-            g["title"],
-            [Result(**test) for test in g["tests"]],
-            g["seconds"],
-            g["note"],
-        )
-        for g in data["exercises"]
-    )
+    return Grades(map(Grade.from_dict, data["exercises"]))

@@ -11,6 +11,7 @@ lost its own.
 """
 
 import ctypes
+import io
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -48,8 +50,9 @@ _PARAMETERS = re.compile(r"\[.*\]$", re.DOTALL)
 
 @dataclass
 class Limits:
-    """seconds: that a test may take. memory: bytes that a process may use. file: bytes that it may
-    write to a file.
+    """What a test may take.
+
+    Its seconds, the bytes of memory of its process, and the bytes of a file that it writes.
     """
 
     seconds: float = SECONDS
@@ -64,8 +67,19 @@ def supervise(
     student: str | None = None,
     limits: Limits | None = None,
 ) -> Grade:
-    """Grades one exercise. submission: the folder that holds the student's file instead of the
-    exercise's own.
+    """Grade one exercise.
+
+    Args:
+        exercise: what is graded, with its tests.
+        submission: the folder of the student's file; without it, the exercise's own.
+        student: an id that sizes and data may depend on.
+        limits: of one test.
+
+    Returns:
+        The grade, whatever the student's file does.
+
+    Raises:
+        UsageError: this system has no fork.
     """
     if not hasattr(os, "fork"):
         raise UsageError(
@@ -85,140 +99,117 @@ class _Grading:
     limits: Limits
     before: set[int]
     """The processes that were there before, and stay."""
-    tests: list[dict] | None = None
+    tests: list[dict[str, Any]] | None = None
     """As collected: id, points, title."""
-    ended: dict[str, dict] = field(default_factory=dict)
+    ended: dict[str, dict[str, Any]] = field(default_factory=dict)
     note: str = ""
     output: str = ""
 
     def run(self) -> None:
-        """Processes, one after the other, until every test has its result."""
+        """Start processes, one after the other, until every test has its result."""
         while self.tests is None or len(self.ended) < len(self.tests):
             known = len(self.ended)
-            running = self._process(
-                [t["id"] for t in self.tests or () if t["id"] not in self.ended]
-            )
-            if running is not None:
-                self.ended[running["id"]] = running
-            if (
-                self.tests is None or len(self.ended) == known
-            ):  # nothing new: it would go on like this for ever
-                break
+            left = [test["id"] for test in self.tests or () if test["id"] not in self.ended]
+            lost = self._process(left)
+            if lost is not None:
+                self.ended[lost["id"]] = lost
+            if self.tests is None or len(self.ended) == known:
+                break  # nothing new: it would go on like this for ever
 
     def grade(self, seconds: float) -> Grade:
-        """A result per test function; several cases of one share its points."""
-        grade = Grade(
+        """Sum up: a result per test function; several cases of one share its points."""
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for test in self.tests or ():
+            groups.setdefault(_PARAMETERS.sub("", test["id"]), []).append(test)
+        return Grade(
             self.exercise.name,
             self.exercise.title,
+            [self._result(name, cases) for name, cases in groups.items()],
             seconds=seconds,
             note=self.note,
             output=self.output,
         )
-        groups: dict[str, list[dict]] = {}
-        for test in self.tests or ():
-            groups.setdefault(_PARAMETERS.sub("", test["id"]), []).append(test)
-        for name, cases in groups.items():
-            lost = {
-                "status": "error",
-                "message": "it never got its turn",
-                "share": 0.0,
-                "seconds": 0.0,
-            }
-            ends = [self.ended.get(case["id"], lost) for case in cases]
-            share = sum(end["share"] for end in ends) / len(ends)
-            bad = [end for end in ends if end["status"] != "passed"]
-            status = "passed" if not bad else "partial" if share else bad[0]["status"]
-            points = cases[0]["points"]
-            grade.results.append(
-                Result(
-                    name.rpartition("::")[2],
-                    cases[0]["title"],
-                    points,
-                    round(points * share, 6),
-                    status,
-                    bad[0]["message"] if bad else "",
-                    sum(end["seconds"] for end in ends),
-                    bad[0].get("schedule", "") if bad else "",
-                )
-            )
-        return grade
 
-    def _process(self, tests: list[str]) -> dict | None:
-        """One process.
+    def _result(self, name: str, cases: list[dict[str, Any]]) -> Result:
+        never = _lost("error", "it never got its turn")
+        ends = [self.ended.get(case["id"], never) for case in cases]
+        share = sum(end["share"] for end in ends) / len(ends)
+        points = cases[0]["points"]
+        result = Result(name.rpartition("::")[2], cases[0]["title"], points, status="passed")
+        result.score = round(points * share, 6)
+        result.seconds = sum(end["seconds"] for end in ends)
+        bad = next((end for end in ends if end["status"] != "passed"), None)
+        if bad is not None:
+            result.status = "partial" if share else bad["status"]
+            result.message = bad["message"]
+            result.schedule = bad.get("schedule", "")
+        return result
+
+    def _process(self, tests: list[str]) -> dict[str, Any] | None:
+        """Run these tests in one process.
 
         Returns the result of the test during which it ended too early; None when all went well.
         """
         read, write = os.pipe()
-        nonce, tail = secrets.token_hex(16), deque(maxlen=KEPT)
+        nonce, tail = secrets.token_hex(16), deque[str](maxlen=KEPT)
         process = self._start(tests, write, nonce)
         os.close(write)
         drain = threading.Thread(target=_drain, args=(process.stdout, tail), daemon=True)
         drain.start()
-        current, cause = None, None
+        at = _Progress()
         try:
-            since = time.monotonic()
-            for event in _events(read, nonce, process, lambda: self._left(current, since)):
-                if event is None:
-                    cause = "timeout"
-                    break
-                since = time.monotonic()
-                if "collected" in event and self.tests is None:
-                    self.tests = event["collected"]
-                elif "broken" in event:
-                    self.note = event["broken"]
-                elif "start" in event:
-                    current = event["start"]
-                elif "end" in event:
-                    self.ended.setdefault(event["end"], event)
-                    current = None
+            late = self._follow(_events(read, nonce, process, lambda: self._left(at)), at)
         finally:
             os.close(read)
             code = _end(process)
             _sweep(self.before)
             drain.join(5)
-            process.stdout.close()
+            if process.stdout:
+                process.stdout.close()
             self.output = "".join(tail)
-        if current is None:
-            if self.tests is None and not self.note:
-                self.note = (
-                    f"the tests could not be collected: {_cause(code)}"
-                    if cause is None
-                    else "collecting took too long"
-                )
-            return None
-        if cause == "timeout":
-            message = (
-                f"it did not end within {self.limits.seconds:g} s: an endless loop, or a wait for "
-                "something that never comes"
-            )
-        else:
-            message = _cause(code)
-        return {
-            "id": current,
-            "status": cause or "crashed",
-            "message": message,
-            "share": 0.0,
-            "seconds": 0.0,
-        }
+        if at.test is not None:
+            lost = _lost("timeout", self._too_long()) if late else _lost("crashed", _cause(code))
+            return lost | {"id": at.test}
+        if self.tests is None and not self.note:
+            why = f"the tests could not be collected: {_cause(code)}"
+            self.note = "collecting took too long" if late else why
+        return None
 
-    def _left(self, current: str | None, since: float) -> float:
+    def _follow(self, events: Iterator[dict[str, Any] | None], at: "_Progress") -> bool:
+        """Take in what the plugin tells; returns whether the process took too long."""
+        for event in events:
+            if event is None:
+                return True
+            at.since = time.monotonic()
+            if "collected" in event and self.tests is None:
+                self.tests = event["collected"]
+            elif "broken" in event:
+                self.note = event["broken"]
+            elif "start" in event:
+                at.test = event["start"]
+            elif "end" in event:
+                self.ended.setdefault(event["end"], event)
+                at.test = None
+        return False
+
+    def _left(self, at: "_Progress") -> float:
         """Seconds until the process has taken too long."""
-        return since + (self.limits.seconds if current else START_SECONDS) - time.monotonic()
+        return at.since + (self.limits.seconds if at.test else START_SECONDS) - time.monotonic()
 
-    def _start(self, tests: list[str], pipe: int, nonce: str) -> subprocess.Popen:
+    def _too_long(self) -> str:
+        return (
+            f"it did not end within {self.limits.seconds:g} s: an endless loop, or a wait for "
+            "something that never comes"
+        )
+
+    def _start(self, tests: list[str], pipe: int, nonce: str) -> subprocess.Popen[bytes]:
         root = self.exercise.tests.parents[1]
         settings = root / "pytest.ini"
-        arguments = [
-            "-q",
-            "-p",
-            "pipelab.grading.plugin",
-            "-p",
-            "no:cacheprovider",
-            "--rootdir",
-            str(root),
-        ]
+        arguments = ["-q", "-p", "pipelab.grading.plugin", "-p", "no:cacheprovider"]
+        arguments += ["--rootdir", str(root)]
         arguments += ["-c", str(settings)] if settings.exists() else []
         arguments += [str(root / test) for test in tests] or [str(self.exercise.tests)]
+        limits = [str(self.limits.memory), str(self.limits.file)]
         environment = os.environ | {
             ENVIRONMENT["report"]: str(pipe),
             ENVIRONMENT["nonce"]: nonce,
@@ -231,14 +222,7 @@ class _Grading:
         if self.student is not None:
             environment[ENVIRONMENT["id"]] = self.student
         return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "pipelab.grading.child",
-                str(self.limits.memory),
-                str(self.limits.file),
-                *arguments,
-            ],
+            [sys.executable, "-m", "pipelab.grading.child", *limits, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -249,13 +233,26 @@ class _Grading:
         )
 
 
-def _events(
-    pipe: int, nonce: str, process: subprocess.Popen, left: Callable[[], float]
-) -> Iterator[dict | None]:
-    """The lines of the pipe that carry the nonce, until the process has ended; None when ``left()``
-    is used up.
+@dataclass
+class _Progress:
+    """Where a process is: in which test, if in any, and since when nothing came of it."""
 
-    The pipe's end is not enough: a child that the process leaves behind may hold it open.
+    test: str | None = None
+    since: float = field(default_factory=time.monotonic)
+
+
+def _lost(status: str, message: str) -> dict[str, Any]:
+    """The end of a test that could not tell its own."""
+    return {"status": status, "message": message, "share": 0.0, "seconds": 0.0}
+
+
+def _events(
+    pipe: int, nonce: str, process: subprocess.Popen[bytes], left: Callable[[], float]
+) -> Iterator[dict[str, Any] | None]:
+    """The lines of the pipe that carry the nonce, until the process has ended.
+
+    When ``left()`` is used up, the last is None. The pipe's end is not enough: a child that the
+    process leaves behind may hold it open.
     """
     rest = b""
     while True:
@@ -280,13 +277,13 @@ def _events(
                 yield event
 
 
-def _drain(stream, tail: deque) -> None:
+def _drain(stream: io.BufferedReader, tail: deque[str]) -> None:
     """Reads whatever is printed, so that nobody waits, and keeps the end of it."""
     while chunk := stream.read1(1 << 16):
         tail.extend(chunk.decode(errors="replace"))
 
 
-def _end(process: subprocess.Popen) -> int:
+def _end(process: subprocess.Popen[bytes]) -> int:
     """Ends the process and its group, unless it has ended.
 
     Returns its exit code, negative for a signal.

@@ -1,15 +1,20 @@
-"""The flags of the command line, and what they mean as Costs, Memory and options of the
-simulator.
+"""The flags of the command line, and what they mean.
+
+In: what was typed. Out: Costs, Memory and options of the simulator.
 """
 
 import argparse
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__
 from ..errors import UsageError
 from .train import add_options
+
+if TYPE_CHECKING:
+    from ..simulator import Costs, Memory
 
 COST_FLAGS = {
     "--forward": "duration of a forward (1)",
@@ -40,6 +45,10 @@ REPORTS = {
     "--markdown": "write feedback for a student",
     "--classroom": "write what GitHub Classroom's reporter reads",
 }
+_NUMBER = re.compile(
+    r"[+-]?(\d{1,18}/\d{1,18}|(\d{1,18}\.?\d{0,18}|\.\d{1,18})(e[+-]?\d{1,2})?)",
+    re.ASCII | re.IGNORECASE,
+)
 SEARCH_FLAGS = ("memory_limit", "placement", "weight_grad_memory", "exact")
 """Arguments of ``auto``; ``weight_grad_memory`` also goes with bytes."""
 
@@ -47,16 +56,17 @@ SEARCH_FLAGS = ("memory_limit", "placement", "weight_grad_memory", "exact")
 class Parser(argparse.ArgumentParser):
     """Raises what argparse would print, so that every error leaves by one door."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
+        """Raise the message with the usage of the command, as a UsageError."""
         raise UsageError(f"{message}\n{self.format_usage().rstrip()}")
 
 
 def name_of(flag: str) -> str:
-    """``--input-grad`` as ``input_grad``."""
+    """The name of a flag's value: ``input_grad`` for ``--input-grad``."""
     return flag[2:].replace("-", "_")
 
 
-def costs_of(args: argparse.Namespace):
+def costs_of(args: argparse.Namespace) -> "Costs":
     """The Costs that the flags describe. Raises UsageError for impossible ones."""
     from ..simulator import Costs
 
@@ -68,7 +78,7 @@ def costs_of(args: argparse.Namespace):
     return Costs(**{name: value for name, value in given.items() if value is not None})
 
 
-def memory_of(args: argparse.Namespace):
+def memory_of(args: argparse.Namespace) -> "Memory | None":
     """The Memory that the flags describe, or None without any.
 
     Raises UsageError for impossible ones.
@@ -81,21 +91,17 @@ def memory_of(args: argparse.Namespace):
     }
     if all(value is None for value in given.values()):
         return None
-    share = (
-        {} if args.weight_grad_memory is None else {"weight_grad_share": args.weight_grad_memory}
-    )
-    return Memory(**{name: value or 0 for name, value in given.items()}, **share)
+    if args.weight_grad_memory is not None:
+        given["weight_grad_share"] = args.weight_grad_memory
+    return Memory(**{name: value or 0 for name, value in given.items()})
 
 
 def number(text: str) -> float:
-    """A cost: 2, 0.5, 1e-3 or a fraction such as 27418/3. (`Fraction` alone would compute
-    1e999999999.)
+    """Read a cost: 2, 0.5, 1e-3 or a fraction such as 27418/3.
+
+    `Fraction` alone would not do: it would compute 1e999999999.
     """
-    if not re.fullmatch(
-        r"[+-]?(\d{1,18}/\d{1,18}|(\d{1,18}\.?\d{0,18}|\.\d{1,18})(e[+-]?\d{1,2})?)",
-        text,
-        re.ASCII | re.I,
-    ):
+    if not _NUMBER.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 2, 0.5 or 27418/3")
     try:
         value = Fraction(text)
@@ -105,13 +111,13 @@ def number(text: str) -> float:
 
 
 def per_stage(text: str) -> float | tuple[float, ...]:
-    """One number for all stages, or several, one per stage: 2 or 1,1,2,1."""
+    """Read one number for all stages, or one per stage: 2 or 1,1,2,1."""
     numbers = tuple(number(part.strip()) for part in text.split(","))
     return numbers if len(numbers) > 1 else numbers[0]
 
 
 def pace(text: str) -> tuple[float, ...]:
-    """F,B[,W] in milliseconds, as seconds."""
+    """Read F,B[,W] in milliseconds; returns seconds."""
     durations = tuple(number(part.strip()) / 1000 for part in text.split(","))
     if len(durations) not in (2, 3) or min(durations) <= 0:
         raise argparse.ArgumentTypeError(
@@ -121,7 +127,7 @@ def pace(text: str) -> tuple[float, ...]:
 
 
 def only(*values: str) -> Callable[[str], str]:
-    """One of these values."""
+    """A reader that takes one of these values."""
 
     def one_of(text: str) -> str:
         if text not in values:
@@ -131,15 +137,16 @@ def only(*values: str) -> Callable[[str], str]:
     return one_of
 
 
-def parser(commands: Mapping[str, Callable]) -> Parser:
-    """The parser; ``args.command`` is the function, of those given, for the command that was asked
-    for.
+def parser(commands: Mapping[str, Callable[[argparse.Namespace], int]]) -> Parser:
+    """Make the parser.
+
+    ``args.command`` will be the function, of those given, for the command that was asked for.
     """
     top = Parser(prog="pipelab", description="Pipeline parallelism: see it, predict it, run it.")
     top.add_argument("--version", action="version", version=f"pipelab {__version__}")
     added = top.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, summary: str, json: bool = True) -> argparse.ArgumentParser:
+    def command(name: str, summary: str, *, json: bool = True) -> argparse.ArgumentParser:
         one = added.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         one.set_defaults(command=commands[name])
         if json:
@@ -269,7 +276,9 @@ def _check(added: argparse.ArgumentParser) -> None:
 
 
 def _grade(added: argparse.ArgumentParser) -> None:
-    added.add_argument("numbers", nargs="*", metavar="NN", help="exercises (all)")
+    added.add_argument(
+        "names", nargs="*", metavar="NAME", help="exercises, such as 06 or one_f_one_b (all)"
+    )
     added.add_argument(
         "--exercises", metavar="DIR", help="where they are (the nearest folder of that name)"
     )

@@ -19,7 +19,7 @@ STOPPING = [
 @contextmanager
 def child(
     arguments: Sequence[str], environment: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python <arguments>` for as long as the block lasts.
 
     SIGTERM and a closed terminal end the block as Ctrl-C does: with KeyboardInterrupt. However
@@ -36,17 +36,16 @@ def child(
         )
         yield process
     finally:
+        # A second Ctrl-C must not interrupt the tidying up.
         for number in STOPPING:
-            signal.signal(
-                number, signal.SIG_IGN
-            )  # a second Ctrl-C must not interrupt the tidying up
+            signal.signal(number, signal.SIG_IGN)
         if process:
             end(process)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def end(process: subprocess.Popen) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Ask a process to end, then kill what is left of it and of its descendants."""
     family = descendants(process.pid)
     process.terminate()
@@ -67,6 +66,6 @@ def end(process: subprocess.Popen) -> None:
 def descendants(pid: int) -> list[psutil.Process]:
     """All processes below a process."""
     try:
-        return psutil.Process(pid).children(recursive=True)
+        return list(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return []

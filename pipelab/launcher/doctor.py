@@ -14,11 +14,13 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import psutil
 
 from ..errors import UsageError
-from .serve import course
+from ..grading.course import find_home
+from .selfcheck import cores
 
 PACKAGES = [
     "pipelab",
@@ -46,7 +48,7 @@ print(json.dumps({"torch": torch.__version__, "gpus": gpus}))
 class Report:
     """What `pipelab doctor` found, for a program and for a person."""
 
-    data: dict
+    data: dict[str, Any]
     text: str
 
 
@@ -63,9 +65,7 @@ def examine() -> Report:
     data = {
         "versions": {"python": platform.python_version()} | versions,
         "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": torch["gpus"] if torch else [],
         "fork": "fork" in multiprocessing.get_all_start_methods(),
@@ -86,8 +86,8 @@ def installed(package: str) -> str | None:
         return None
 
 
-def look_at_torch() -> tuple[dict | None, str | None]:
-    """What torch says about itself, or else why it does not."""
+def look_at_torch() -> tuple[dict[str, Any] | None, str | None]:
+    """Ask torch about itself; returns what it answers, or else why it does not."""
     try:
         answer = subprocess.run(
             [sys.executable, "-P", "-c", PROBE], capture_output=True, text=True, timeout=TORCH_S
@@ -95,15 +95,12 @@ def look_at_torch() -> tuple[dict | None, str | None]:
     except subprocess.TimeoutExpired:
         return None, f"importing torch takes longer than {TORCH_S} s"
     if answer.returncode:
-        lines = answer.stderr.strip().splitlines()
-        return (
-            None,
-            f"torch cannot be imported: {lines[-1] if lines else f'exit code {answer.returncode}'}",
-        )
+        said = answer.stderr.strip() or f"exit code {answer.returncode}"
+        return None, f"torch cannot be imported: {said.splitlines()[-1]}"
     return json.loads(answer.stdout), None
 
 
-def shared_memory() -> dict:
+def shared_memory() -> dict[str, Any]:
     """How tensors travel between workers, and how much room there is for them."""
     if hasattr(os, "memfd_create"):
         return {"kind": "memfd", "free_bytes": psutil.virtual_memory().available}
@@ -113,51 +110,53 @@ def shared_memory() -> dict:
 def notebooks() -> str | None:
     """The folder of the course, None where it is missing."""
     try:
-        return str(course() / "notebooks")
+        return str(find_home() / "notebooks")
     except UsageError:
         return None
 
 
-def problems(data: dict, torch_problem: str | None) -> list[dict]:
-    """What is missing, what to do about it, and whether pipelab works without it."""
-    found = []
+def problems(data: dict[str, Any], torch_problem: str | None) -> list[dict[str, Any]]:
+    """What is missing, what to do about it, and whether pipelab needs it."""
+    found: list[dict[str, Any]] = []
 
-    def missing(what: str, do: str, needed: bool) -> None:
+    def missing(what: str, do: str, *, needed: bool) -> None:
         found.append({"what": what, "do": do, "needed": needed})
 
     absent = [package for package, number in data["versions"].items() if number is None]
     if absent:
-        missing(f"not installed: {', '.join(absent)}", "run pip install -e . in the checkout", True)
+        what = f"not installed: {', '.join(absent)}"
+        missing(what, "run pip install -e . in the checkout", needed=True)
     if torch_problem and "torch" not in absent:
-        missing(torch_problem, "install torch again: pip install --force-reinstall torch", True)
+        do = "install torch again: pip install --force-reinstall torch"
+        missing(torch_problem, do, needed=True)
     if data["notebooks"] is None:
         missing(
             "the notebooks are not there",
             "run pipelab from a checkout, installed with pip install -e .",
-            True,
+            needed=True,
         )
     if data["cores"] < 2:
         missing(
             "one CPU core: workers take turns, so raw runs show no speed-up",
             "use paced runs (the default in the lab; --pace 10,20 on the command line)",
-            False,
+            needed=False,
         )
     if not data["fork"]:
         missing(
             "this system cannot fork: starting workers takes seconds instead of a tenth",
             "nothing; it works",
-            False,
+            needed=False,
         )
     if data["chromium"] is None:
         missing(
             "no Chromium; only the browser tests need one",
             "install it: apt-get install chromium",
-            False,
+            needed=False,
         )
     return found
 
 
-def as_text(data: dict) -> str:
+def as_text(data: dict[str, Any]) -> str:
     """The report for a person."""
     known = ", ".join(
         f"{package} {number}" for package, number in data["versions"].items() if number
@@ -175,16 +174,15 @@ def as_text(data: dict) -> str:
         f"chromium       {data['chromium'] or 'missing'}",
     ]
     for problem in data["problems"]:
-        lines.append(
-            f"{'PROBLEM' if problem['needed'] else 'note'}: {problem['what']}\n  → {problem['do']}"
-        )
-    lines.append(
-        "all that pipelab needs is here"
-        if data["ok"]
-        else "pipelab will not work until the problems are solved"
-    )
+        kind = "PROBLEM" if problem["needed"] else "note"
+        lines.append(f"{kind}: {problem['what']}\n  → {problem['do']}")
+    if data["ok"]:
+        lines.append("all that pipelab needs is here")
+    else:
+        lines.append("pipelab will not work until the problems are solved")
     return "\n".join(lines)
 
 
 def gib(size: int) -> str:
+    """A size in GiB, for a person."""
     return f"{size / 2**30:.1f} GiB"

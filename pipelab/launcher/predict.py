@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..schedule import Kind, Schedule
@@ -16,7 +16,7 @@ COMPARED = ("makespan", "bubble_fraction", "bubble_overhead", "bubble_rate")
 
 
 def predict(schedule: Schedule, args: argparse.Namespace) -> Timeline:
-    """Simulates the schedule as the flags of ``schedule`` or ``simulate`` say.
+    """Simulate the schedule as the flags of ``schedule`` or ``simulate`` say.
 
     Raises UsageError where they contradict.
     """
@@ -43,7 +43,7 @@ def predict(schedule: Schedule, args: argparse.Namespace) -> Timeline:
     )
 
 
-def as_data(timeline: Timeline, found: "Found | None", args: argparse.Namespace) -> dict:
+def as_data(timeline: Timeline, found: "Found | None", args: argparse.Namespace) -> dict[str, Any]:
     """What ``simulate --json`` prints: the metrics, and what the flags ask for in addition."""
     data = dict(timeline.metrics)
     if found:
@@ -62,12 +62,10 @@ def as_text(timeline: Timeline, found: "Found | None", args: argparse.Namespace)
     from ..timeline.text import draw
 
     metrics = timeline.metrics
-    rows = [("rank", "span", "idle", "peak in flight", "until weight grad")]
-    columns = ("spans", "idle", "peak_in_flight", "peak_in_flight_until_weight_grad")
-    rows += [
-        (str(rank), *map(text, values))
-        for rank, values in enumerate(zip(*(metrics[c] for c in columns)))
-    ]
+    rows = [["rank", "span", "idle", "peak in flight", "until weight grad"]]
+    names = ("spans", "idle", "peak_in_flight", "peak_in_flight_until_weight_grad")
+    for rank, values in enumerate(zip(*(metrics[name] for name in names), strict=True)):
+        rows.append([str(rank), *map(text, values)])
     lines = [headline(timeline.schedule), f"makespan         {text(metrics['makespan'])}"]
     if args.optimizer:
         lines.append(
@@ -75,11 +73,11 @@ def as_text(timeline: Timeline, found: "Found | None", args: argparse.Namespace)
             "end of the next"
         )
     if found:
+        proven = ": this is the optimum" if found.proven else ""
         lines += [
             f"lower_bound      {text(found.lower_bound)}  no order of F, B, I and W within this "
             "memory takes less",
-            f"gap              {text(found.gap)}  makespan / lower_bound − "
-            f"1{': this is the optimum' * found.proven}",
+            f"gap              {text(found.gap)}  makespan / lower_bound − 1{proven}",
         ]
     lines += [
         f"bubble_fraction  {text(metrics['bubble_fraction'])}  idle / (ranks × makespan)",
@@ -87,26 +85,25 @@ def as_text(timeline: Timeline, found: "Found | None", args: argparse.Namespace)
         f"bubble_rate      {text(metrics['bubble_rate'])}  1 − busy/span, on the rank with the "
         "longest span",
         *table(rows),
-        *(_memory(timeline) if timeline.memory else ()),
-        *([draw(timeline)] if args.timeline else ()),
-        *(explanation(timeline) if args.explain else ()),
     ]
+    if timeline.memory:
+        lines += _memory(timeline)
+    if args.timeline:
+        lines.append(draw(timeline))
+    if args.explain:
+        lines += explanation(timeline)
     return "\n".join(lines)
 
 
-def comparison(results: Sequence[dict]) -> str:
-    """Several schedules, a line each; of one that is impossible the reason."""
+def comparison(results: Sequence[dict[str, Any]]) -> str:
+    """Several schedules, a line each; for one that is impossible, the reason."""
     possible = [data for data in results if "problem" not in data]
-    rows = [
-        (
-            data["schedule"],
-            str(data["stages"]),
-            *(text(data[key]) for key in COMPARED),
-            str(max(data["peak_in_flight"])),
-        )
-        for data in possible
-    ]
-    lines = table([("schedule", "stages", *COMPARED, "peak in flight"), *rows]) if rows else []
+    rows = [["schedule", "stages", *COMPARED, "peak in flight"]]
+    for data in possible:
+        numbers = [text(data[key]) for key in COMPARED]
+        rows.append([data["schedule"], str(data["stages"]), *numbers])
+        rows[-1].append(str(max(data["peak_in_flight"])))
+    lines = table(rows) if possible else []
     if len({data["stages"] for data in possible}) > 1:
         lines.append(
             "times are per action of one stage: cut into twice as many stages, a model takes "
@@ -114,45 +111,39 @@ def comparison(results: Sequence[dict]) -> str:
         )
     for data in results:
         if "problem" in data:
-            lines.append(
-                f"{data['schedule']}: {data['problem'].removeprefix(data['schedule'] + ' ')}"
-            )
+            name = data["schedule"]
+            lines.append(f"{name}: {data['problem'].removeprefix(name + ' ')}")
     return "\n".join(lines)
 
 
 def time_per_step(timeline: Timeline) -> float:
-    """From the last end of the second last optimizer step to that of the last; of a single one, the
-    makespan.
+    """From the end of the step before the last to the end of the last.
+
+    A single step takes the makespan.
     """
     steps = timeline.kind == Kind.STEP
     number, ended = timeline.microbatch[steps], timeline.ended[steps]
     last = int(number.max())
-    return float(
-        ended[number == last].max()
-        - (ended[number == last - 1].max() if last else timeline.started.min())
-    )
+    begin = ended[number == last - 1].max() if last else timeline.started.min()
+    return float(ended[number == last].max() - begin)
 
 
 def explanation(timeline: Timeline) -> list[str]:
     """Idle time by cause and rank, and the longest wait that was not forced."""
     causes = {cause: times for cause, times in timeline.idle_by_cause.items() if any(times)}
-    open_ones = [i for i in timeline.idle if not i.forced]
-    usable = [
-        sum(i.end - i.start for i in open_ones if i.rank == rank)
-        for rank in range(timeline.schedule.ranks)
-    ]
-    columns = zip(*causes.values(), timeline.metrics["idle"], usable)
-    rows = [(str(rank), *map(text, values)) for rank, values in enumerate(columns)]
-    head = ("rank", *causes, "idle", "not forced")
-    lines = [
-        "idle by cause; not forced: another action of the rank was ready",
-        *table([head, *rows]),
-    ]
-    if open_ones:
-        longest = max(open_ones, key=lambda i: i.end - i.start)
-        waiting, filler = (
-            timeline.schedule.atom(atom) for atom in (longest.ended_by, longest.filler)
-        )
+    unforced = [idle for idle in timeline.idle if not idle.forced]
+    usable = [0.0] * timeline.schedule.ranks
+    for idle in unforced:
+        usable[idle.rank] += idle.end - idle.start
+    rows = [["rank", *causes, "idle", "not forced"]]
+    columns = zip(*causes.values(), timeline.metrics["idle"], usable, strict=True)
+    for rank, values in enumerate(columns):
+        rows.append([str(rank), *map(text, values)])
+    lines = ["idle by cause; not forced: another action of the rank was ready", *table(rows)]
+    if unforced:
+        longest = max(unforced, key=lambda idle: idle.end - idle.start)
+        waiting = _action(timeline, longest.ended_by)
+        filler = _action(timeline, longest.filler)
         lines.append(
             f"longest not forced: rank {longest.rank} waits from {text(longest.start)} to "
             f"{text(longest.end)} for {waiting} ({longest.cause}), where {filler} could have run"
@@ -160,26 +151,31 @@ def explanation(timeline: Timeline) -> list[str]:
     return lines
 
 
+def _action(timeline: Timeline, atom: int | None) -> str:
+    return "nothing" if atom is None else str(timeline.schedule.atom(atom))
+
+
 def _memory(timeline: Timeline) -> list[str]:
     peaks = timeline.peak_bytes
     parts = {part: levels for part, levels in peaks["peak_bytes_by_part"].items() if any(levels)}
-    columns = zip(peaks["peak_bytes"], *parts.values())
-    rows = [
-        (str(rank), *(f"{level:,.0f}" for level in levels)) for rank, levels in enumerate(columns)
-    ]
-    return [
-        "bytes at each rank's peak",
-        *table([("rank", "peak", *(part.replace("_", " ") for part in parts)), *rows]),
-    ]
+    rows = [["rank", "peak", *(part.replace("_", " ") for part in parts)]]
+    for rank, levels in enumerate(zip(peaks["peak_bytes"], *parts.values(), strict=True)):
+        rows.append([str(rank), *(f"{level:,.0f}" for level in levels)])
+    return ["bytes at each rank's peak", *table(rows)]
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with columns aligned to the right; the first row is the head."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join(cells))
+    return lines
 
 
 def headline(schedule: Schedule) -> str:
+    """The schedule's name and sizes."""
     return (
         f"{schedule.name}: {schedule.ranks} ranks, {schedule.stages} stages, "
         f"{schedule.microbatches} micro-batches"

@@ -8,14 +8,13 @@ import os
 import secrets
 import socket
 import subprocess
-import sysconfig
 import time
 from pathlib import Path
 
 from ..errors import RunError, UsageError
+from ..grading.course import find_home, lessons
 from .child import child
 
-FIRST = "notebooks/00-start-here.ipynb"
 SETTINGS = Path(__file__).parent / "lab_settings"
 LOOPBACK = "127.0.0.1"
 SELFCHECK_S = 60
@@ -34,16 +33,16 @@ def serve(*, port: int | None = None, browser: bool = True, check: bool = True) 
         UsageError: the port is in use or impossible, or the notebooks are not there.
         RunError: JupyterLab ended by itself.
     """
-    root = course()
+    root = find_home()
+    first = f"notebooks/{lessons(root)[0].file}"
     port = free_port(port)
     if check:
         selfcheck()
     token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24)
-    address = f"http://{LOOPBACK}:{port}/lab/tree/{FIRST}?token={token}"
+    address = f"http://{LOOPBACK}:{port}/lab/tree/{first}?token={token}"
     # The token travels in the environment: arguments are for everybody to see.
-    with child(
-        server_arguments(root, port, browser), os.environ | {"JUPYTER_TOKEN": token}
-    ) as server:
+    arguments = server_arguments(root, first, port, browser=browser)
+    with child(arguments, os.environ | {"JUPYTER_TOKEN": token}) as server:
         try:
             wait_until_served(server, port)
             print(f"pipelab lab: {address}\nCtrl-C ends it.", flush=True)
@@ -56,22 +55,6 @@ def serve(*, port: int | None = None, browser: bool = True, check: bool = True) 
             f"JupyterLab ended by itself with exit code {code}; what it said stands above"
         )
     return 0
-
-
-def course() -> Path:
-    """The folder that holds `notebooks/`: a checkout, or what the wheel installed.
-
-    Raises:
-        UsageError: neither is there.
-    """
-    places = [Path(__file__).parents[2], Path(sysconfig.get_path("data")) / "share" / "pipelab"]
-    for place in places:
-        if (place / FIRST).is_file():
-            return place
-    raise UsageError(
-        f"the notebooks are missing: found no {FIRST} in {' or '.join(map(str, places))}. "
-        "Install pipelab again, or run it from a checkout (pip install -e .)"
-    )
 
 
 def free_port(port: int | None) -> int:
@@ -98,9 +81,8 @@ def why_not(port: int) -> str | None:
     """Why nothing can be served on a port of the loopback address; None when it can."""
     with socket.socket() as probe:
         if os.name == "posix":
-            probe.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # connections that linger do not count
+            # Connections that linger do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
             probe.listen()
@@ -111,10 +93,8 @@ def why_not(port: int) -> str | None:
     return None
 
 
-def server_arguments(root: Path, port: int, browser: bool) -> list[str]:
-    """How JupyterLab is started: on loopback, at the first notebook, without a question or a
-    request to anywhere.
-    """
+def server_arguments(root: Path, first: str, port: int, *, browser: bool) -> list[str]:
+    """How JupyterLab is started: on loopback, at one notebook, with no questions asked."""
     return [
         "-m",
         "jupyterlab",
@@ -126,14 +106,14 @@ def server_arguments(root: Path, port: int, browser: bool) -> list[str]:
         "--ServerApp.allow_root=True",
         f"--ServerApp.open_browser={browser}",
         "--Application.log_level=ERROR",
-        f"--LabApp.default_url=/lab/tree/{FIRST}",
+        f"--LabApp.default_url=/lab/tree/{first}",
         f"--LabApp.app_settings_dir={SETTINGS}",  # news and update checks off
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
     ]
 
 
-def wait_until_served(server: subprocess.Popen, port: int) -> None:
+def wait_until_served(server: subprocess.Popen[bytes], port: int) -> None:
     """Return when the server answers, or has ended."""
     while server.poll() is None:
         connection = http.client.HTTPConnection(LOOPBACK, port, timeout=5)

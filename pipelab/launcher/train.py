@@ -9,8 +9,8 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
 from ..schedule import Schedule
@@ -27,12 +27,8 @@ CANCEL_S = 5
 """Seconds that a cancelled run gets to end its workers."""
 
 
-OPTIONS = ("optimizer", "dtype", "recompute", "clip", "checkpoint")
-"""How to train: the names of what `add_options` adds."""
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The flags that say how to train, rather than what or where."""
+    """Add the flags that say how to train, rather than what or where."""
     parser.add_argument("--optimizer", default="adam", metavar="sgd|adam|adamw", help="(adam)")
     parser.add_argument(
         "--dtype",
@@ -53,33 +49,49 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What `pipelab train` is to do: its flags, but those about the schedule and the output.
+
+    ``pace`` is in seconds per F, B and perhaps W, None for full speed. ``timeout`` is in seconds
+    that any wait may last, None for what the engine thinks right. ``checkpoint`` is a file to go on
+    from where it exists, and to write when the training is done.
+    """
+
+    model: str
+    layers: int
+    width: int
+    steps: int
+    seed: int
+    pace: tuple[float, ...] | None
+    timeout: float | None
+    device: str
+    workers: str
+    optimizer: str
+    dtype: str
+    recompute: str | None
+    clip: float | None
+    checkpoint: str | None
+
+    @classmethod
+    def from_flags(cls, args: argparse.Namespace) -> "Wanted":
+        """The fields, by the names of the flags."""
+        return cls(**{field.name: getattr(args, field.name) for field in fields(cls)})
+
+
 def train(
-    schedule: Schedule,
-    *,
-    model: str,
-    layers: int,
-    width: int,
-    steps: int,
-    seed: int,
-    pace: tuple[float, ...] | None,
-    timeout: float | None,
-    device: str,
-    workers: str,
-    optimizer: str,
-    dtype: str,
-    recompute: str | None,
-    clip: float | None,
-    checkpoint: str | None,
-    executor: str,
-    say: Callable[[str], None],
+    schedule: Schedule, wanted: Wanted, *, executor: str, say: Callable[[str], None]
 ) -> "Run":
     """Train and wait for the end; each finished step is said as it comes.
 
     Args:
-        pace: seconds per F, B and perhaps W; None runs at full speed.
-        timeout: seconds any wait may last; None leaves it to the engine.
-        checkpoint: a file to go on from where it exists, and to write when the training is done.
+        schedule: what each rank does.
+        wanted: what is trained, and how.
+        executor: whose engine, "pipelab" or "torch".
         say: takes one line of progress.
+
+    Returns:
+        The finished run.
 
     Raises:
         UsageError: sizes that cannot work, before a worker starts.
@@ -92,9 +104,15 @@ def train(
     from ..engine import start
     from ..model import workload
 
-    batch = schedule.microbatches * math.ceil(BATCH / schedule.microbatches)
-    job = workload(model, layers=layers, width=width, batch=batch, seed=seed, optimizer=optimizer)
-    resume = checkpoint if checkpoint and os.path.exists(checkpoint) else None
+    job = workload(
+        wanted.model,
+        layers=wanted.layers,
+        width=wanted.width,
+        batch=schedule.microbatches * math.ceil(BATCH / schedule.microbatches),
+        seed=wanted.seed,
+        optimizer=wanted.optimizer,
+    )
+    checkpoint = wanted.checkpoint
     run = start(
         job.model,
         job.batches,
@@ -103,21 +121,21 @@ def train(
         schedule=schedule,
         ranks=schedule.ranks,
         microbatches=schedule.microbatches,
-        steps=steps,
+        steps=wanted.steps,
         optimizer=job.optimizer,
-        device=device,
-        workers=workers,
-        pace=pace,
-        seed=seed,
-        timeout=timeout,
-        dtype=dtype,
-        recompute=recompute,
-        clip=clip,
-        resume=resume,
+        device=wanted.device,
+        workers=wanted.workers,
+        pace=wanted.pace,
+        seed=wanted.seed,
+        timeout=wanted.timeout,
+        dtype=wanted.dtype,
+        recompute=wanted.recompute,
+        clip=wanted.clip,
+        resume=checkpoint if checkpoint and os.path.exists(checkpoint) else None,
         executor=executor,
     )
     try:
-        _follow(run, steps, say)
+        _follow(run, wanted.steps, say)
     except KeyboardInterrupt:
         run.cancel()
         with suppress(RunError, TimeoutError):
@@ -129,8 +147,9 @@ def train(
 
 
 def speaks() -> bool:
-    """Whether this process tells what came out: the only one, or rank 0 of those that torchrun has
-    started.
+    """Whether this process tells what came out.
+
+    The only process does; of those that torchrun has started, rank 0.
     """
     return os.environ.get("RANK", "0") == "0"
 
@@ -155,11 +174,12 @@ def pictures(run: "Run", ours: "Run | None") -> tuple[Timeline, Timeline]:
     return replace(ours.timeline, source="pipelab"), replace(run.timeline, source="torch")
 
 
-def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict:
-    """A finished run as `pipelab train --json` prints it; ours: the same with our engine, beside
-    torch's.
+def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict[str, Any]:
+    """A finished run as `pipelab train --json` prints it.
+
+    ``ours`` is the same run with our engine, shown beside torch's.
     """
-    return {
+    data = {
         "schedule": schedule.name,
         "ranks": schedule.ranks,
         "stages": schedule.stages,
@@ -175,16 +195,15 @@ def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict:
         "peak_in_flight": run.metrics["peak_in_flight"],
         "peak_activation_bytes": run.peak_activation_bytes,
         "peak_memory_bytes": run.peak_memory_bytes,
-        "gap_ms": {
-            part: [1000 * seconds for seconds in values] for part, values in run.gap.items()
-        },
-    } | ({} if ours is None else {"beside": _beside(run, ours)})
+        "gap_ms": {part: [1000 * s for s in seconds] for part, seconds in run.gap.items()},
+    }
+    if ours is not None:
+        data["beside"] = _beside(run, ours)
+    return data
 
 
-def _beside(run: "Run", ours: "Run") -> dict:
-    """Our engine's run of the same: its losses, its last step, and how far the gradients of both
-    are apart.
-    """
+def _beside(run: "Run", ours: "Run") -> dict[str, Any]:
+    """Our engine's run: its losses, its last step, and how far the gradients are apart."""
     from ..engine.rank.reference import gradient_error
 
     return {
@@ -196,7 +215,7 @@ def _beside(run: "Run", ours: "Run") -> dict:
     }
 
 
-def in_ms(timeline: Timeline) -> dict:
+def in_ms(timeline: Timeline) -> dict[str, Any]:
     """One step: where each rank's time went.
 
     Compute, transfer and wait of a rank add up to the makespan.
@@ -210,8 +229,8 @@ def in_ms(timeline: Timeline) -> dict:
     }
 
 
-def as_text(data: dict, note: str | None) -> str:
-    """The same for a person: the last step beside the prediction.
+def as_text(data: dict[str, Any], note: str | None) -> str:
+    """The text for a person: the last step beside the prediction.
 
     Args:
         data: what `as_data` returned.
@@ -226,43 +245,43 @@ def as_text(data: dict, note: str | None) -> str:
     columns["activations"] = [f"{size / 2**20:.2f} MiB" for size in data["peak_activation_bytes"]]
     if data["peak_memory_bytes"]:
         columns["GPU memory"] = [f"{size / 2**20:.0f} MiB" for size in data["peak_memory_bytes"]]
-    rows = [("rank", *columns)] + [
-        (str(rank), *cells) for rank, cells in enumerate(zip(*columns.values()))
+    rows = [["rank", *columns]]
+    for rank, cells in enumerate(zip(*columns.values(), strict=True)):
+        rows.append([str(rank), *cells])
+    lines = [
+        f"{data['schedule']}: {data['ranks']} ranks, {data['stages']} stages, "
+        f"{data['microbatches']} micro-batches; {data['device']}, {data['workers']}, "
+        f"{data['transport']}",
+        f"loss             {data['losses'][0]:.4f} → {data['losses'][-1]:.4f} in "
+        f"{len(data['losses'])} steps",
+        f"makespan         measured {last['makespan_ms']:.1f} ms, predicted "
+        f"{predicted['makespan_ms']:.1f} ms (last step)",
+        f"bubble_fraction  measured {last['bubble_fraction']:.1%}, predicted "
+        f"{predicted['bubble_fraction']:.1%} (idle / (ranks × makespan))",
+        f"gradient error   {_gradients(data['gradient_error'], note)}",
     ]
-    return "\n".join(
-        [
-            f"{data['schedule']}: {data['ranks']} ranks, {data['stages']} stages, "
-            f"{data['microbatches']} micro-batches; {data['device']}, {data['workers']}, "
-            f"{data['transport']}",
-            f"loss             {data['losses'][0]:.4f} → {data['losses'][-1]:.4f} in "
-            f"{len(data['losses'])} steps",
-            f"makespan         measured {last['makespan_ms']:.1f} ms, predicted "
-            f"{predicted['makespan_ms']:.1f} ms (last step)",
-            f"bubble_fraction  measured {last['bubble_fraction']:.1%}, predicted "
-            f"{predicted['bubble_fraction']:.1%} (idle / (ranks × makespan))",
-            "gradient error   "
-            + (
-                note
-                if data["gradient_error"] is None
-                else f"{data['gradient_error']:.1e} {note or 'against the unsplit model'}"
-            ),
-            *("  ".join(f"{cell:>11}" for cell in row) for row in rows),
-            f"gap to the prediction on rank 0: {_gap(data['gap_ms'])}",
-            *([_beside_text(data)] if "beside" in data else ()),
-        ]
-    )
+    lines += ["  ".join(f"{cell:>11}" for cell in row) for row in rows]
+    lines.append(f"gap to the prediction on rank 0: {_gap(data['gap_ms'])}")
+    if "beside" in data:
+        lines.append(_beside_text(data))
+    return "\n".join(lines)
 
 
-def _gap(parts: dict) -> str:
+def _gradients(error: float | None, note: str | None) -> str:
+    if error is None:
+        return note or "not compared"
+    return f"{error:.1e} {note or 'against the unsplit model'}"
+
+
+def _gap(parts: dict[str, list[float]]) -> str:
     """The gap of rank 0, part by part; the other ranks' are in the JSON."""
     values = {part: per_rank[0] for part, per_rank in parts.items()}
     total = values.pop("total")
-    return f"{total:+.1f} ms = " + ", ".join(
-        f"{part} {value:+.1f}" for part, value in values.items()
-    )
+    listed = ", ".join(f"{part} {value:+.1f}" for part, value in values.items())
+    return f"{total:+.1f} ms = {listed}"
 
 
-def _beside_text(data: dict) -> str:
+def _beside_text(data: dict[str, Any]) -> str:
     ours, theirs = data["beside"], data["measured"][-1]
     ratio = theirs["makespan_ms"] / ours["measured"]["makespan_ms"]
     return (

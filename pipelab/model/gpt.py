@@ -34,8 +34,10 @@ class Embedding(nn.Module):
         self.position = nn.Embedding(sequence, hidden)
 
     def forward(self, characters: torch.Tensor) -> torch.Tensor:
+        """Add the vectors of the characters and of their positions."""
         positions = torch.arange(characters.shape[1], device=characters.device)
-        return self.token(characters) + self.position(positions)
+        vectors: torch.Tensor = self.token(characters) + self.position(positions)
+        return vectors
 
 
 class Block(nn.Module):
@@ -55,17 +57,18 @@ class Block(nn.Module):
         self.narrow = nn.Linear(4 * hidden, hidden)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the attention, then the MLP."""
         x = x + self.projection(self.attend(self.attention_norm(x)))
-        return x + self.narrow(functional.gelu(self.widen(self.mlp_norm(x))))
+        wide: torch.Tensor = functional.gelu(self.widen(self.mlp_norm(x)))
+        narrow: torch.Tensor = self.narrow(wide)
+        return x + narrow
 
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         """Causal attention: a character sees itself and what stands before it."""
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(
-                1, 2
-            )  # (batch, heads, sequence, hidden/heads)
-            for part in self.query_key_value(x).chunk(3, dim=-1)  # (batch, sequence, hidden) each
-        )
+        parts = self.query_key_value(x).chunk(3, dim=-1)  # (batch, sequence, hidden) each
+        # (batch, heads, sequence, hidden / heads) each
+        heads = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts]
+        query, key, value = heads
         seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return seen.transpose(1, 2).flatten(2)  # (batch, sequence, hidden)
 
@@ -82,7 +85,9 @@ class Head(nn.Module):
         self.scores = nn.Linear(hidden, vocabulary)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scores(self.norm(x))
+        """Normalise once more, and score."""
+        scores: torch.Tensor = self.scores(self.norm(x))
+        return scores
 
 
 def gpt(*, layers: int, width: int, vocabulary: int, sequence: int) -> nn.Sequential:

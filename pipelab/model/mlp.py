@@ -9,6 +9,7 @@ stage costs the same.
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -27,15 +28,14 @@ def mlp(*, layers: int, width: int) -> nn.Sequential:
     Source: He et al. 2015, "Delving Deep into Rectifiers", section 2.2 (the initial weights).
     """
     sizes = [2, *[width] * (layers - 1), ARMS]
-    linears = [nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:])]
+    linears = [nn.Linear(*pair) for pair in pairwise(sizes)]
     for linear in linears:
         # torch's own initialisation shrinks the signal layer by layer: sixteen layers would not
         # learn at all.
         nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
         nn.init.zeros_(linear.bias)
-    return nn.Sequential(
-        *(nn.Sequential(linear, nn.ReLU()) for linear in linears[:-1]), linears[-1]
-    )
+    hidden = [nn.Sequential(linear, nn.ReLU()) for linear in linears[:-1]]
+    return nn.Sequential(*hidden, linears[-1])
 
 
 def spirals(points: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,11 +45,9 @@ def spirals(points: int, generator: torch.Generator) -> tuple[torch.Tensor, torc
         Inputs (points, 2) of float32 within about ±1, and targets (points,) of int64.
     """
     arm = torch.randint(ARMS, (points,), generator=generator)
-    radius = torch.rand(
-        points, generator=generator
-    ).sqrt()  # as many points near the rim as area there
+    # The root puts as many points near the rim as there is area.
+    radius = torch.rand(points, generator=generator).sqrt()
     noise = 0.1 * torch.randn(points, generator=generator)
-    angle = (
-        2 * math.pi * arm / ARMS + math.pi * radius + noise
-    )  # half a turn from the centre to the rim
+    # An arm makes half a turn from the centre to the rim.
+    angle = 2 * math.pi * arm / ARMS + math.pi * radius + noise
     return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1), arm

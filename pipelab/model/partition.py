@@ -6,7 +6,7 @@ the names they have in the whole model, so that `2.weight` is the same parameter
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from torch import nn
 
@@ -40,16 +40,14 @@ def split(
     ['4.weight', '4.bias']
     """
     layers = _layers(model)
-    counts = (
-        _equal(len(layers), stages) if partition is None else [int(count) for count in partition]
-    )
+    counts = _equal(len(layers), stages) if partition is None else list(map(int, partition))
     _check_counts(counts, stages, len(layers), given=partition is not None)
-    ends = list(accumulate(counts))
-    stage_of_layer = [stage for stage, count in enumerate(counts) for _ in range(count)]
+    stage_of_layer: list[int] = []
+    for stage, count in enumerate(counts):
+        stage_of_layer += [stage] * count
     _check_shared(layers, stage_of_layer)
-    return [
-        nn.Sequential(OrderedDict(layers[end - count : end])) for count, end in zip(counts, ends)
-    ]
+    bounds = [0, *accumulate(counts)]
+    return [nn.Sequential(OrderedDict(layers[a:b])) for a, b in pairwise(bounds)]
 
 
 def _layers(model: nn.Sequential | Sequence[nn.Module]) -> list[tuple[str, nn.Module]]:
@@ -73,13 +71,11 @@ def _layers(model: nn.Sequential | Sequence[nn.Module]) -> list[tuple[str, nn.Mo
 
 
 def _equal(layers: int, stages: int) -> list[int]:
-    """`layers` over `stages`, the first ones one larger where it does not divide: 5 over 2 is [3,
-    2].
-    """
+    """Share layers out over stages, the first ones one larger: 5 over 2 is [3, 2]."""
     return [layers // stages + (stage < layers % stages) for stage in range(stages)]
 
 
-def _check_counts(counts: list[int], stages: int, layers: int, given: bool) -> None:
+def _check_counts(counts: list[int], stages: int, layers: int, *, given: bool) -> None:
     if stages > layers:
         raise UsageError(
             f"{stages} stages are more than the {layers} {_plural(layers, 'layer')} of the model, "
@@ -110,12 +106,9 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _check_shared(layers: list[tuple[str, nn.Module]], stage_of_layer: list[int]) -> None:
-    """Refuse memory that two stages would each train a copy of, without anybody knowing that it is
-    tied.
-    """
-    first: dict[
-        int, tuple[int, str, nn.Parameter]
-    ] = {}  # where the memory is -> what was met first
+    """Refuse memory that two stages share unknown to torch: each would train a copy of it."""
+    # Where the memory is -> what was met there first: its layer, its name, itself.
+    first: dict[int, tuple[int, str, nn.Parameter]] = {}
     for index, (layer_name, layer) in enumerate(layers):
         for name, parameter in layer.named_parameters(prefix=layer_name, remove_duplicate=False):
             # Two Parameter objects over one memory are tied as well; "meta" tensors have none.

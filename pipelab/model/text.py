@@ -55,9 +55,7 @@ def standard_library_text(home: str = STANDARD_LIBRARY) -> torch.Tensor:
 
 
 def _source(name: str, home: str) -> str:
-    """The source of one top-level module, "" where there is none (extension modules, frozen,
-    absent).
-    """
+    """The source of a top-level module, "" where it has none (an extension, frozen, absent)."""
     # Looked up in `home` alone: a student's own random.py must not become training data.
     spec = PathFinder.find_spec(name, [home])
     read = getattr(spec and spec.loader, "get_source", None)

@@ -18,7 +18,12 @@ from .mlp import mlp, spirals
 from .text import VOCABULARY, standard_library_text
 
 NAMES = ["gpt", "mlp"]
-OPTIMIZERS = {
+Draw = Callable[[int, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
+"""Draws so many samples: inputs and targets."""
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+OPTIMIZERS: dict[str, MakeOptimizer] = {
     # Adam makes the loss of both models fall visibly within ten steps; plain SGD needs a large step
     # and momentum for it.
     "adam": partial(torch.optim.Adam, lr=0.003),
@@ -46,8 +51,8 @@ class Workload:
     name: str
     model: nn.Sequential
     batches: Callable[[int], tuple[torch.Tensor, torch.Tensor]]
-    loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    loss_fn: Loss
+    optimizer: MakeOptimizer
 
 
 def workload(
@@ -88,10 +93,10 @@ def workload(
             model = mlp(layers=layers, width=width)
         else:
             model = gpt(layers=layers, width=width, vocabulary=len(VOCABULARY), sequence=SEQUENCE)
-    draw, loss_fn = (
-        (spirals, functional.cross_entropy) if name == "mlp" else (excerpts, next_character_loss)
-    )
+    draw: Draw = spirals
+    loss_fn: Loss = functional.cross_entropy
     if name == "gpt":
+        draw, loss_fn = excerpts, next_character_loss
         standard_library_text()  # a Python without sources is told here, not in the first step
     return Workload(
         name=name,
@@ -103,7 +108,7 @@ def workload(
 
 
 def batch_of_step(
-    draw: Callable, batch: int, seed: int, step: int
+    draw: Draw, batch: int, seed: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The batch of one step: another one for every step, the same one for the same step."""
     return draw(batch, torch.Generator().manual_seed(1_000_003 * seed + step))

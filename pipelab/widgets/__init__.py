@@ -1,14 +1,28 @@
-"""The live lab: a notebook widget whose sliders redraw a schedule at every move and whose button
-trains it for real.
+"""The live lab: a notebook widget whose sliders redraw a schedule, and that trains it for real.
 
 In: settings from the front end or from Python. Out: `view` messages for the canvas, from the
 simulator or a real run.
 """
 
+import warnings
+from typing import Any
+
 from .builder import Builder, builder
+from .guess import Guess, guess
 from .lab import Lab, lab
-from .predict import Prediction, predict
 from .settings import Settings
 from .sweep import sweep
 
-__all__ = ["Builder", "Lab", "Prediction", "Settings", "builder", "lab", "predict", "sweep"]
+__all__ = ["Builder", "Guess", "Lab", "Settings", "builder", "guess", "lab", "sweep"]
+
+_FORMER: dict[str, Any] = {"predict": guess, "Prediction": Guess}
+"""Names of version 0.1, which still work in this release."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FORMER:
+        raise AttributeError(f"module 'pipelab.widgets' has no attribute {name!r}")
+    now = _FORMER[name]
+    message = f"pipelab.widgets.{name} is called pipelab.widgets.{now.__name__} now"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return now

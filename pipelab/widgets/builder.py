@@ -1,11 +1,10 @@
-"""Building a schedule by hand: a grid of actions, each move checked and explained, the makespan
-against par.
-"""
+"""Building a schedule by hand: each move checked and explained, the makespan against par."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 
@@ -15,19 +14,26 @@ from ..plots import view
 from ..plots.bundle import FRONTEND, bundle
 from ..plots.view import COLUMNS, live_view
 from ..schedule import Action, Schedule, check
-from ..simulator import simulate
+from ..simulator import Costs, simulate
 from ..timeline import Timeline
 from .construction import Construction
+from .real_run import RealRunWidget
 from .settings import Settings
 from .theory import bound
-from .training import IDLE, PACE_MS, Training
+from .training import IDLE, PACE_MS
 
 _HERE = Path(__file__).parent
 RECOGNISED = 600
 """Actions of a schedule that is still compared with the catalogue: beyond, it takes seconds."""
 
 
-class Builder(anywidget.AnyWidget):
+def styles() -> str:
+    """The style sheets of the lab and the builder, as one."""
+    paths = FRONTEND / "picture.css", _HERE / "lab.css"
+    return "".join(path.read_text(encoding="utf-8") for path in paths)
+
+
+class Builder(RealRunWidget):
     """A grid of actions per rank; make one with `builder`.
 
     Moves are methods, and messages of the front end: ``place``, ``move``, ``remove``, ``undo``,
@@ -36,27 +42,20 @@ class Builder(anywidget.AnyWidget):
     """
 
     _esm = bundle(_HERE / "builder.js")
-    _css = "".join(
-        path.read_text(encoding="utf-8") for path in (FRONTEND / "picture.css", _HERE / "lab.css")
-    )
+    _css = styles()
 
     grid = traitlets.Dict().tag(sync=True)
-    predicted = traitlets.Dict().tag(sync=True)
-    measured = traitlets.Dict().tag(sync=True)
-    progress = traitlets.Dict(IDLE).tag(sync=True)
-    paced = traitlets.Bool(True).tag(sync=True)
-    pace_ms = traitlets.Float(PACE_MS).tag(sync=True)
 
     def __init__(self, start: Construction, settings: Settings):
         super().__init__()
         self.settings = settings
         self._lock = threading.RLock()
-        self._training: Training | None = None
         self._start_over(start)
         self.on_msg(lambda _widget, content, _buffers: self._told(content))
 
     @property
     def construction(self) -> Construction:
+        """What stands now."""
         return self._history[self._at]
 
     @property
@@ -75,29 +74,31 @@ class Builder(anywidget.AnyWidget):
         return "".join(",".join(map(str, row)) + "\n" for row in self.construction.rows)
 
     def place(self, text: str, rank: int | None = None) -> None:
-        """Puts an action, such as "1F0", behind the last of its rank."""
+        """Put an action, such as "1F0", behind the last of its rank."""
         self._try(lambda now: now.place(text, rank))
 
     def move(self, rank: int, step: int, to: int) -> None:
-        """Moves an action to another step of its rank."""
+        """Move an action to another step of its rank."""
         self._try(lambda now: now.move(rank, step, to))
 
     def remove(self, rank: int, step: int) -> None:
-        """Takes an action away, unless another needs it."""
+        """Take an action away, unless another needs it."""
         self._try(lambda now: now.remove(rank, step))
 
     def undo(self) -> None:
+        """Go back by a move."""
         self._go(max(0, self._at - 1))
 
     def redo(self) -> None:
+        """Go on by a move that was undone."""
         self._go(min(len(self._history) - 1, self._at + 1))
 
     def clear(self) -> None:
-        """Takes everything away; undo brings it back."""
+        """Take everything away; undo brings it back."""
         self._try(lambda now: Construction(((),) * len(now.rows), now.universe, now.homes))
 
     def hint(self) -> Action | None:
-        """The next action of a good order, also shown; None when all is placed."""
+        """Show and return the next action of a good order; None when all is placed."""
         with self._lock:
             action = self.construction.hint(self._starts())
             text = f"Try {action}: it can start first." if action else "All is placed."
@@ -105,13 +106,15 @@ class Builder(anywidget.AnyWidget):
             return action
 
     def load(self, csv: str) -> None:
-        """Starts over from a CSV. What is wrong with it is shown, and nothing changes."""
+        """Start over from a CSV. What is wrong with it is shown, and then nothing changes."""
+        start, refusal = None, None
         try:
             schedule = Schedule.from_csv(csv)
             refusal = check(schedule)
-            start = None if refusal else Construction.of(schedule)
+            if refusal is None:
+                start = Construction.of(schedule)
         except (UsageError, ScheduleError) as error:
-            refusal, start = Refusal("syntax", None, None, None, None, str(error)), None
+            refusal = Refusal("syntax", None, None, None, None, str(error))
         with self._lock:
             if start is None:
                 self._show(refusal)
@@ -119,36 +122,21 @@ class Builder(anywidget.AnyWidget):
                 self._start_over(start)
 
     def run(self) -> None:
-        """Trains the finished schedule for real, in the background."""
+        """Train the finished schedule for real, in the background."""
         with self._lock:
-            if not self.construction.complete or (self._training and self._training.busy):
+            if not self.construction.complete or self._busy:
                 return
             timeline = self._timeline()
             if self.paced:
                 self.predicted = view(timeline, milliseconds=PACE_MS)
-            self._training = Training(
-                self.settings, timeline, paced=self.paced, publish=self._publish
-            )
-            self._training.start()
-
-    def stop(self) -> None:
-        if self._training:
-            self._training.stop()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Waits until no run is on; whether that came within ``timeout`` seconds."""
-        return self._training.wait(timeout) if self._training else True
-
-    def close(self) -> None:
-        self.stop()
-        super().close()
+            self._begin(self.settings, timeline)
 
     def _start_over(self, start: Construction) -> None:
         self._history, self._at = [start], 0
         self._par = _par(start, self.settings)
         self._show()
 
-    def _try(self, change) -> None:
+    def _try(self, change: Callable[[Construction], Construction | Refusal]) -> None:
         with self._lock:
             found = change(self.construction)
             if isinstance(found, Refusal):
@@ -167,47 +155,43 @@ class Builder(anywidget.AnyWidget):
         return simulate(schedule, self.settings.costs(schedule.stages))
 
     def _show(self, refusal: Refusal | None = None) -> None:
-        """Tells the front end what stands now; a refusal, why it still does."""
-        training, self._training = (
-            (self._training, None) if refusal is None else (None, self._training)
-        )
-        if training:
-            training.stop()
-        now, timeline = self.construction, self._timeline()
-        standing = _standing(now, timeline.schedule)
+        """Tell the front end what stands now, or why what stood still does.
+
+        A move that was refused changes nothing, so a run that is on goes on.
+        """
+        if refusal is None:
+            training = self._let_go()
+            if training:
+                training.stop()
+        timeline = self._timeline()
+        standing = _standing(self.construction, timeline.schedule)
         with self.hold_sync():
-            self.grid = {
-                "rows": [[str(action) for action in row] for row in now.rows],
-                "legal": [
-                    [str(action) for action in now.legal(rank)] for rank in range(len(now.rows))
-                ],
-                "left": len(now.universe) - len(now.placed),
-                "complete": now.complete,
-                "csv": self.csv,
-                "undo": self._at,
-                "redo": len(self._history) - 1 - self._at,
-                "score": self._score(timeline, standing),
-                "name": self._name(now, timeline.schedule),
-                "message": refusal.message if refusal else "",
-                "refused": refusal is not None,
-            }
+            self.grid = self._grid(timeline, standing, refusal)
             if refusal is None:
-                columns = {name: getattr(timeline, name)[standing] for name in COLUMNS}
-                partial = live_view(columns, timeline.schedule) | {
-                    "source": "predicted",
-                    "unit": "",
-                }
-                unscaled = live_view(
-                    columns | {n: columns[n] / 1000 for n in ("started", "ended")},
-                    timeline.schedule,
-                )
-                partial |= {name: unscaled[name] for name in ("bars", "end", "step")} | {
-                    "memory_unit": "activations"
-                }
-                self.predicted = view(timeline) if now.complete else partial
+                whole = self.construction.complete
+                self.predicted = view(timeline) if whole else _partial(timeline, standing)
                 self.measured, self.progress = {}, IDLE
 
-    def _score(self, timeline: Timeline, standing: np.ndarray) -> dict:
+    def _grid(
+        self, timeline: Timeline, standing: np.ndarray, refusal: Refusal | None
+    ) -> dict[str, Any]:
+        now = self.construction
+        legal = [now.legal(rank) for rank in range(len(now.rows))]
+        return {
+            "rows": [list(map(str, row)) for row in now.rows],
+            "legal": [list(map(str, actions)) for actions in legal],
+            "left": len(now.universe) - len(now.placed),
+            "complete": now.complete,
+            "csv": self.csv,
+            "undo": self._at,
+            "redo": len(self._history) - 1 - self._at,
+            "score": self._score(timeline, standing),
+            "name": self._name(now, timeline.schedule),
+            "message": refusal.message if refusal else "",
+            "refused": refusal is not None,
+        }
+
+    def _score(self, timeline: Timeline, standing: np.ndarray) -> dict[str, Any]:
         """Makespan and peak of what stands, against par and the bound."""
         ends, held = timeline.ended[standing], timeline.bytes_held[standing]
         return self._par | {
@@ -226,66 +210,77 @@ class Builder(anywidget.AnyWidget):
         timeline = self._timeline()
         schedule = timeline.schedule
         ends = {schedule.atom(i): float(timeline.ended[i]) for i in range(len(schedule.kind))}
-        latency = self.settings.latency
         starts = {}
         for rank, row in enumerate(now.rows):
             free = ends[row[-1]] if row else 0.0
             for action in now.legal(rank):
-                arrived = [
-                    ends[a] + latency * (now.homes[a.stage] != rank) for a in now.needs(action)
-                ]
-                starts[action] = max([free, *arrived])
+                arrivals = [free]
+                for need in now.needs(action):
+                    elsewhere = now.homes[need.stage] != rank
+                    arrivals.append(ends[need] + (self.settings.latency if elsewhere else 0.0))
+                starts[action] = max(arrivals)
         return starts
 
-    def _publish(
-        self, training: Training, *, timelines: dict | None = None, costs=None, **traits
+    def _show_run(
+        self,
+        timelines: dict[str, Timeline],
+        costs: Costs | None,  # noqa: ARG002 - the builder draws no formulas, which need them
     ) -> None:
-        with self._lock, self.hold_sync():
-            if training is not self._training:
-                return
-            for name, value in traits.items():
-                setattr(self, name, value)
-            for source, timeline in (timelines or {}).items():
-                setattr(self, source, view(timeline))
+        for source, timeline in timelines.items():
+            setattr(self, source, view(timeline))
 
-    def _told(self, content: dict) -> None:
+    def _told(self, content: dict[str, Any]) -> None:
         arguments = {name: value for name, value in content.items() if name != "action"}
         changes = (self.place, self.move, self.remove, self.undo, self.redo, self.clear, self.load)
         moves = (*changes, self.hint, self.run, self.stop)
         {move.__name__: move for move in moves}[content["action"]](**arguments)
 
 
+def _partial(timeline: Timeline, standing: np.ndarray) -> dict[str, Any]:
+    """The picture of what stands, of a timeline in units of cost."""
+    columns = {name: getattr(timeline, name)[standing] for name in COLUMNS}
+    # A live view takes seconds and draws milliseconds; units are drawn as they are.
+    in_seconds = {name: columns[name] / 1000 for name in ("started", "ended")}
+    unscaled = live_view(columns | in_seconds, timeline.schedule)
+    picture = live_view(columns, timeline.schedule)
+    picture |= {name: unscaled[name] for name in ("bars", "end", "step")}
+    return picture | {"source": "predicted", "unit": "", "memory_unit": "activations"}
+
+
 def _standing(now: Construction, schedule: Schedule) -> np.ndarray:
-    """Of each atom of the completed schedule: whether it stands already.
+    """Whether each atom of the completed schedule stands already.
 
     What stands comes first on each rank.
     """
     return schedule.cell < np.repeat([len(row) for row in now.rows], np.diff(schedule.offsets))
 
 
-def _par(start: Construction, settings: Settings) -> dict:
-    """What there is to beat: a known schedule on the same ranks, and the bound that no order can
-    beat.
-    """
+def _par(start: Construction, settings: Settings) -> dict[str, Any]:
+    """What there is to beat: a known schedule on the same ranks, and a bound for all orders."""
     schedule = start.completed()
+    ranks, microbatches = schedule.ranks, schedule.microbatches
     per_rank = schedule.stages_per_rank or 1
-    looped = start.homes == tuple(stage % schedule.ranks for stage in range(schedule.stages))
-    name = "1f1b" if per_rank == 1 else "interleaved-1f1b" if looped else "zb-v"
-    found = entry(name)
-    counts = {"ranks": schedule.ranks, "microbatches": schedule.microbatches}
-    if found.problem(*counts.values(), None if found.fixed else per_rank):
-        name, found = "gpipe", entry("gpipe")
-    known = build(name, **counts, stages_per_rank=None if found.fixed else per_rank)
+    found = entry(_like(start, ranks, per_rank))
+    if found.problem(ranks, microbatches, None if found.fixed else per_rank):
+        found = entry("gpipe")
+    known = found.build(ranks, microbatches, None if found.fixed else per_rank)
     par = simulate(known, settings.costs(known.stages))
-    least, _ = bound(
-        simulate(schedule, settings.costs(schedule.stages)), settings.costs(schedule.stages)
-    )
+    costs = settings.costs(schedule.stages)
+    least, _ = bound(simulate(schedule, costs), costs)
     return {
         "par_name": found.title,
         "par": par.makespan,
         "par_peak": float(par.bytes_held.max()),
         "bound": least,
     }
+
+
+def _like(start: Construction, ranks: int, per_rank: int) -> str:
+    """The name of the usual schedule for stages that lie so."""
+    if per_rank == 1:
+        return "1f1b"
+    looped = all(home == stage % ranks for stage, home in enumerate(start.homes))
+    return "interleaved-1f1b" if looped else "zb-v"
 
 
 def builder(
@@ -295,21 +290,32 @@ def builder(
     microbatches: int = 4,
     stages_per_rank: int = 1,
     split: bool = False,
-    **settings,
+    **settings: Any,
 ) -> Builder:
     """Build a schedule by hand: put it last in a notebook cell.
 
-    schedule: what to start from, a name of the catalogue or a Schedule; without it an empty grid of
-    ``ranks`` × ``microbatches``, with ``stages_per_rank`` stages looped over the ranks, and I and W
-    instead of B if ``split``. settings: costs, as for ``pipelab.lab``: forward, input_grad,
-    weight_grad, latency, stage_costs. Raises UnknownName and UsageError; also for schedules of more
-    than F, B, I and W of one copy of the model.
+    Args:
+        schedule: what to start from, a name of the catalogue or a Schedule; without it, an empty
+            grid.
+        ranks: of a grid or a named schedule.
+        microbatches: of the same.
+        stages_per_rank: of the same; in an empty grid the stages are looped over the ranks.
+        split: whether an empty grid has I and W instead of B.
+        settings: costs, as for ``pipelab.lab``: forward, input_grad, weight_grad, latency,
+            stage_costs.
+
+    Returns:
+        The widget.
+
+    Raises:
+        UnknownName: there is no such schedule.
+        UsageError: impossible counts or costs; also a schedule of more than F, B, I and W of one
+            copy of the model.
     """
     configuration = Settings(ranks=ranks, microbatches=microbatches, **settings).valid()
     if schedule is None:
-        return Builder(
-            Construction.empty(ranks, microbatches, stages_per_rank, split), configuration
-        )
+        empty = Construction.empty(ranks, microbatches, stages_per_rank, split=split)
+        return Builder(empty, configuration)
     if isinstance(schedule, str):
         per_rank = None if entry(schedule).fixed else stages_per_rank
         schedule = build(schedule, ranks=ranks, microbatches=microbatches, stages_per_rank=per_rank)

@@ -1,8 +1,9 @@
-"""Why ranks stand idle, for the canvas and for a person: intervals with their causes, totals, and
-one gap explained.
+"""Why ranks stand idle, for the canvas and for a person.
+
+In: a timeline. Out: intervals with their causes, totals, and one gap explained.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,9 @@ from ..timeline.idle import CAUSES
 
 
 class Cause(NamedTuple):
-    """How a cause is drawn (dark: on a dark background; pattern: a letter of the palette), and what
-    it means.
+    """How a cause is drawn, and what it means.
+
+    ``dark`` is its colour on a dark background, ``pattern`` a letter of the palette.
     """
 
     title: str
@@ -47,23 +49,22 @@ LOOKS = {
 }
 
 
-def causes(timeline: Timeline, scale: float = 1.0) -> dict:
-    """All idle time by cause: {"source", "unit", "looks", "totals": cause -> per rank, "intervals":
-    Float32}.
+def causes(timeline: Timeline, scale: float = 1.0) -> dict[str, Any]:
+    """All idle time by cause, for the canvas.
 
-    intervals, shape (n, 4): rank, start, end, and the index of the cause in ``looks``; times
-    multiplied by ``scale``.
+    Keys: source, looks, totals (cause -> per rank), makespan, and intervals: Float32 of shape
+    (n, 4) with rank, start, end, and the index of the cause in ``looks``. Times are multiplied by
+    ``scale``.
     """
     origin = float(timeline.started.min())
     index = {cause: i for i, cause in enumerate(CAUSES)}
-    rows = [
-        (i.rank, (i.start - origin) * scale, (i.end - origin) * scale, index[i.cause])
-        for i in timeline.idle
-    ]
-    totals = {
-        cause: [value * scale for value in per_rank]
-        for cause, per_rank in timeline.idle_by_cause.items()
-    }
+    rows = []
+    for idle in timeline.idle:
+        start, end = (idle.start - origin) * scale, (idle.end - origin) * scale
+        rows.append((idle.rank, start, end, index[idle.cause]))
+    totals = {}
+    for cause, per_rank in timeline.idle_by_cause.items():
+        totals[cause] = [time * scale for time in per_rank]
     return {
         "source": timeline.source,
         "looks": [LOOKS[cause]._asdict() | {"cause": cause} for cause in CAUSES],
@@ -73,29 +74,35 @@ def causes(timeline: Timeline, scale: float = 1.0) -> dict:
     }
 
 
-def critical_path(timeline: Timeline, scale: float = 1.0) -> dict:
-    """The chain of actions that decided the makespan: {"source", "steps": Float32 of shape (n, 3)}:
-    rank, start, end.
+def critical_path(timeline: Timeline, scale: float = 1.0) -> dict[str, Any]:
+    """The chain of actions that decided the makespan, for the canvas.
+
+    Keys: source, and steps: Float32 of shape (n, 3) with rank, start and end.
     """
     atoms, origin = timeline.critical_path, float(timeline.started.min())
-    started, ended = (
-        (times[atoms] - origin) * scale for times in (timeline.started, timeline.ended)
-    )
+    started = (timeline.started[atoms] - origin) * scale
+    ended = (timeline.ended[atoms] - origin) * scale
     rows = np.stack([timeline.rank[atoms], started, ended], axis=1)
     return {"source": timeline.source, "steps": rows.astype(np.float32).tobytes()}
 
 
-def explain(timeline: Timeline, rank: int, moment: float, scale: float = 1.0) -> dict:
-    """Why ``rank`` stands idle at ``moment`` (in drawn time, counted from the first start); {} if
-    it does not.
+def explain(timeline: Timeline, rank: int, moment: float, scale: float = 1.0) -> dict[str, Any]:
+    """Explain why a rank stands idle.
 
-    Keys: source, rank, start, end, cause, title, and the sentences: why, ended, choice, remedy.
+    Args:
+        timeline: what is drawn.
+        rank: which rank.
+        moment: in drawn time, counted from the first start.
+        scale: drawn time per time of the timeline.
+
+    Returns:
+        source, rank, start, end, cause, title, and the sentences why, ended, choice and remedy;
+        nothing if the rank does not stand idle then.
     """
     origin = float(timeline.started.min())
     now = moment / scale + origin
-    found = next(
-        (idle for idle in timeline.idle if idle.rank == rank and idle.start <= now < idle.end), None
-    )
+    of_rank = (idle for idle in timeline.idle if idle.rank == rank)
+    found = next((idle for idle in of_rank if idle.start <= now < idle.end), None)
     if found is None:
         return {}
     return {
@@ -118,7 +125,7 @@ def _why(timeline: Timeline, idle: Idle) -> str:
             f"Rank {idle.rank} has nothing to do yet: its first input has to come through the "
             "ranks before it."
         )
-    if idle.cause == "cool-down":
+    if idle.ended_by is None:  # its cause is "cool-down"
         return f"Rank {idle.rank} is done; the others are not."
     action = timeline.schedule.atom(idle.ended_by)
     if idle.cause == "gap":
@@ -134,10 +141,12 @@ def _why(timeline: Timeline, idle: Idle) -> str:
     wanted, where = timeline.schedule.atom(source), int(timeline.rank[source])
     if idle.cause == "transfer":
         return f"{action} needs the result of {wanted}, which is on its way from rank {where}."
-    slow = " That stage costs more than the mean: with equal stages the wait would be over by now."
-    return f"{action} needs the result of {wanted}, which rank {where} had not finished." + slow * (
-        idle.cause == "imbalance"
-    )
+    why = f"{action} needs the result of {wanted}, which rank {where} had not finished."
+    if idle.cause == "imbalance":
+        why += (
+            " That stage costs more than the mean: with equal stages the wait would be over by now."
+        )
+    return why
 
 
 def _ended(timeline: Timeline, idle: Idle) -> str:
@@ -149,7 +158,7 @@ def _ended(timeline: Timeline, idle: Idle) -> str:
 def _choice(timeline: Timeline, idle: Idle) -> str:
     if idle.cause == "cool-down":
         return "Forced: no action of this rank is left."
-    if idle.forced:
+    if idle.filler is None:
         return (
             "Forced: no later action of this rank had its inputs, so no other order of its "
             "actions would have used the time."
@@ -190,7 +199,7 @@ _REMEDIES = {
 
 
 def _remedy(timeline: Timeline, idle: Idle) -> str:
-    if not idle.forced:
+    if idle.filler is not None:
         return (
             f"Move {timeline.schedule.atom(idle.filler)} here, by hand or with a schedule that "
             "does."
@@ -201,15 +210,10 @@ def _remedy(timeline: Timeline, idle: Idle) -> str:
 def _source(timeline: Timeline, atom: int) -> int | None:
     """The action of another rank that an atom, or the cell that it begins, waited for."""
     schedule, producer = timeline.schedule, timeline.schedule.producer
-    cell = [
-        a
-        for a in (atom, atom + 1)
-        if a < len(schedule.cell) and schedule.cell[a] == schedule.cell[atom]
-    ]
-    cell = [a for a in cell if schedule.rank[a] == schedule.rank[atom]]
-    sources = [
-        int(producer[a])
-        for a in cell
-        if producer[a] >= 0 and schedule.rank[producer[a]] != schedule.rank[a]
-    ]
+    rank, cell = schedule.rank[atom], schedule.cell[atom]
+    sources = []
+    for one in (atom, atom + 1):
+        in_cell = one < len(schedule.cell) and schedule.cell[one] == cell
+        if in_cell and schedule.rank[one] == rank and schedule.crosses[one]:
+            sources.append(int(producer[one]))
     return max(sources, key=lambda source: timeline.ended[source], default=None)

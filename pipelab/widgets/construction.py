@@ -1,5 +1,4 @@
-"""A schedule that is being built by hand: what stands, what may come next, and why something else
-may not.
+"""A schedule that is being built by hand: what stands, what may come next, and why not more.
 
     rank 0  0F0 0F1 ┆ 0B0?        what stands, and then what is legal now
     rank 1  1F0     ┆ 1F1? 1B0?
@@ -11,6 +10,7 @@ depend on what comes behind.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, product
 
 from ..errors import Refusal, ScheduleFormatError, UsageError
 from ..schedule import Action, Kind, Overlap, Schedule, check
@@ -25,8 +25,10 @@ _EDITED = OF_MICROBATCH - {Kind.R}
 
 @dataclass(frozen=True)
 class Construction:
-    """rows: what stands on each rank, in order. universe: all actions of the schedule to be. homes:
-    rank of each stage.
+    """A part of a schedule.
+
+    ``rows`` are what stands on each rank, in order; ``universe`` has all actions of the schedule to
+    be; ``homes`` are the ranks of the stages.
     """
 
     rows: Rows
@@ -35,21 +37,28 @@ class Construction:
 
     @classmethod
     def empty(
-        cls, ranks: int, microbatches: int, stages_per_rank: int = 1, split: bool = False
+        cls, ranks: int, microbatches: int, stages_per_rank: int = 1, *, split: bool = False
     ) -> "Construction":
-        """Nothing yet of a schedule with stage s on rank s mod ranks. split: I and W instead of a
-        full backward.
+        """Begin a schedule with stage s on rank s mod ranks.
+
+        Args:
+            ranks: how many rows there are.
+            microbatches: each passes through every stage.
+            stages_per_rank: looped over the ranks.
+            split: whether there are I and W instead of a full backward.
+
+        Raises:
+            UsageError: these would be too many actions.
         """
         kinds = (Kind.F, Kind.I, Kind.W) if split else (Kind.F, Kind.B)
         stages = range(ranks * stages_per_rank)
-        universe = frozenset(
-            Action(kind, s, i) for kind in kinds for s in stages for i in range(microbatches)
-        )
+        cells = product(kinds, stages, range(microbatches))
+        universe = frozenset(Action(kind, stage, i) for kind, stage, i in cells)
         return cls(((),) * ranks, universe, tuple(s % ranks for s in stages))._checked()
 
     @classmethod
     def of(cls, schedule: Schedule) -> "Construction":
-        """All of a schedule.
+        """Take a whole schedule.
 
         Raises UsageError for one that has more than F, B, I and W of one copy of the model.
         """
@@ -58,11 +67,11 @@ class Construction:
                 f"{schedule.name} cannot be edited by hand: only F, B, I and W of one copy of the "
                 "model can, one at a time."
             )
-        rows = tuple(
-            tuple(cell for cell in row if not isinstance(cell, Overlap)) for row in schedule.actions
-        )
+        rows = []
+        for cells in schedule.actions:
+            rows.append(tuple(cell for cell in cells if not isinstance(cell, Overlap)))
         homes = tuple(schedule.placement[0, stage] for stage in range(schedule.stages))
-        return cls(rows, frozenset(action for row in rows for action in row), homes)._checked()
+        return cls(tuple(rows), frozenset(chain.from_iterable(rows)), homes)._checked()
 
     def _checked(self) -> "Construction":
         if len(self.universe) > MOST:
@@ -73,14 +82,16 @@ class Construction:
 
     @property
     def complete(self) -> bool:
+        """Whether every action stands."""
         return self.placed == self.universe
 
     @cached_property
     def placed(self) -> frozenset[Action]:
-        return frozenset(action for row in self.rows for action in row)
+        """The actions that stand."""
+        return frozenset(chain.from_iterable(self.rows))
 
     def needs(self, action: Action) -> list[Action]:
-        """What must have run before an action."""
+        """The actions that must have run before an action."""
         kind, stage, i = action[:3]
         row = KINDS[kind]
         needs = [Action(needed, stage, i) for needed, _ in row.needs]
@@ -90,8 +101,9 @@ class Construction:
         return [need for need in needs if need in self.universe]
 
     def legal(self, rank: int) -> list[Action]:
-        """The actions that may come next on a rank: of each kind and stage the next micro-batch
-        whose inputs stand.
+        """The actions that may come next on a rank.
+
+        Of each kind and stage that is the next micro-batch whose inputs stand.
         """
         found: dict[tuple[int, int], Action] = {}
         for action in sorted(self.universe - self.placed, key=lambda a: (a.microbatch, -a.stage)):
@@ -100,26 +112,20 @@ class Construction:
         return list(found.values())
 
     def place(self, text: str, rank: int | None = None) -> "Construction | Refusal":
-        """With an action behind the last of its rank (or of ``rank``), or why it cannot stand
-        there.
+        """Put an action behind the last of its rank (or of ``rank``).
+
+        Returns the construction with it, or why it cannot stand there.
         """
         try:
             action = Action.parse(text)
         except ScheduleFormatError as error:
             return Refusal("syntax", rank, None, text, None, str(error))
         if action not in self.universe:
-            return Refusal(
-                "out-of-range", rank, None, text, None, f"{text} is no action of this schedule."
-            )
+            message = f"{text} is not an action of this schedule."
+            return Refusal("out-of-range", rank, None, text, None, message)
         if action in self.placed:
-            return Refusal(
-                "duplicate",
-                rank,
-                None,
-                text,
-                None,
-                f"{text} stands already: every action runs once.",
-            )
+            message = f"{text} stands already: every action runs once."
+            return Refusal("duplicate", rank, None, text, None, message)
         rank = self.homes[action.stage] if rank is None else rank
         found = self._with_row(rank, (*self.rows[rank], action))
         missing = [need for need in self.needs(action) if need not in self.placed]
@@ -132,15 +138,16 @@ class Construction:
         return found
 
     def move(self, rank: int, step: int, to: int) -> "Construction | Refusal":
-        """With the action at a step moved to another step of its rank, or why it cannot stand
-        there.
+        """Move the action at a step to another step of its rank.
+
+        Returns the construction with that change, or why it cannot stand there.
         """
         row = list(self.rows[rank])
         row.insert(to, row.pop(step))
         return self._with_row(rank, tuple(row))
 
     def remove(self, rank: int, step: int) -> "Construction | Refusal":
-        """Without an action, or which other action needs it."""
+        """Take an action away; returns the rest, or which other action needs it."""
         row = self.rows[rank]
         action = row[step]
         users = [other for other in sorted(self.placed) if action in self.needs(other)]
@@ -159,49 +166,49 @@ class Construction:
         return check(changed.completed()) or changed
 
     def completed(self, name: str = "by hand") -> Schedule:
-        """The schedule with what is missing put behind what stands, in an order in which it can run
-        if there is one.
+        """The schedule with what is missing put behind what stands.
+
+        It can run, if any order of what is missing can.
         """
         return Schedule.from_rows(self._finished().rows, name=name)
 
     def _finished(self) -> "Construction":
         rows = [list(row) for row in self.rows]
         done = set(self.placed)
-        left = sorted(
-            self.universe - done,
-            key=lambda a: (a.kind == Kind.W, a.microbatch, a.kind not in _BACKWARDS),
-        )
+        left = sorted(self.universe - done, key=_usual_order)
         while left:
-            ready = next(
-                (action for action in left if done.issuperset(self.needs(action))), left[0]
-            )
+            can_run = (action for action in left if done.issuperset(self.needs(action)))
+            ready = next(can_run, left[0])
             left.remove(ready)
             done.add(ready)
             rows[self.homes[ready.stage]].append(ready)
         return replace(self, rows=tuple(map(tuple, rows)))
 
     def hint(self, starts: dict[Action, float]) -> Action | None:
-        """A good next action: of those that can start first a backward, then a forward, then a
-        weight gradient.
+        """A good next action, of those that can start first.
 
-        starts: when each legal action could start. Forwards wait while a rank holds as many
-        micro-batches as 1F1B would let it, unless nothing else is left.
+        A backward comes before a forward, and a forward before a weight gradient. Forwards wait
+        while a rank holds as many micro-batches as 1F1B would let it, unless nothing else is left.
+        ``starts`` has when each legal action could start.
         """
-        ranks = len(self.rows)
 
-        def worth(action: Action) -> tuple:
-            mine = self.rows[self.homes[action.stage]]
-            held = sum(a.kind == Kind.F for a in mine) - sum(a.kind in _BACKWARDS for a in mine)
-            full = action.kind == Kind.F and held >= (ranks - self.homes[action.stage]) * (
-                len(self.homes) // ranks
-            )
-            return (
-                full,
-                starts[action],
-                action.kind not in _BACKWARDS,
-                action.kind == Kind.W,
-                -action.stage,
-                action.microbatch,
-            )
+        def worth(action: Action) -> tuple[float, ...]:
+            full = action.kind == Kind.F and self._holds_enough(self.homes[action.stage])
+            backward_last, weight_gradient = action.kind not in _BACKWARDS, action.kind == Kind.W
+            order = backward_last, weight_gradient, -action.stage, action.microbatch
+            return full, starts[action], *order
 
         return min(starts, key=worth, default=None)
+
+    def _holds_enough(self, rank: int) -> bool:
+        """Whether a rank holds as many micro-batches as it would at most in 1F1B."""
+        row, ranks = self.rows[rank], len(self.rows)
+        begun = sum(action.kind == Kind.F for action in row)
+        ended = sum(action.kind in _BACKWARDS for action in row)
+        stages = len(self.homes) // ranks
+        return begun - ended >= (ranks - rank) * stages
+
+
+def _usual_order(action: Action) -> tuple[bool, int, bool]:
+    """Micro-batch by micro-batch, its backwards before its forwards; weight gradients last."""
+    return action.kind == Kind.W, action.microbatch, action.kind not in _BACKWARDS

@@ -1,25 +1,29 @@
-"""The lab's Python side: settings as traits, the prediction at every change, and one real run at a
-time.
-"""
+"""The lab's Python side: settings as traits, predictions at once, and one real run at a time."""
 
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 from ipywidgets import widget_serialization
 
 from ..errors import UsageError
 from ..plots import plot, svg, view
-from ..plots.bundle import FRONTEND, bundle
+from ..plots.bundle import bundle
 from ..simulator import Costs
 from ..timeline import Timeline
 from . import causes, output, theory
-from .builder import Builder
+from .builder import Builder, styles
 from .construction import Construction
 from .panel import SETTINGS, Panel
+from .real_run import RealRunWidget
 from .settings import Settings
 from .sweep import sweep
-from .training import IDLE, PACE_MS, Training, measured_settings
+from .training import IDLE, PACE_MS, latency_of, measured_settings
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 _HERE = Path(__file__).parent
 MOST_PINS = 3
@@ -28,7 +32,7 @@ PANELS = ("causes", "path")
 """What is computed only while it is looked at: idle time by cause, the critical path."""
 
 
-class Lab(Panel):
+class Lab(Panel, RealRunWidget):
     """A live picture of one schedule; make one with `lab`.
 
     Its settings are those of `Panel`, and ``paced``. At every change the kernel predicts the
@@ -40,70 +44,47 @@ class Lab(Panel):
     """
 
     _esm = bundle(_HERE / "lab.js")
-    _css = (FRONTEND / "picture.css").read_text(encoding="utf-8") + (_HERE / "lab.css").read_text(
-        encoding="utf-8"
-    )
+    _css = styles()
 
-    paced = traitlets.Bool(True).tag(sync=True)
-
-    predicted = traitlets.Dict().tag(sync=True)
-    measured = traitlets.Dict().tag(sync=True)
-    progress = traitlets.Dict(IDLE).tag(sync=True)
-    pace_ms = traitlets.Float(PACE_MS).tag(sync=True)
     panels = traitlets.List(traitlets.Enum(PANELS)).tag(sync=True)
     causes = traitlets.Dict().tag(sync=True)
     path = traitlets.Dict().tag(sync=True)
     explanation = traitlets.Dict().tag(sync=True)
-    pins = traitlets.List().tag(sync=True)
+    pins = traitlets.List(traitlets.Dict()).tag(sync=True)
     editor = traitlets.Instance(Builder, allow_none=True).tag(sync=True, **widget_serialization)
 
     timeline: Timeline | None = None
     """The predicted timeline of the settings as they are; None while they are impossible."""
 
-    def __init__(self, **settings):
-        self._training: Training | None = None
-        self._runs: list[
-            tuple[Settings, Timeline]
-        ] = []  # paced runs that have ended, the newest last
-        self._drawn: dict[
-            str, tuple[Timeline, float]
-        ] = {}  # what the picture shows: source -> timeline, its scale
+    def __init__(self, **settings: Any):
+        # Paced runs that have ended, the newest last.
+        self._runs: list[tuple[Settings, Timeline]] = []
+        # What the picture shows: source -> timeline, its scale.
+        self._drawn: dict[str, tuple[Timeline, float]] = {}
         super().__init__(**settings)
         self._settle()
         self.observe(lambda _: self._settle(), names=[*SETTINGS, "paced"])
         self.observe(lambda _: self._detail(), names=["panels"])
         self.on_msg(lambda _widget, content, _buffers: self._told(content))
 
-    def set_state(self, sync_data):
-        """A message from the front end; not while the run's thread publishes."""
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take in a message from the front end; not while the run's thread publishes."""
         with self._lock:
             super().set_state(sync_data)
 
     def run(self) -> None:
-        """Trains this schedule for real, in the background. Does nothing while a run is on."""
+        """Train this schedule for real, in the background. Does nothing while a run is on."""
         with self._lock:
-            if self.timeline is None or (self._training and self._training.busy):
+            if self.timeline is None or self._busy:
                 return
             if self.paced:
-                self._draw(predicted=self.timeline, milliseconds=PACE_MS)
-            self._training = Training(
-                self.settings, self.timeline, paced=self.paced, publish=self._publish
-            )
-            self._training.start()
-
-    def stop(self) -> None:
-        """Stops the real run, if one is on; its end shows in ``progress``."""
-        if self._training:
-            self._training.stop()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Waits until no run is on; whether that came within ``timeout`` seconds."""
-        return self._training.wait(timeout) if self._training else True
+                self._draw({"predicted": self.timeline}, milliseconds=PACE_MS)
+            self._begin(self.settings, self.timeline)
 
     def use_measured_costs(self) -> None:
-        """Predicts again with what the last run measured: its costs per stage become the settings.
+        """Predict again with what the last run measured, and clear the run.
 
-        Clears the run.
+        Its costs per stage become the settings.
         """
         with self._lock:
             costs = self._training.measured_costs if self._training else None
@@ -112,7 +93,7 @@ class Lab(Panel):
             self.apply(**measured_settings(self.settings, costs).to_dict())
 
     def pin(self) -> None:
-        """Keeps the prediction below the current one, to compare.
+        """Keep the prediction below the current one, to compare.
 
         Raises UsageError beyond ``MOST_PINS``.
         """
@@ -123,64 +104,60 @@ class Lab(Panel):
                 raise UsageError(
                     f"{MOST_PINS} configurations are pinned already: unpin(0) makes room."
                 )
-            self.pins = [
-                *self.pins,
-                {"text": self.text, "picture": self._message(self.timeline, 1.0)},
-            ]
+            picture = self._message(self.timeline, 1.0)
+            self.pins = [*self.pins, {"text": self.text, "picture": picture}]
 
     def unpin(self, index: int) -> None:
-        """Forgets a pinned configuration."""
+        """Forget a pinned configuration."""
         with self._lock:
             self.pins = [pin for i, pin in enumerate(self.pins) if i != index]
 
     def use_pin(self, index: int) -> None:
-        """Makes a pinned configuration the current one."""
+        """Make a pinned configuration the current one."""
         self.apply(**Settings.parse(self.pins[index]["text"]).to_dict())
 
     def edit(self) -> Builder:
-        """Opens the current schedule for editing by hand, below.
+        """Open the current schedule for editing by hand, below.
 
         Raises UsageError where that is impossible.
         """
         with self._lock:
             old, schedule = self.editor, self.settings.build()
-            self.editor = Builder(
-                Construction.of(schedule), self.settings.with_changes(recompute="none")
-            )
+            settings = self.settings.with_changes(recompute="none")
+            new = self.editor = Builder(Construction.of(schedule), settings)
         if old:
             old.close()
-        return self.editor
+        return new
 
-    def figure(self):
-        """The picture as a plotly Figure: the measured timeline where there is one, else the
-        prediction.
-        """
+    def figure(self) -> "Figure":
+        """The picture as a plotly Figure: what was measured, else the prediction."""
         return plot(self._timelines()[-1])
 
-    def sweep(self, over: str, values=None, **options):
-        """``pipelab.widgets.sweep`` around these settings; on top, what this lab's paced runs with
-        such settings measured.
+    def sweep(self, over: str, values: Iterable[Any] | None = None, **options: Any) -> "Figure":
+        """``pipelab.widgets.sweep`` around these settings.
+
+        What this lab's paced runs with such settings measured is drawn on top.
         """
-        like = self.settings
         free = {over: None, "schedule": None}
-        measured = [t for s, t in self._runs if s.with_changes(**free) == like.with_changes(**free)]
-        settings = {name: value for name, value in like.to_dict().items() if name != over}
-        return sweep(
-            over, values, **{"measured": measured, "unit_s": PACE_MS / 1000, **settings, **options}
-        )
+        like = self.settings.with_changes(**free)
+        measured = [t for settings, t in self._runs if settings.with_changes(**free) == like]
+        given = self.settings.to_dict() | {"measured": measured, "unit_s": PACE_MS / 1000}
+        given.pop(over, None)
+        return sweep(over, values, **(given | options))
 
     def save(self, path: str | Path) -> Path:
-        """Writes what is shown: .svg, .html (a page that plays), .csv (the schedule) or .json (a
-        trace for Perfetto).
+        """Write what is shown, as the path's ending says.
+
+        That is .svg, .html (a page that plays), .csv (the schedule) or .json (a trace for
+        Perfetto).
         """
         return output.save(path, self._timelines())
 
     def export(self, format: str) -> None:
-        """Hands such a file to the browser, which saves it."""
+        """Hand such a file to the browser, which saves it."""
         file = output.make(format, self._timelines())
-        self.send(
-            {"file": f"{self.schedule}.{file.ending}", "type": file.media_type, "text": file.text}
-        )
+        name = f"{self.schedule}.{file.ending}"
+        self.send({"file": name, "type": file.media_type, "text": file.text})
 
     def _edit_or_say(self) -> None:
         """``edit`` for the front end, which shows why it is impossible."""
@@ -200,32 +177,31 @@ class Lab(Panel):
             raise UsageError(f"There is nothing to show: {self.problem}")
         return [timeline for timeline in shown if timeline.unit == shown[-1].unit]
 
-    def explain(self, rank: int, moment: float, source: str = "predicted") -> dict:
-        """Why a rank stands idle at a moment of the picture, as data; {} where it does not.
+    def explain(self, rank: int, moment: float, source: str = "predicted") -> dict[str, Any]:
+        """Explain why a rank stands idle at a moment of the picture; {} where it does not.
 
-        Shown beside the picture.
+        The explanation, as data, is also shown beside the picture.
         """
         with self._lock:
-            timeline, scale = self._drawn.get(source, (None, 1.0))
-            self.explanation = causes.explain(timeline, rank, moment, scale) if timeline else {}
-            return self.explanation
+            explanation = {}
+            if source in self._drawn:
+                timeline, scale = self._drawn[source]
+                explanation = causes.explain(timeline, rank, moment, scale)
+            self.explanation = explanation
+            return explanation
 
     def close(self) -> None:
-        """Closes the widget and stops its run: nothing outlives the lab."""
-        with self._lock:
-            training, self._training = self._training, None
-        if training:
-            training.stop()
+        """Close the lab with its editor, and stop its run: nothing outlives the lab."""
         if self.editor:
             self.editor.close()
         super().close()
 
     def _settle(self) -> None:
-        """Predicts with the settings as they are now, and drops a run that belonged to others."""
+        """Predict with the settings as they are now, and drop a run that belonged to others."""
         with self._lock:
             if self._quiet:
                 return
-            training, self._training = self._training, None
+            training = self._let_go()
             if training and training.busy:
                 training.stop()
                 self.progress = {"state": "stopped", "message": "Stopped: the settings changed."}
@@ -236,89 +212,77 @@ class Lab(Panel):
                 self._drawn = {}
                 self.measured = {}
                 if self.timeline:
-                    self._draw(predicted=self.timeline)
+                    self._draw({"predicted": self.timeline})
                 else:
                     self.predicted = {}
                     self._detail()
 
     def _draw(
         self,
+        timelines: dict[str, Timeline],
         *,
         milliseconds: float | None = None,
         costs: Costs | None = None,
-        **timelines: Timeline,
     ) -> None:
-        """Shows timelines by source ("predicted", "measured"). costs: of the prediction, if not
-        those of the settings.
+        """Show timelines by source ("predicted", "measured").
+
+        ``costs`` are those of the prediction, if they are not the settings'.
         """
         for source, timeline in timelines.items():
             scale = 1000.0 if timeline.unit == "s" else milliseconds or 1.0
             self._drawn[source] = timeline, scale
-            predicted = source == "predicted"
-            message = self._message(timeline, scale, costs) if predicted else view(timeline)
-            setattr(self, source, message)
+            if source == "predicted":
+                self.predicted = self._message(timeline, scale, costs)
+            else:
+                self.measured = view(timeline)
         self._detail()
 
-    def _message(self, timeline: Timeline, scale: float, costs: Costs | None = None) -> dict:
+    def _message(
+        self, timeline: Timeline, scale: float, costs: Costs | None = None
+    ) -> dict[str, Any]:
         """A prediction for the canvas, with what theory says about it."""
         settings = self.settings
         message = view(timeline, milliseconds=scale if scale != 1 else None)
         used = costs or settings.costs(timeline.schedule.stages)
         unit = 1000.0 if costs else scale
-        if (
-            settings.memory == "bytes"
-        ):  # a real run counts the bytes of what autograd saved, and nothing else
+        if settings.memory == "bytes":
+            # A real run counts the bytes of what autograd saved, and nothing else.
             peak = next(number for number in message["numbers"] if number["key"] == "peak_memory")
             peak["definition"] += "; measured: saved activations only"
         message["numbers"].append(theory.bound_number(timeline, used, settings.memory_limit, unit))
         return message | {
             "text": settings.text,
             "limits": settings.limits(timeline),
-            "latency": used.latency * unit,
+            "latency": latency_of(used) * unit,
             "formula": theory.formula(settings, timeline, scale) if costs is None else {},
         }
 
     def _detail(self) -> None:
-        """What is computed only while its panel is open, of the measured timeline where there is
-        one.
+        """Compute what is computed only while its panel is open.
+
+        It is about the measured timeline where there is one.
         """
         with self._lock, self.hold_sync():
-            timeline, scale = (
-                self._drawn.get("measured") or self._drawn.get("predicted") or (None, 1.0)
-            )
-            self.causes = (
-                causes.causes(timeline, scale) if timeline and "causes" in self.panels else {}
-            )
-            self.path = (
-                causes.critical_path(timeline, scale) if timeline and "path" in self.panels else {}
-            )
+            found: dict[str, dict[str, Any]] = dict.fromkeys(PANELS, {})
+            drawn = self._drawn.get("measured") or self._drawn.get("predicted")
+            if drawn and "causes" in self.panels:
+                found["causes"] = causes.causes(*drawn)
+            if drawn and "path" in self.panels:
+                found["path"] = causes.critical_path(*drawn)
+            self.causes, self.path = found["causes"], found["path"]
             self.explanation = {}
 
-    def _publish(
-        self,
-        training: Training,
-        *,
-        timelines: dict | None = None,
-        costs: Costs | None = None,
-        **traits,
-    ) -> None:
-        with self._lock, self.hold_sync():
-            if training is not self._training:
-                return  # the settings have changed since: this run's news belong to another picture
-            for name, value in traits.items():
-                setattr(self, name, value)
-            if timelines:
-                if training.paced:
-                    self._runs = [
-                        *self._runs[1 - MOST_RUNS :],
-                        (training.settings, timelines["measured"]),
-                    ]
-                self._draw(costs=costs, **timelines)
+    def _show_run(self, timelines: dict[str, Timeline], costs: Costs | None) -> None:
+        training = self._training
+        if training and training.paced:
+            measured = training.settings, timelines["measured"]
+            self._runs = [*self._runs[1 - MOST_RUNS :], measured]
+        self._draw(timelines, costs=costs)
 
-    def _told(self, content: dict) -> None:
-        """A message from the front end: an action and its arguments."""
+    def _told(self, content: dict[str, Any]) -> None:
+        """Do what a message from the front end asks for: an action with its arguments."""
         arguments = {name: value for name, value in content.items() if name != "action"}
-        {
+        actions: dict[str, Callable[..., object]] = {
             "run": self.run,
             "stop": self.stop,
             "apply": self.apply,
@@ -330,27 +294,37 @@ class Lab(Panel):
             "use_pin": self.use_pin,
             "export": self.export,
             "edit": self._edit_or_say,
-        }[content["action"]](**arguments)
+        }
+        actions[content["action"]](**arguments)
 
-    def _repr_mimebundle_(self, **kwargs):
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live view, and a static SVG for viewers without a kernel."""
-        data, metadata = super()._repr_mimebundle_(**kwargs)
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         if self.timeline:
             data["image/svg+xml"] = svg(self.timeline)
         return data, metadata
 
 
-def lab(schedule: str = "1f1b", **settings) -> Lab:
+def lab(schedule: str = "1f1b", **settings: Any) -> Lab:
     """The live lab: put it last in a notebook cell, or ``display`` it.
 
-    schedule: a name of the catalogue, or a line that a lab's ``text`` gave: ``lab("gpipe ranks=8
-    latency=0.5")``. settings: fields of ``pipelab.widgets.Settings``, and ``paced``. The most used:
-    ranks, devices (4); microbatches, pieces of a batch (8); stages_per_rank; forward, input_grad,
-    weight_grad, or backward for the sum of both: cost of one stage for one micro-batch (1, 1, 1);
-    latency, time from rank to rank (0), all in abstract units. Raises UnknownName for an unknown
-    schedule or setting, traitlets.TraitError or UsageError for impossible numbers.
-
     The pool of workers warms up in the background, so that the first real run starts at once.
+
+    Args:
+        schedule: a name of the catalogue, or a line that a lab's ``text`` gave:
+            ``lab("gpipe ranks=8 latency=0.5")``.
+        settings: ``paced``, and fields of ``pipelab.widgets.Settings``. The most used are ranks,
+            the devices (4); microbatches, the pieces of a batch (8); stages_per_rank; forward,
+            input_grad and weight_grad, or backward for the sum of the last two, the cost of one
+            stage for one micro-batch (1, 1, 1); latency, the time from rank to rank (0). All times
+            are in abstract units.
+
+    Returns:
+        The widget.
+
+    Raises:
+        UnknownName: there is no such schedule or setting.
+        UsageError: a number is impossible; traitlets.TraitError where it is not even a number.
     """
     widget = Lab(**(Settings.parse(schedule).to_dict() | settings))
     threading.Thread(target=_warm, name="pipelab-warm", daemon=True).start()
@@ -361,4 +335,5 @@ def _warm() -> None:
     from ..engine import warm
 
     warm()
-    from ..engine import start  # noqa: F401 - imports torch: seconds that the first real run should not wait for
+    # Imports torch: seconds that the first real run should not wait for.
+    from ..engine import start  # noqa: F401 - imported for its effect

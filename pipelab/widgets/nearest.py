@@ -1,6 +1,7 @@
 """Impossible settings, and the possible ones next to them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ..catalogue import entry
 from ..errors import UsageError
@@ -10,28 +11,32 @@ MOST = 3
 """Offers at a time: the nearest of each kind."""
 FAR = 64
 """How far a count may move."""
+Change = dict[str, Any]
 
 
-def offers(settings: Settings) -> list[dict]:
-    """Changes that make impossible settings possible, each {"label", "changes"}: one of each kind,
-    the smallest of it.
+def offers(settings: Settings) -> list[dict[str, Any]]:
+    """Changes that make impossible settings possible: the smallest of each kind.
+
+    Each is ``{"label", "changes"}``.
 
     >>> [offer["label"] for offer in offers(Settings("dualpipe", ranks=4, microbatches=6))]
     ['8 micro-batches', '2 ranks']
     """
-    found = []
-    for candidates in (
+    kinds = (
         _counts(settings, "microbatches"),
         _counts(settings, "ranks"),
         _stages(settings),
         _switches(settings),
-    ):
-        change = next((c for c in candidates if _possible(settings.with_changes(**c))), None)
-        if change:
-            found.append(change)
-    if not found:  # two counts at once: even ranks and enough micro-batches, for instance
-        found = [change for change in [_pair(settings)] if change]
+    )
+    firsts = [_first_possible(settings, candidates) for candidates in kinds]
+    if not any(firsts):  # two counts at once: even ranks and enough micro-batches, for instance
+        firsts = [_pair(settings)]
+    found = [change for change in firsts if change]
     return [{"label": _label(change), "changes": change} for change in found[:MOST]]
+
+
+def _first_possible(settings: Settings, candidates: Iterable[Change]) -> Change | None:
+    return next((c for c in candidates if _possible(settings.with_changes(**c))), None)
 
 
 def _possible(settings: Settings) -> bool:
@@ -44,10 +49,8 @@ def _possible(settings: Settings) -> bool:
     return True
 
 
-def _counts(settings: Settings, name: str) -> Iterator[dict]:
-    """The same count a little larger or smaller, the larger of two equally near first; only what
-    the schedule takes.
-    """
+def _counts(settings: Settings, name: str) -> Iterator[Change]:
+    """The nearest count that the schedule takes; of two equally near ones, the larger."""
     now = getattr(settings, name)
     for step in range(1, FAR):
         for count in (now + step, now - step):
@@ -56,16 +59,15 @@ def _counts(settings: Settings, name: str) -> Iterator[dict]:
                 return
 
 
-def _stages(settings: Settings) -> Iterator[dict]:
-    if not entry(settings.schedule).fixed:
-        yield from (
-            {"stages_per_rank": count}
-            for count in (1, 2, 3, 4)
-            if count != settings.stages_per_rank
-        )
+def _stages(settings: Settings) -> Iterator[Change]:
+    if entry(settings.schedule).fixed:
+        return
+    for count in (1, 2, 3, 4):
+        if count != settings.stages_per_rank:
+            yield {"stages_per_rank": count}
 
 
-def _switches(settings: Settings) -> Iterator[dict]:
+def _switches(settings: Settings) -> Iterator[Change]:
     if settings.recompute == "early":
         yield {"recompute": "in-backward"}
     if settings.stage_costs:
@@ -74,10 +76,9 @@ def _switches(settings: Settings) -> Iterator[dict]:
         yield {"memory_limit": 0.0}
 
 
-def _pair(settings: Settings) -> dict | None:
-    for ranks in sorted(
-        range(1, settings.ranks + 9), key=lambda count: abs(count - settings.ranks)
-    ):
+def _pair(settings: Settings) -> Change | None:
+    """The nearest number of ranks that is possible with some number of micro-batches."""
+    for ranks in sorted(range(1, settings.ranks + 9), key=lambda n: abs(n - settings.ranks)):
         for change in _counts(settings.with_changes(ranks=ranks), "microbatches"):
             if _possible(settings.with_changes(ranks=ranks, **change)):
                 return {"ranks": ranks, **change}
@@ -85,19 +86,19 @@ def _pair(settings: Settings) -> dict | None:
 
 
 _WORDS = {
-    "microbatches": "{} micro-batch{es}",
-    "ranks": "{} rank{s}",
-    "stages_per_rank": "{} stage{s} per rank",
-    "recompute": "recompute {}",
-    "stage_costs": "equal stages",
-    "memory_limit": "no memory limit",
+    "microbatches": ("{} micro-batch", "{} micro-batches"),
+    "ranks": ("{} rank", "{} ranks"),
+    "stages_per_rank": ("{} stage per rank", "{} stages per rank"),
+    "recompute": ("recompute {}", "recompute {}"),
+    "stage_costs": ("equal stages", "equal stages"),
+    "memory_limit": ("no memory limit", "no memory limit"),
 }
+"""What a change is called: of one, and of several."""
 
 
-def _label(change: dict) -> str:
-    plural = {
-        name: {"s": "s" * (value != 1), "es": "es" * (value != 1)} for name, value in change.items()
-    }
-    return " and ".join(
-        _WORDS[name].format(value, **plural[name]) for name, value in change.items()
-    )
+def _label(change: Change) -> str:
+    words = []
+    for name, value in change.items():
+        one, several = _WORDS[name]
+        words.append((one if value == 1 else several).format(value))
+    return " and ".join(words)

@@ -1,6 +1,7 @@
 """What a person takes away from the lab: files, by format."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ class File(NamedTuple):
     text: str
 
 
-FORMATS = {
+FORMATS: dict[str, tuple[str, Callable[[list[Timeline]], str]]] = {
     "svg": ("image/svg+xml", lambda timelines: svg(timelines[-1])),
     "html": ("text/html", lambda timelines: page_text(*timelines)),
     "csv": ("text/csv", lambda timelines: timelines[-1].schedule.to_csv()),
@@ -29,8 +30,7 @@ where there is one.
 
 
 def make(ending: str, timelines: list[Timeline]) -> File:
-    """The file for an ending: an SVG, a page that plays, the schedule as CSV, or a trace for
-    Perfetto.
+    """Make a file: an SVG, a page that plays, the schedule as CSV, or a trace for Perfetto.
 
     Raises UnknownName, which lists the endings.
     """
@@ -41,7 +41,7 @@ def make(ending: str, timelines: list[Timeline]) -> File:
 
 
 def save(path: str | Path, timelines: list[Timeline]) -> Path:
-    """Writes the file that the path's ending names, and returns the path."""
+    """Write the file that the path's ending names, and returns the path."""
     path = Path(path)
     path.write_text(make(path.suffix.removeprefix("."), timelines).text, encoding="utf-8")
     return path

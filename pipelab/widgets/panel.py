@@ -1,10 +1,13 @@
-"""The settings as traits, two-way with the front end, with what can be said about them before
-anything is drawn.
+"""The settings as traits, two-way with the front end.
+
+In: a change of one. Out: what can be said about all of them before anything is drawn.
 """
 
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from typing import Any
 
 import anywidget
 import traitlets
@@ -16,6 +19,8 @@ from .nearest import offers
 from .presets import PRESETS
 from .settings import MEMORY, MODELS, RECOMPUTE, Settings, check_cost
 
+Proposal = dict[str, Any]
+"""What traitlets asks a validator about."""
 SETTINGS = tuple(field.name for field in fields(Settings))
 LIMITS = {
     "ranks": (1, 16, 1),
@@ -35,12 +40,12 @@ A larger value given from Python moves the end of its slider.
 
 
 class Panel(anywidget.AnyWidget):
-    """Every field of ``Settings`` as a trait; ``settings`` has them all as one value, ``text`` as
-    one line.
+    """Every field of ``Settings`` as a trait.
 
-    catalogue: what there is to choose from. problems: why the others are impossible with these
-    counts, by name. problem: why the settings are, or ""; offers: the nearest that are possible. A
-    subclass says in ``_settle`` what a change does.
+    ``settings`` has them all as one value, ``text`` as one line. ``catalogue`` is what there is to
+    choose from, ``problems`` why some are impossible with these counts, by name. ``problem`` is why
+    the settings themselves are, or "", and ``offers`` are the nearest that are possible. A subclass
+    says in ``_settle`` what a change does.
     """
 
     schedule = traitlets.Unicode("1f1b").tag(sync=True)
@@ -58,14 +63,14 @@ class Panel(anywidget.AnyWidget):
     model = traitlets.Enum(MODELS, "auto").tag(sync=True)
     width = traitlets.Int(64, min=1).tag(sync=True)
 
-    catalogue = traitlets.List().tag(sync=True)
+    catalogue = traitlets.List(traitlets.Dict()).tag(sync=True)
     presets = traitlets.List(list(PRESETS)).tag(sync=True)
     problems = traitlets.Dict().tag(sync=True)
     limits = traitlets.Dict().tag(sync=True)
     problem = traitlets.Unicode("").tag(sync=True)
-    offers = traitlets.List().tag(sync=True)
+    offers = traitlets.List(traitlets.Dict()).tag(sync=True)
 
-    def __init__(self, **settings):
+    def __init__(self, **settings: Any):
         self._lock = threading.RLock()
         self._quiet = False
         if settings.get("backward") is not None:
@@ -79,19 +84,21 @@ class Panel(anywidget.AnyWidget):
         self.catalogue = [_described(name) for name in names()]
 
     @traitlets.validate("schedule")
-    def _known(self, proposal) -> str:
+    def _known(self, proposal: Proposal) -> str:
         return entry(proposal["value"]).name
 
     @traitlets.validate("forward", "input_grad", "weight_grad")
-    def _positive(self, proposal) -> float:
-        check_cost(proposal["trait"].name, proposal["value"])
-        return proposal["value"]
+    def _positive(self, proposal: Proposal) -> float:
+        value: float = proposal["value"]
+        check_cost(proposal["trait"].name, value)
+        return value
 
     @traitlets.validate("stage_costs")
-    def _all_positive(self, proposal) -> list[float]:
-        for factor in proposal["value"]:
+    def _all_positive(self, proposal: Proposal) -> list[float]:
+        factors: list[float] = proposal["value"]
+        for factor in factors:
             check_cost("stage_costs", factor)
-        return proposal["value"]
+        return factors
 
     @property
     def settings(self) -> Settings:
@@ -109,12 +116,12 @@ class Panel(anywidget.AnyWidget):
         return self.input_grad + self.weight_grad
 
     @backward.setter
-    def backward(self, value: float):
+    def backward(self, value: float) -> None:
         check_cost("backward", value)
         self.apply(input_grad=value / 2, weight_grad=value / 2)
 
-    def apply(self, **changes) -> None:
-        """Changes several settings at once, so that the picture changes once."""
+    def apply(self, **changes: Any) -> None:
+        """Change several settings at once, so that the picture changes once."""
         with self._lock:
             before = self.settings
             with self._as_one_change():
@@ -124,49 +131,51 @@ class Panel(anywidget.AnyWidget):
                 self._settle()
 
     def preset(self, name: str) -> None:
-        """Changes to one of ``presets``. Raises UnknownName, which lists them."""
+        """Change to one of ``presets``. Raises UnknownName, which lists them."""
         if name not in PRESETS:
             raise UnknownName("preset", name, PRESETS)
         self.apply(**PRESETS[name].to_dict())
 
     def _predict(self) -> Timeline | None:
-        """Predicts with the settings as they are, and says what is wrong with them if that is
-        impossible.
-        """
+        """Predict with the settings as they are, or say what is wrong with them."""
         settings = self.settings
         self.limits = {name: self._limit(name) for name in LIMITS}
         self.problems = _problems(settings)
+        timeline, problem = None, ""
         try:
-            timeline, self.problem = settings.predict(), ""
+            timeline = settings.predict()
         except UsageError as error:
-            timeline, self.problem = None, str(error)
-        self.offers = offers(settings) if self.problem else []
+            problem = str(error)
+        self.problem = problem
+        self.offers = offers(settings) if problem else []
         return timeline
 
     def _settle(self) -> None:
         raise NotImplementedError
 
     @contextmanager
-    def _as_one_change(self):
+    def _as_one_change(self) -> Iterator[None]:
         self._quiet = True
         try:
             yield
         finally:
             self._quiet = False
 
-    def _limit(self, name: str) -> list:
+    def _limit(self, name: str) -> list[float]:
         low, high, step = self.limits.get(name, LIMITS[name])
         return [low, max(high, getattr(self, name)), step]
 
 
-def _described(name: str) -> dict:
+def _described(name: str) -> dict[str, Any]:
     found = entry(name)
-    per_rank = {
+    return {
+        "name": name,
+        "title": found.title,
+        "summary": found.summary,
         "stages_per_rank": found.stages_per_rank,
         "fixed": bool(found.fixed),
         "searched": found.searched,
     }
-    return {"name": name, "title": found.title, "summary": found.summary} | per_rank
 
 
 def _problems(settings: Settings) -> dict[str, str]:

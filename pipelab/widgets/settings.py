@@ -1,8 +1,10 @@
-"""What the lab is set to, as one value: the schedule it means, its costs, its prediction, and a
-line of text for it.
+"""What the lab is set to, as one value.
+
+It knows the schedule it means, its costs, its prediction, and a line of text for itself.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,9 @@ from ..catalogue.auto import find
 from ..errors import UnknownName, UsageError
 from ..schedule import Schedule
 from ..simulator import Costs, simulate
+from ..simulator.costs import PerStage
 from ..timeline import Timeline
-from .sizes import stage_memory
+from .sizes import stage_activations, stage_memory
 
 RECOMPUTE = ("none", "in-backward", "early")
 MEMORY = ("activations", "bytes")
@@ -28,13 +31,24 @@ settings.
 class Settings:
     """One configuration of the lab; times in abstract units.
 
-    stages_per_rank: 0 for what is usual for the schedule; of no effect where it has only one
-    possible number. forward, input_grad, weight_grad: cost of F, I and W of a stage; a full
-    backward costs I + W. stage_costs: how much more or less than that each stage costs, 1 where the
-    list ends. recompute: whether forwards run again instead of keeping their activations.
-    memory_limit: what ``auto`` may hold on a rank, in activations of one micro-batch through all of
-    its layers; 0 for no limit of one's own. memory: what is counted. model, width: of a real run,
-    and of memory in bytes; "auto" is an MLP in a paced run and a GPT in a raw one.
+    Attributes:
+        schedule: a name of the catalogue.
+        ranks: the devices.
+        microbatches: the pieces of a batch.
+        stages_per_rank: 0 for what is usual for the schedule; it has no effect where only one
+            number is possible.
+        forward: the cost of F of a stage.
+        input_grad: that of I. A full backward costs I + W.
+        weight_grad: that of W.
+        latency: the time from rank to rank.
+        stage_costs: how much more or less than the others each stage costs, 1 where the list ends.
+        recompute: whether forwards run again instead of keeping their activations.
+        memory_limit: what ``auto`` may hold on a rank, in activations of one micro-batch through
+            all of the rank's layers; 0 for no limit.
+        memory: what is counted, "activations" or "bytes".
+        model: of a real run, and of memory in bytes; "auto" is an MLP in a paced run and a GPT in a
+            raw one.
+        width: of that model.
     """
 
     schedule: str = "1f1b"
@@ -52,7 +66,7 @@ class Settings:
     model: str = "auto"
     width: int = 64
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "stage_costs", tuple(self.stage_costs))
 
     @property
@@ -65,7 +79,7 @@ class Settings:
         scale = (*self.stage_costs, *[1.0] * stages)[:stages]
         uneven = any(factor != 1 for factor in scale)
 
-        def each(value):
+        def each(value: float) -> PerStage:
             return tuple(value * factor for factor in scale) if uneven else value
 
         return Costs(
@@ -84,16 +98,23 @@ class Settings:
     def build(self) -> Schedule:
         """The schedule. Raises UsageError, which says what is possible."""
         costs = self._building_costs()
-        counts = {
-            "ranks": self.ranks,
-            "microbatches": self.microbatches,
-            "stages_per_rank": self.per_rank,
-        }
         if entry(self.schedule).searched:
-            return find(
-                **counts, costs=costs, memory_limit=self.memory_limit or None, effort=QUICK
-            ).schedule
-        return build(self.schedule, **counts, costs=costs)
+            found = find(
+                ranks=self.ranks,
+                microbatches=self.microbatches,
+                stages_per_rank=self.per_rank,
+                costs=costs,
+                memory_limit=self.memory_limit or None,
+                effort=QUICK,
+            )
+            return found.schedule
+        return build(
+            self.schedule,
+            ranks=self.ranks,
+            microbatches=self.microbatches,
+            stages_per_rank=self.per_rank,
+            costs=costs,
+        )
 
     def predict(self) -> Timeline:
         """The timeline to expect. Raises UsageError where the settings are impossible together."""
@@ -103,18 +124,17 @@ class Settings:
         return simulate(schedule, self.costs(schedule.stages), recompute=recompute, memory=memory)
 
     def limits(self, timeline: Timeline) -> list[float]:
-        """The memory limit on each rank in the timeline's unit of memory; empty where there is
-        none.
-        """
+        """The memory limit on each rank, in the timeline's unit of memory; empty without one."""
         if not self.memory_limit:
             return []
-        of_stage = stage_memory(self.model, self.width).activations if self.memory == "bytes" else 1
-        level = self.memory_limit * (timeline.schedule.stages_per_rank or 1) * of_stage
+        level = self.memory_limit * (timeline.schedule.stages_per_rank or 1)
+        if self.memory == "bytes":
+            level *= stage_activations(self.model, self.width)
         resident = np.zeros(timeline.schedule.ranks)
         for name, (held, _) in timeline.memory.items():
             if name != "activations":
                 resident += np.maximum.reduceat(held, timeline.schedule.offsets[:-1])
-        return (resident + level).tolist()
+        return [float(bytes_held) for bytes_held in resident + level]
 
     def _building_costs(self) -> Costs:
         """Costs for those schedules that are built for them; these have one copy of the model."""
@@ -123,8 +143,9 @@ class Settings:
 
     @property
     def text(self) -> str:
-        """A line that ``Settings.parse`` reads: the schedule's name, then what differs from the
-        defaults.
+        """A line that ``Settings.parse`` reads.
+
+        It has the schedule's name, then what differs from the defaults.
 
         >>> Settings(ranks=6, latency=0.5).text
         '1f1b ranks=6 microbatches=8 latency=0.5'
@@ -138,7 +159,7 @@ class Settings:
 
     @classmethod
     def parse(cls, text: str) -> "Settings":
-        """Reads such a line.
+        """Read such a line.
 
         >>> Settings.parse("gpipe ranks=2 stage_costs=1,2").stage_costs
         (1.0, 2.0)
@@ -156,7 +177,7 @@ class Settings:
             key, equals, value = part.partition("=")
             if not equals:
                 raise UsageError(
-                    f"{part!r} is no setting. A line is a schedule and settings, such as: "
+                    f"{part!r} is not a setting. A line is a schedule and settings, such as: "
                     f"{cls().text}"
                 )
             if key not in kinds:
@@ -164,11 +185,11 @@ class Settings:
             try:
                 values[key] = _read(kinds[key], value)
             except ValueError:
-                raise UsageError(f"{part!r}: {value!r} is no {_NOUNS[kinds[key]]}.") from None
+                raise UsageError(f"{part!r}: {value!r} is not a {_NOUNS[kinds[key]]}.") from None
         return cls(entry(name).name, **values).valid()
 
     def valid(self) -> "Settings":
-        """Itself. Raises UsageError for a number or a word that can never be right."""
+        """Return itself. Raises UsageError for a number or a word that can never be right."""
         for name in ("forward", "input_grad", "weight_grad"):
             check_cost(name, getattr(self, name))
         for factor in self.stage_costs:
@@ -183,16 +204,17 @@ class Settings:
                 )
         return self
 
-    def with_changes(self, **changes) -> "Settings":
+    def with_changes(self, **changes: Any) -> "Settings":
+        """A copy with these fields changed."""
         return replace(self, **changes)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """All settings by name, lists as lists."""
         return asdict(self) | {"stage_costs": list(self.stage_costs)}
 
 
 def check_cost(name: str, value: float) -> None:
-    """Raises UsageError unless a cost is a finite number above 0."""
+    """Check that a cost is a finite number above 0. Raises UsageError for any other."""
     if not 0 < value < float("inf"):
         raise UsageError(f"{name} is {value:g}; a cost is a number above 0.")
 
@@ -200,11 +222,13 @@ def check_cost(name: str, value: float) -> None:
 _NOUNS = {int: "whole number", float: "number", tuple: "list of numbers such as 1,2,1"}
 
 
-def _written(value) -> str:
+def _written(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(f"{number:.6g}" for number in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _read(kind: type, value: str):
-    return tuple(float(number) for number in value.split(",")) if kind is tuple else kind(value)
+def _read(kind: type, value: str) -> Any:
+    if kind is tuple:
+        return tuple(float(number) for number in value.split(","))
+    return kind(value)

@@ -1,5 +1,4 @@
-"""How many bytes a stage of the models takes that the lab trains: one middle layer, in float32,
-with Adam.
+"""The bytes of a stage of the models that the lab trains: one middle layer, float32, Adam.
 
     MLP    Linear(w, w) and ReLU          w² + w parameters    keeps 2 numbers of width w per sample
     GPT    attention and MLP, one block   12 w² + 13 w         keeps 16 of width w per character
@@ -19,19 +18,12 @@ SEQUENCE = 64
 
 
 def stage_memory(model: str, width: int) -> Memory:
-    """Bytes of one stage. model: "mlp" or "gpt"; "auto" counts as an MLP.
+    """The bytes of one stage of "mlp" or "gpt"; "auto" counts as an MLP.
 
     >>> stage_memory("mlp", 64).activations
     8192
     """
-    if model == "gpt":
-        vector, kept, parameters = (
-            FLOAT * SAMPLES["gpt"] * SEQUENCE * width,
-            16,
-            12 * width**2 + 13 * width,
-        )
-    else:
-        vector, kept, parameters = FLOAT * SAMPLES["mlp"] * width, 2, width**2 + width
+    vector, kept, parameters = _sizes(model, width)
     weights = FLOAT * parameters
     return Memory(
         activations=kept * vector,
@@ -40,3 +32,17 @@ def stage_memory(model: str, width: int) -> Memory:
         gradients=weights,
         optimizer_state=2 * weights,
     )
+
+
+def stage_activations(model: str, width: int) -> int:
+    """What one stage keeps of one micro-batch, in bytes."""
+    vector, kept, _ = _sizes(model, width)
+    return kept * vector
+
+
+def _sizes(model: str, width: int) -> tuple[int, int, int]:
+    """Bytes of the vectors between stages, how many of them a stage keeps, and its parameters."""
+    if model == "gpt":
+        vector = FLOAT * SAMPLES["gpt"] * SEQUENCE * width
+        return vector, 16, 12 * width**2 + 13 * width
+    return FLOAT * SAMPLES["mlp"] * width, 2, width**2 + width

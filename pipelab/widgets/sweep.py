@@ -1,9 +1,10 @@
-"""One setting through many values: bubble, throughput and peak memory as curves, with measured
-points on top.
+"""One setting through many values: bubble, throughput and peak memory as curves.
+
+Points that real runs measured are drawn on top.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..catalogue import entry, names
 from ..errors import UnknownName, UsageError
@@ -26,30 +27,45 @@ TITLES = {
     "stages_per_rank": "stages per rank",
     "schedule": "schedule",
 }
+PANELS = (
+    "bubble fraction: idle / (ranks × makespan)",
+    "throughput: micro-batches / makespan",
+)
+Point = tuple[float, float, float]
+"""Bubble fraction, throughput and peak memory."""
 COLOURS = ("#4477AA", "#DDAA33", "#BB5566", "#44BB99", "#332288", "#999933", "#AA4499", "#767676")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")
 
 
 def sweep(
     over: str,
-    values: Iterable | None = None,
+    values: Iterable[Any] | None = None,
     *,
     schedules: Iterable[str] | None = None,
     measured: Iterable[Timeline] = (),
     unit_s: float = 0.01,
-    **settings,
+    **settings: Any,
 ) -> "Figure":
-    """Predicted curves over one setting, as a plotly Figure of three panels.
+    """Draw predicted curves over one setting.
 
-    over: "microbatches", "ranks", "stages_per_rank" or "schedule". values: of that setting
-    (default: a few usual ones). schedules: a curve each (default: gpipe, 1f1b, zb-h1; over stages
-    per rank those that take any number). measured: timelines of real runs, drawn as open points:
-    bubble and throughput, ``unit_s`` seconds being one unit of the predicted costs, as in a run
-    with that pace; their memory is counted otherwise, so it is left out. settings: the rest of the
-    configuration, fields of ``pipelab.widgets.Settings``.
+    Values that a schedule cannot have leave a gap.
 
-    Values that a schedule cannot have leave a gap. Raises UnknownName; UsageError where nothing is
-    left to draw.
+    Args:
+        over: "microbatches", "ranks", "stages_per_rank" or "schedule".
+        values: of that setting; without them, a few usual ones.
+        schedules: a curve each; without them gpipe, 1f1b and zb-h1, or over stages per rank those
+            that take any number.
+        measured: timelines of real runs, drawn as open points in the first two panels. Their memory
+            is counted otherwise, so it is left out.
+        unit_s: the seconds that a real run takes for one unit of cost.
+        settings: the rest of the configuration, fields of ``pipelab.widgets.Settings``.
+
+    Returns:
+        A plotly Figure of three panels: bubble, throughput and peak memory.
+
+    Raises:
+        UnknownName: there is no such setting or schedule.
+        UsageError: nothing is left to draw.
     """
     from plotly.subplots import make_subplots
 
@@ -57,51 +73,63 @@ def sweep(
         raise UnknownName("setting to sweep over", over, VALUES)
     base = Settings(**settings).valid()
     values = list(VALUES[over] if values is None else values)
-    bubble, speed = (
-        "bubble fraction: idle / (ranks × makespan)",
-        "throughput: micro-batches / makespan",
-    )
-    panels = (bubble, speed, f"peak memory, {base.memory}")
-    figure = make_subplots(cols=3, subplot_titles=panels)
+    figure = make_subplots(cols=3, subplot_titles=[*PANELS, f"peak memory, {base.memory}"])
     curves = [None] if over == "schedule" else _schedules(over, schedules)
     for i, name in enumerate(curves):
         points = [_predicted(base, over, value, name) for value in values]
-        if not any(points):
-            continue
-        look = {"color": COLOURS[i % len(COLOURS)], "symbol": SYMBOLS[i % len(SYMBOLS)]}
-        for column in range(3):
-            y = [point and point[column] for point in points]
-            label = entry(name).title if name else "predicted"
-            figure.add_scatter(
-                x=values,
-                y=y,
-                name=label,
-                legendgroup=label,
-                showlegend=column == 0,
-                row=1,
-                col=column + 1,
-                mode="markers" if name is None else "lines+markers",
-                marker=look | {"size": 7},
-                line={"color": look["color"]},
-            )
+        if any(points):
+            _add_curve(figure, i, name, values, points)
     if not figure.data:
         raise UsageError(f"None of these schedules can have {TITLES[over]} of {values}.")
-    for column, points in enumerate(
-        zip(*(_measured(over, unit_s, timeline) for timeline in measured))
-    ):
-        x, y, text = zip(*points)
+    _add_measured(figure, over, unit_s, list(measured))
+    _lay_out(figure, over)
+    return figure
+
+
+def _add_curve(
+    figure: "Figure", index: int, name: str | None, values: list[Any], points: list[Point | None]
+) -> None:
+    """Add the predictions for one schedule, or for many (name: None), to all panels."""
+    colour, symbol = COLOURS[index % len(COLOURS)], SYMBOLS[index % len(SYMBOLS)]
+    label = entry(name).title if name else "predicted"
+    for column in range(3):
         figure.add_scatter(
-            x=x,
-            y=y,
-            text=text,
-            name="measured",
-            legendgroup="measured",
+            x=values,
+            y=[point and point[column] for point in points],
+            name=label,
+            legendgroup=label,
             showlegend=column == 0,
             row=1,
             col=column + 1,
+            mode="lines+markers" if name else "markers",
+            marker={"color": colour, "symbol": symbol, "size": 7},
+            line={"color": colour},
+        )
+
+
+def _add_measured(figure: "Figure", over: str, unit_s: float, measured: list[Timeline]) -> None:
+    """Add the points of real runs to the first two panels."""
+    if not measured:
+        return
+    numbers = [timeline.metrics for timeline in measured]
+    bubbles = [number["bubble_fraction"] for number in numbers]
+    speeds = [t.schedule.microbatches / t.makespan * unit_s for t in measured]
+    for column, y in enumerate((bubbles, speeds), 1):
+        figure.add_scatter(
+            x=[number[over] for number in numbers],
+            y=y,
+            text=[f"{timeline.schedule.name}, measured" for timeline in measured],
+            name="measured",
+            legendgroup="measured",
+            showlegend=column == 1,
+            row=1,
+            col=column,
             mode="markers",
             marker={"symbol": "circle-open", "size": 13, "color": "#CC3311", "line": {"width": 2}},
         )
+
+
+def _lay_out(figure: "Figure", over: str) -> None:
     figure.update_xaxes(title=TITLES[over], gridcolor="rgba(128,128,128,0.25)")
     figure.update_yaxes(rangemode="tozero", gridcolor="rgba(128,128,128,0.25)")
     figure.update_yaxes(tickformat=".0%", col=1)
@@ -114,7 +142,6 @@ def sweep(
         legend={"orientation": "h", "y": -0.25},
     )
     figure.update_annotations(font_size=12)
-    return figure
 
 
 def _schedules(over: str, schedules: Iterable[str] | None) -> list[str]:
@@ -125,29 +152,13 @@ def _schedules(over: str, schedules: Iterable[str] | None) -> list[str]:
     return ["gpipe", "1f1b", "zb-h1"]
 
 
-def _predicted(
-    base: Settings, over: str, value, name: str | None
-) -> tuple[float, float, float] | None:
-    """Bubble fraction, throughput and peak memory; None where the schedule cannot have the
-    value.
-    """
-    settings = base.with_changes(**({"schedule": name} if name else {})).with_changes(
-        **{over: value}
-    )
+def _predicted(base: Settings, over: str, value: Any, name: str | None) -> Point | None:
+    """What is drawn for one value; None where the schedule cannot have it."""
+    changes = {"schedule": name or base.schedule} | {over: value}
+    settings = base.with_changes(**changes)
     try:
         timeline = settings.predict()
     except UsageError:
         return None
     throughput = timeline.schedule.microbatches / timeline.makespan
     return timeline.metrics["bubble_fraction"], throughput, float(timeline.bytes_held.max())
-
-
-def _measured(over: str, unit_s: float, timeline: Timeline) -> tuple[tuple, tuple]:
-    """A real run's points in the first two panels: (x, y, text) each."""
-    numbers = timeline.metrics
-    x, text = numbers[over], f"{timeline.schedule.name}, measured"
-    return (x, numbers["bubble_fraction"], text), (
-        x,
-        numbers["microbatches"] / timeline.makespan * unit_s,
-        text,
-    )

@@ -1,19 +1,14 @@
-"""What theory says about a prediction: a lower bound for its makespan, and the formula of its
-schedule, filled in.
-"""
+"""What theory says about a prediction: a lower bound, and the schedule's formula, filled in."""
+
+from typing import Any
 
 from ..errors import UsageError
-from ..schedule import Kind
+from ..schedule import Kind, Schedule
 from ..search.bounds import lower_bound
 from ..search.problem import pose
 from ..simulator import Costs, closed_form
 from ..timeline import Timeline
 from .settings import Settings
-
-PLACEMENTS = {
-    "loop": lambda stage, ranks: stage,
-    "v": lambda stage, ranks: min(stage, 2 * ranks - 1 - stage),
-}
 
 
 def bound(timeline: Timeline, costs: Costs, memory_limit: float = 0.0) -> tuple[float, str]:
@@ -23,29 +18,42 @@ def bound(timeline: Timeline, costs: Costs, memory_limit: float = 0.0) -> tuple[
     ``memory_limit`` if there is one. Elsewhere it is the work of the busiest rank.
     """
     schedule = timeline.schedule
-    for name, home in PLACEMENTS.items():
-        stages = schedule.ranks * (2 if name == "v" else 1)
-        if schedule.replicas == 1 and schedule.placement == {
-            (0, s): home(s, schedule.ranks) for s in range(stages)
-        }:
-            limit = memory_limit or float(schedule.microbatches)
-            problem = pose(schedule.ranks, schedule.microbatches, name, costs, limit, 0.5)
-            within = "within the memory limit" if memory_limit else "with any amount of memory"
-            return lower_bound(
-                problem, costs
-            ), f"no order of these actions on these ranks is shorter, {within}"
-    work = timeline.compute_per_rank
-    return float(work.max()), "work of the busiest rank: no order is shorter"
+    name = _placement(schedule)
+    if name is None:
+        work = timeline.compute_per_rank
+        return float(work.max()), "work of the busiest rank: no order is shorter"
+    limit = memory_limit or float(schedule.microbatches)
+    problem = pose(schedule.ranks, schedule.microbatches, name, costs, limit, 0.5)
+    within = "within the memory limit" if memory_limit else "with any amount of memory"
+    definition = f"no order of these actions on these ranks is shorter, {within}"
+    return lower_bound(problem, costs), definition
 
 
-def bound_number(timeline: Timeline, costs: Costs, memory_limit: float, scale: float = 1.0) -> dict:
+def _placement(schedule: Schedule) -> str | None:
+    """How the search calls the schedule's placement; None where it does not know it."""
+    ranks = schedule.ranks
+    if schedule.replicas > 1:
+        return None
+    if schedule.placement == {(0, stage): stage for stage in range(ranks)}:
+        return "loop"
+    there_and_back = [*range(ranks), *reversed(range(ranks))]
+    if schedule.placement == {(0, stage): rank for stage, rank in enumerate(there_and_back)}:
+        return "v"
+    return None
+
+
+def bound_number(
+    timeline: Timeline, costs: Costs, memory_limit: float, scale: float = 1.0
+) -> dict[str, Any]:
     """The bound as a row of the table of numbers."""
     value, definition = bound(timeline, costs, memory_limit)
     share = timeline.makespan / value - 1 if value else 0.0
     if share < -1e-6:
         beyond = "this schedule holds more than that"
+    elif share < 5e-4:
+        beyond = "reached"
     else:
-        beyond = "reached" if share < 5e-4 else f"the makespan is {share:.1%} longer"
+        beyond = f"the makespan is {share:.1%} longer"
     return {
         "key": "lower_bound",
         "label": "lower bound",
@@ -55,9 +63,8 @@ def bound_number(timeline: Timeline, costs: Costs, memory_limit: float, scale: f
     }
 
 
-def formula(settings: Settings, timeline: Timeline, scale: float = 1.0) -> dict:
-    """The closed form of the schedule for these settings: its text, the values of its symbols, and
-    what it gives.
+def formula(settings: Settings, timeline: Timeline, scale: float = 1.0) -> dict[str, Any]:
+    """The closed form of the schedule for these settings, with the values of its symbols.
 
     Keys: quantity, text, value, source, condition, exact, symbols (letter -> number), found: the
     same quantity in the timeline. Empty where there is no formula, or none for unequal stages or
@@ -67,13 +74,16 @@ def formula(settings: Settings, timeline: Timeline, scale: float = 1.0) -> dict:
     if settings.recompute != "none" or Kind.STEP in schedule.kinds:
         return {}
     costs = settings.costs(schedule.stages)
-    counts = {
-        "ranks": schedule.ranks,
-        "microbatches": schedule.microbatches,
-        "stages_per_rank": schedule.stages_per_rank or 1,
-    }
+    ranks, microbatches = schedule.ranks, schedule.microbatches
+    per_rank = schedule.stages_per_rank or 1
     try:
-        found = closed_form(settings.schedule, **counts, costs=costs)
+        found = closed_form(
+            settings.schedule,
+            ranks=ranks,
+            microbatches=microbatches,
+            stages_per_rank=per_rank,
+            costs=costs,
+        )
     except UsageError:  # costs per stage
         return {}
     if found is None:
@@ -93,8 +103,10 @@ def formula(settings: Settings, timeline: Timeline, scale: float = 1.0) -> dict:
         "F&B": times["overlap"],
         "c": settings.latency,
     }
-    symbols = {"p": schedule.ranks, "m": schedule.microbatches, "v": counts["stages_per_rank"]}
-    symbols |= {letter: length * scale for letter, length in lengths.items()}
+    symbols: dict[str, float] = {"p": ranks, "m": microbatches, "v": per_rank}
+    for letter, length in lengths.items():
+        if isinstance(length, int | float):  # a closed form has one for all stages
+            symbols[letter] = length * scale
     return {
         "quantity": found.quantity,
         "text": found.text,

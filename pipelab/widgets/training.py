@@ -3,13 +3,15 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from statistics import fmean
+from typing import Any, Protocol, runtime_checkable
 
-from ..errors import RunCancelled
+from ..errors import RunCancelled, UsageError
 from ..plots import live_view
 from ..simulator import Costs
+from ..simulator.costs import PerStage
 from ..timeline import Timeline, gap
 from .settings import Settings
 from .sizes import SAMPLES
@@ -21,9 +23,10 @@ POLL_S = 1 / 12
 machine lack.
 """
 PACED_RUN_MS = 4000
-"""A paced run repeats its step for about this long, within 5 to 20 steps: enough to see the loss
-fall.
-"""
+"""A paced run repeats its step for about this long."""
+FEWEST_STEPS, MOST_STEPS = 5, 20
+"""Steps of a real run: enough to see the loss fall."""
+News = dict[str, Any]
 
 IDLE = {
     "state": "idle",
@@ -32,39 +35,102 @@ IDLE = {
 _WHAT = {"mlp": "an MLP on spirals", "gpt": "a small GPT on Python's own sources"}
 
 
-class Training:
-    """Trains a small model with a predicted timeline's schedule in the background and tells
-    ``publish`` how it goes.
+@runtime_checkable
+class RealRun(Protocol):
+    """What the lab needs of a real run; `pipelab.engine.Run` has it."""
 
-    settings: what was predicted. paced: whether an action lasts as long as its cost says; else as
-    long as this machine needs. publish(training, **news): called, mostly from the background
-    thread, with new values for the lab's traits ``progress`` and ``measured``, and at the end with
-    ``timelines`` and the ``costs`` that the last prediction is from; whether they are still wanted
-    is the lab's business.
+    losses: list[float]
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, well or not."""
+
+    @property
+    def timeline(self) -> Timeline:
+        """The last step, as it was measured."""
+
+    @property
+    def predicted(self) -> Timeline:
+        """The same step as the pace, or else the measured costs, predict it."""
+
+    @property
+    def costs(self) -> Costs:
+        """The measured costs per stage."""
+
+    @property
+    def gradient_error(self) -> float | None:
+        """How far the gradients are from the unsplit model's; None where none can be compared."""
+
+    @property
+    def gradient_note(self) -> str | None:
+        """What they were compared with, or why they were not."""
+
+    @property
+    def device(self) -> str:
+        """The kind of device it runs on."""
+
+    @property
+    def workers(self) -> str:
+        """The kind of workers: processes or threads."""
+
+    @property
+    def transport(self) -> str:
+        """The way in which tensors travel."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """The step that is going on, and what of it has ended."""
+
+    def cancel(self) -> None:
+        """Stop the run; `wait` then raises RunCancelled."""
+
+    def wait(self) -> object:
+        """Wait for the end, and raise what the run raised."""
+
+
+class Training:
+    """A small model that trains in the background under a predicted timeline's schedule.
+
+    ``publish(training, **news)`` is called, mostly from the background thread, with new values for
+    the widget's traits ``progress`` and ``measured``, and at the end with ``timelines`` and the
+    ``costs`` that the last prediction is from. Whether they are still wanted is the widget's
+    business.
     """
 
     def __init__(
         self, settings: Settings, timeline: Timeline, *, paced: bool, publish: Callable[..., None]
     ):
-        self.settings, self.schedule, self.paced = settings, timeline.schedule, paced
+        """Prepare a run.
+
+        Args:
+            settings: what was predicted.
+            timeline: the prediction.
+            paced: whether an action lasts as long as its cost says; else it lasts as long as this
+                machine needs.
+            publish: told how the run goes.
+        """
+        self.settings = settings
+        self.schedule = timeline.schedule
+        self.paced = paced
         self.measured_costs: Costs | None = None
         self._units = timeline.makespan
         self._publish = publish
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._run = None
+        self._run: RealRun | None = None
         self._thread = threading.Thread(target=self._work, name="pipelab-lab-run", daemon=True)
 
     @property
     def busy(self) -> bool:
+        """Whether the run is still going on."""
         return self._thread.is_alive()
 
     def start(self) -> None:
+        """Start the run and return at once."""
         self._tell("starting", "Starting the workers …")
         self._thread.start()
 
     def stop(self) -> None:
-        """Cancels the run, also one that is still being started."""
+        """Cancel the run, also one that is still being started."""
         with self._lock:
             self._stopping.set()
             run = self._run
@@ -72,11 +138,11 @@ class Training:
             run.cancel()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits for the end; whether it came in time."""
+        """Wait for the end; returns whether it came in time."""
         self._thread.join(timeout)
         return not self.busy
 
-    def _tell(self, state: str, message: str, about: dict | None = None, **news) -> None:
+    def _tell(self, state: str, message: str, about: News | None = None, **news: Any) -> None:
         self._publish(self, progress={"state": state, "message": message, **(about or {})}, **news)
 
     def _work(self) -> None:
@@ -90,35 +156,29 @@ class Training:
         except Exception as error:  # whatever went wrong belongs before the person's eyes
             self._tell("failed", str(error) or repr(error), measured={})
 
-    def _begin(self):
-        """Builds the model and starts the run. Imports torch, hence here, in the background."""
+    def _begin(self) -> tuple[RealRun, int, str]:
+        """Build the model and start the run. Imports torch, hence here, in the background."""
         from ..engine import start
         from ..model import workload
 
         schedule, settings = self.schedule, self.settings
-        name = settings.model if settings.model != "auto" else "mlp" if self.paced else "gpt"
-        name = "mlp" if schedule.stages == 1 else name  # a gpt has at least two layers
+        name = self._model()
         job = workload(
             name,
             layers=schedule.stages,
             width=settings.width,
             batch=SAMPLES[name] * schedule.microbatches,
         )
-        seconds = PACE_MS / 1000
-        steps = 20
-        options = {}
+        seconds, steps = PACE_MS / 1000, MOST_STEPS
         if self.paced:
-            steps = min(20, max(5, math.ceil(PACED_RUN_MS / (PACE_MS * self._units))))
-            options = {
-                "pace": scaled(settings.costs(schedule.stages), seconds),
-                "latency": settings.latency * seconds,
-            }
-        if settings.recompute == "in-backward":  # early recomputation stands in the schedule itself
-            options["recompute"] = settings.recompute
+            steps = math.ceil(PACED_RUN_MS / (PACE_MS * self._units))
+            steps = min(MOST_STEPS, max(FEWEST_STEPS, steps))
+        # Early recomputation stands in the schedule itself.
+        recompute = settings.recompute if settings.recompute == "in-backward" else None
         with self._lock:
             if self._stopping.is_set():
                 raise RunCancelled("stopped before it began")
-            self._run = start(
+            self._run = run = start(
                 job.model,
                 job.batches,
                 None,
@@ -128,13 +188,23 @@ class Training:
                 microbatches=schedule.microbatches,
                 optimizer=job.optimizer,
                 steps=steps,
-                **options,
+                pace=scaled(settings.costs(schedule.stages), seconds) if self.paced else None,
+                latency=settings.latency * seconds if self.paced else 0.0,
+                recompute=recompute,
             )
-        return self._run, steps, _WHAT[name]
+        return run, steps, _WHAT[name]
 
-    def _follow(self, run, steps: int, what: str) -> None:
-        """Streams the measured bars while the run lasts."""
-        seen = None
+    def _model(self) -> str:
+        """The name of the model: a paced run takes the small MLP, a raw one has work to show."""
+        if self.schedule.stages == 1:
+            return "mlp"  # a gpt has at least two layers
+        if self.settings.model != "auto":
+            return self.settings.model
+        return "mlp" if self.paced else "gpt"
+
+    def _follow(self, run: RealRun, steps: int, what: str) -> None:
+        """Stream the measured bars while the run lasts."""
+        seen: tuple[int, int, int] | None = None
         while not run.done:
             snapshot = run.snapshot()
             events, losses = len(snapshot["columns"]["started"]), snapshot["losses"]
@@ -142,20 +212,18 @@ class Training:
                 seen = (snapshot["step"], events, len(losses))
                 message = f"Training {what}: step {snapshot['step'] + 1} of {steps}"
                 about = {"losses": list(losses), "steps": steps}
-                self._tell(
-                    "running",
-                    message,
-                    about=about,
-                    measured=live_view(snapshot["columns"], self.schedule),
-                )
+                bars = live_view(snapshot["columns"], self.schedule)
+                self._tell("running", message, about=about, measured=bars)
             time.sleep(POLL_S)
 
-    def _finish(self, run, what: str) -> None:
-        """Lays the last measured step over its prediction: from the pace, or from the costs
-        measured in the raw run.
+    def _finish(self, run: RealRun, what: str) -> None:
+        """Lay the last measured step over its prediction.
+
+        That is from the pace, or from the costs that a raw run measured.
         """
         added = self.settings.latency * PACE_MS / 1000 if self.paced else 0.0
-        self.measured_costs = replace(run.costs, latency=max(0.0, run.costs.latency - added))
+        latency = max(0.0, latency_of(run.costs) - added)
+        self.measured_costs = replace(run.costs, latency=latency)
         parts = gap(run.timeline, run.predicted)
         about = {
             "losses": list(run.losses),
@@ -175,16 +243,27 @@ class Training:
             self._tell("done", message, about=about, timelines=timelines, costs=run.costs)
 
 
+def latency_of(costs: Costs) -> float:
+    """The latency of costs that have one for all links, as those of the lab and of a run have."""
+    if isinstance(costs.latency, int | float):
+        return float(costs.latency)
+    raise UsageError("the lab knows one latency for all links, not a table of them")
+
+
 def scaled(costs: Costs, factor: float) -> Costs:
     """F, I, W and recomputation times a factor; without latency."""
 
-    def times(value):
-        return tuple(x * factor for x in value) if isinstance(value, tuple) else value * factor
+    def times(value: PerStage) -> PerStage:
+        if isinstance(value, int | float):
+            return value * factor
+        return tuple(one * factor for one in value)
 
-    names = ("forward", "input_grad", "weight_grad")
     durations = costs.durations
     return Costs(
-        **{name: times(durations[name]) for name in names}, recompute=times(costs.recompute)
+        forward=times(durations["forward"]),
+        input_grad=times(durations["input_grad"]),
+        weight_grad=times(durations["weight_grad"]),
+        recompute=times(costs.recompute),
     )
 
 
@@ -201,10 +280,8 @@ def measured_settings(settings: Settings, costs: Costs) -> Settings:
     """
     columns = {name: _list(value) for name, value in costs.durations.items() if name != "overlap"}
     unit = fmean(columns["forward"])
-    whole = [
-        sum(parts)
-        for parts in _rows(columns["forward"], columns["input_grad"], columns["weight_grad"])
-    ]
+    parts = _rows(columns["forward"], columns["input_grad"], columns["weight_grad"])
+    whole = [sum(row) for row in parts]
     mean = fmean(whole)
     backward = fmean(columns["input_grad"]) + fmean(columns["weight_grad"])
     alone = max(0.0, 1 - unit / backward) if settings.recompute == "in-backward" else 1.0
@@ -212,20 +289,24 @@ def measured_settings(settings: Settings, costs: Costs) -> Settings:
         forward=1.0,
         input_grad=_rounded(alone * fmean(columns["input_grad"]) / unit),
         weight_grad=_rounded(alone * fmean(columns["weight_grad"]) / unit),
-        latency=round(costs.latency / unit, 3),
+        latency=round(latency_of(costs) / unit, 3),
         stage_costs=tuple(_rounded(cost / mean) for cost in whole) if len(whole) > 1 else (),
     )
 
 
-def _list(value) -> list[float]:
-    return list(value) if isinstance(value, tuple) else [value]
+def _list(value: PerStage) -> list[float]:
+    return [value] if isinstance(value, int | float) else list(value)
 
 
-def _rows(*columns: list[float]):
+def _rows(*columns: list[float]) -> Iterator[tuple[float, ...]]:
+    """The columns side by side; a column of one number goes on as long as the others."""
     length = max(map(len, columns))
-    return zip(*(column * (length if len(column) == 1 else 1) for column in columns), strict=True)
+    full = []
+    for column in columns:
+        full.append(column if len(column) == length else column * length)
+    return zip(*full, strict=True)
 
 
 def _rounded(value: float) -> float:
-    """Three decimals, and above 0: a cost of nothing is none."""
+    """The value to three decimals, and above 0: a cost is never nothing."""
     return max(round(value, 3), 0.001)

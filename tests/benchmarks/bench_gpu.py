@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -32,7 +33,7 @@ MODEL = dict(name="gpt", layers=10, width=512, batch=32)
 
 def times(ends):
     """Seconds from step to step, without the first ones of a turn."""
-    return [after - before for before, after in zip(ends[WARM_UP:], ends[WARM_UP + 1 :])]
+    return [after - before for before, after in pairwise(ends[WARM_UP:])]
 
 
 def unsplit_turn(model, inputs, targets, loss_fn):
@@ -40,7 +41,8 @@ def unsplit_turn(model, inputs, targets, loss_fn):
     ends = []
     for _ in range(STEPS):
         model.zero_grad()
-        for x, y in zip(inputs.tensor_split(MICROBATCHES), targets.tensor_split(MICROBATCHES)):
+        pieces = inputs.tensor_split(MICROBATCHES), targets.tensor_split(MICROBATCHES)
+        for x, y in zip(*pieces, strict=True):
             (loss_fn(model(x), y) / MICROBATCHES).backward()
         torch.cuda.synchronize()
         ends.append(time.perf_counter())

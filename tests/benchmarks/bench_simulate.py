@@ -13,6 +13,7 @@ import multiprocessing
 import resource
 import statistics
 import time
+from itertools import pairwise
 
 from pipelab import Costs, build, check, simulate
 
@@ -28,7 +29,20 @@ def median_ms(function, *arguments, **named):
     return statistics.median(durations[2:])  # the first two fill caches
 
 
+def build_and_check(name, counts):
+    check(build(name, **counts))
+
+
+def metrics(schedule, costs):
+    return simulate(schedule, costs).metrics
+
+
+def idle(schedule, costs):
+    return simulate(schedule, costs).idle
+
+
 def main():
+    costs = Costs(latency=0.1)
     print(f"{RANKS} ranks × {MICROBATCHES} micro-batches, median of {REPEATS}, ms")
     print(f"{'schedule':10}{'build':>8}{'check':>8}{'simulate':>10}{'metrics':>9}{'idle':>8}")
     for name in ("naive", "gpipe", "1f1b"):
@@ -36,10 +50,10 @@ def main():
         schedule = build(name, **counts)
         cells = [
             median_ms(build, name, **counts),
-            median_ms(lambda: check(build(name, **counts))),
-            median_ms(lambda: simulate(schedule, Costs(latency=0.1))),
-            median_ms(lambda: simulate(schedule, Costs(latency=0.1)).metrics),
-            median_ms(lambda: simulate(schedule, Costs(latency=0.1)).idle),
+            median_ms(build_and_check, name, counts),
+            median_ms(simulate, schedule, costs),
+            median_ms(metrics, schedule, costs),
+            median_ms(idle, schedule, costs),
         ]
         print(
             f"{name:10}{cells[0]:8.2f}{cells[1]:8.2f}{cells[2]:10.2f}{cells[3]:9.2f}{cells[4]:8.2f}"
@@ -70,7 +84,7 @@ def grow(name, ranks, microbatches):
     marks.append(time.perf_counter())
     assert simulate(schedule, Costs(latency=0.1)).makespan > 0
     marks.append(time.perf_counter())
-    built, checked, simulated = (after - before for before, after in zip(marks, marks[1:]))
+    built, checked, simulated = (after - before for before, after in pairwise(marks))
     actions, memory = len(schedule.kind), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     each = 1e6 * (marks[-1] - marks[0]) / actions
     print(

@@ -14,6 +14,7 @@ over the number of actions, in ms. For the tiny model that is overhead.
 """
 
 import os
+from itertools import pairwise
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -111,7 +112,7 @@ class Torch:
     def turn(self):
         answers = self.ask("steps")
         self.used.append(sum(used for _, used in answers) / STEPS)
-        return [max(ends) for ends in zip(*(ends for ends, _ in answers))]
+        return [max(ends) for ends in zip(*(ends for ends, _ in answers), strict=True)]
 
     def cpu_time(self):
         """Seconds of a step on all processors together."""
@@ -175,7 +176,7 @@ def workers_time():
 
 def step_times(ends):
     """Seconds from step to step, without the first ones of a turn."""
-    return [after - before for before, after in zip(ends[WARM_UP:], ends[WARM_UP + 1 :])]
+    return [after - before for before, after in pairwise(ends[WARM_UP:])]
 
 
 def cell(model, name, ranks, microbatches):

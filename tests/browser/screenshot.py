@@ -115,12 +115,12 @@ def every_state(folder: Path) -> None:
 
 def main(target: Path) -> None:
     if target.suffix != ".png":
-        return every_state(target)
+        every_state(target)
+        return
     with live_lab() as page:
         run(page)
-        page.add_style_tag(
-            content=".pl-lab > .pl-more { display: none }"
-        )  # closed, they say little: a smaller file
+        # Closed, they say little; without them the file is smaller.
+        page.add_style_tag(content=".pl-lab > .pl-more { display: none }")
         shoot(page, target)
 
 

@@ -2,6 +2,8 @@
 it.
 """
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -36,9 +38,8 @@ def test_every_action_once_and_legal(name, ranks, microbatches, stages_per_rank)
     assert (schedule.name, schedule.ranks, schedule.microbatches) == (name, ranks, microbatches)
     assert schedule.stages_per_rank == (stages_per_rank or entry(name).stages_per_rank)
     done = {}
-    for kind, stage, microbatch in zip(
-        schedule.kind.tolist(), schedule.stage.tolist(), schedule.microbatch.tolist()
-    ):
+    columns = schedule.kind.tolist(), schedule.stage.tolist(), schedule.microbatch.tolist()
+    for kind, stage, microbatch in zip(*columns, strict=True):
         if kind != Kind.STEP:
             done.setdefault((stage, microbatch), []).append(kind)
     assert set(done) == {(s, i) for s in range(schedule.stages) for i in range(microbatches)}
@@ -56,13 +57,9 @@ def test_happens_before_and_lower_bounds(name, f, b, latency, ranks, microbatche
     )
     timeline = pipelab.simulate(schedule, pipelab.Costs(f, backward=b, latency=latency))
     forward, backward = {}, {}
-    columns = zip(
-        *(
-            getattr(timeline, c).tolist()
-            for c in ("kind", "stage", "microbatch", "rank", "started", "ended")
-        )
-    )
-    for kind, stage, microbatch, rank, start, end in columns:
+    names = ("kind", "stage", "microbatch", "rank", "started", "ended")
+    columns = (getattr(timeline, name).tolist() for name in names)
+    for kind, stage, microbatch, rank, start, end in zip(*columns, strict=True):
         if kind == Kind.F:
             forward[stage, microbatch] = rank, start, end
         elif kind in (Kind.B, Kind.I):
@@ -84,7 +81,7 @@ def test_happens_before_and_lower_bounds(name, f, b, latency, ranks, microbatche
     path = timeline.critical_path
     assert timeline.ended[path[-1]] == timeline.ended.max()
     assert timeline.started[path[0]] == 0
-    for before, after in zip(path, path[1:]):
+    for before, after in pairwise(path):
         gap = timeline.started[after] - timeline.ended[before]
         assert gap == pytest.approx(0, abs=1e-6 * scale) or gap == pytest.approx(
             latency, abs=1e-6 * scale

@@ -70,7 +70,7 @@ def test_any_legal_schedule_runs(seed):
     refusal = pipelab.check(schedule)
     if refusal:  # two cells may wait for each other where their four actions would not
         assert refusal.code == "deadlock" and schedule.overlaps
-        return
+        pytest.skip("this one deadlocks, and is refused")
     x, y = batch(size=13)
     run = pipelab.run(
         mlp(6).double(), x.double(), y, functional.cross_entropy, schedule=schedule, steps=2

@@ -30,6 +30,7 @@ def shared_memory():
     return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
 
 
+@pytest.mark.timing
 def test_a_hundred_runs_in_a_row():
     """No process, descriptor, thread or segment is left, and neither side's memory grows with the
     runs.

@@ -65,6 +65,7 @@ def assert_nothing_left():
     assert psutil.Process(pid).children() == []
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_a_worker_that_raises_is_named_with_its_traceback(where):
     begin = time.monotonic()
@@ -84,11 +85,13 @@ def end_of_file():
 
 
 def test_an_end_of_file_in_the_model_is_an_error_like_any_other():
+    """It was taken for the driver's end: the user read of a dead worker, without its traceback."""
     with pytest.raises(errors.WorkerError, match="Rank 2 raised EOFError: nothing more to read"):
         train(end_of_file)
     works_again()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_a_killed_worker_is_noticed_at_once(where):
     begin = time.monotonic()
@@ -109,6 +112,7 @@ def test_a_worker_that_exits_is_noticed():
     works_again()
 
 
+@pytest.mark.timing
 def test_a_stalled_worker_is_named_after_its_deadline():
     begin = time.monotonic()
     with pytest.raises(errors.WorkerStalled) as caught:
@@ -327,6 +331,7 @@ def test_many_runs_leave_nothing_behind():
 
 
 def test_two_runs_at_once():
+    """Of two runs started at once, one failed while its model was being sent to the workers."""
     runs = [
         pipelab.start(
             mlp(4),
@@ -443,6 +448,7 @@ def test_workers_without_fork(monkeypatch):
 
 
 def test_cancelling_does_not_wait_for_a_server_that_is_still_importing():
+    """Stop did nothing for the seconds in which the server of the first run imported torch."""
     engine.shutdown()
     run = pipelab.start(
         mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4
@@ -464,8 +470,8 @@ def test_cancelling_does_not_wait_for_a_server_that_is_still_importing():
 
 
 def test_large_batches_never_block_the_driver():
-    """More data than a socket holds, for a worker that does not read it: the stall is still
-    noticed, and so is cancel.
+    """More data than a socket holds, for a worker that does not read it: the run hung, neither the
+    stall nor a cancel was noticed.
     """
     x, y = torch.randn(64, 4096), torch.randint(4, (64,))
     model = nn.Sequential(nn.Linear(4096, 4), Napping())

@@ -368,6 +368,7 @@ def test_the_allocator_counts_more_than_activations(model, data):
     )
 
 
+@pytest.mark.timing
 @needs_gpu
 def test_paced_on_the_gpu(model, data):
     run = train(model, data, ranks=2, microbatches=4, pace=(0.02, 0.04))

@@ -113,6 +113,7 @@ def test_recomputing_where_a_schedule_says_so():
     assert held[0] < held[1] - held[0], "only the micro-batch with an R keeps just its input"
 
 
+@pytest.mark.timing
 def test_a_paced_run_gives_recomputing_the_time_of_a_forward():
     early = train(mlp(), "early", schedule="gpipe", pace=(0.01, 0.02))
     assert early.timeline.compute[early.timeline.kind == Kind.R] == pytest.approx(0.01, rel=0.5)

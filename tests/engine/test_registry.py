@@ -117,6 +117,7 @@ def test_the_order_that_ran_is_the_schedules(name, model, data):
     assert (timeline.bytes_held >= timeline.bytes_after).all() and (timeline.bytes_after >= 0).all()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("name", names())
 def test_measured_costs_predict_every_schedule(name, model, data):
     run = train(name, 2, 4, model, data, steps=3)
@@ -132,6 +133,7 @@ def test_measured_costs_predict_every_schedule(name, model, data):
     assert 0.3 < predicted.compute_per_rank.sum() / run.timeline.worked.sum() < 3
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("name", names())
 def test_every_schedule_can_be_paced(name, model, data):
     run = train(name, 2, 4, model, data, pace=(0.01, 0.01, 0.01))

@@ -10,6 +10,7 @@ from .conftest import mlp
 
 
 def test_many_threads_may_send_at_once():
+    """One thread took back the modules that another had registered, and the other's run failed."""
     model, failures = mlp(2), []
 
     def send():

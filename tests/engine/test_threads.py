@@ -80,6 +80,7 @@ def test_a_thread_that_raises_is_named(where):
     assert_nothing_left()
 
 
+@pytest.mark.timing
 def test_a_process_of_threads_that_dies_takes_all_ranks_with_it():
     begin = time.monotonic()
     with pytest.raises(errors.WorkerDied, match="its process ended with exit code 3"):

@@ -267,6 +267,7 @@ def test_a_group_without_gloo(tmp_path):
 
 
 def test_a_group_that_is_bound_to_a_gpu(tmp_path):
+    """NCCL puts what such a group sends in one line: ranks could wait for each other for ever."""
     bound = (
         "torch.distributed.init_process_group('gloo'); "
         "torch.distributed.group.WORLD.bound_device_id = torch.device('cuda:0')"

@@ -92,6 +92,7 @@ def test_costs_per_stage_feed_the_prediction(model, data):
     )
 
 
+@pytest.mark.timing
 def test_a_paced_run_follows_the_law(model, data):
     run = train(model, data, microbatches=6, pace=(0.02, 0.04), steps=2)
     assert run.predicted.makespan == pytest.approx((6 + 4 - 1) * 0.06)
@@ -103,6 +104,7 @@ def test_a_paced_run_follows_the_law(model, data):
     assert run.gradient_error <= 1e-5
 
 
+@pytest.mark.timing
 def test_latency_is_a_planned_delay(model, data):
     run = train(model, data, ranks=2, microbatches=4, pace=(0.01, 0.02), latency=0.03)
     assert run.predicted.metrics["makespan"] == pytest.approx(
@@ -113,6 +115,7 @@ def test_latency_is_a_planned_delay(model, data):
     assert raw.metrics["makespan"] > 0.2
 
 
+@pytest.mark.timing
 def test_pace_by_stage_and_kind(model, data):
     pace = pipelab.Costs(forward=[0.01, 0.03], backward=[0.02, 0.06])
     run = train(model, data, ranks=2, microbatches=3, pace=pace)

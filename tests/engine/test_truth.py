@@ -212,6 +212,7 @@ def test_views_identities_and_parameters_added_to_them_keep_their_own_gradients(
 @pytest.mark.parametrize("recompute", [None, "early"])
 @pytest.mark.parametrize("schedule", ["1f1b", "zb-v"])
 def test_layers_that_work_in_place_may_stand_first_on_a_stage(schedule, recompute):
+    """An in-place layer that a cut put first on a stage raised torch's error about leaf tensors."""
     torch.manual_seed(0)
     layers = [
         nn.Hardtanh(inplace=True),

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from pipelab.errors import UsageError
+from pipelab.grading import course
 from pipelab.launcher import serve
 from pipelab.launcher.child import descendants
 
@@ -84,6 +85,7 @@ def ask(address, path, token=None, method="GET"):
         connection.close()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_lab_is_served_and_leaves_no_process(start, number):
     port = a_free_port()
@@ -157,13 +159,15 @@ def test_a_port_of_the_administrator(monkeypatch):
 
 
 def test_missing_notebooks_are_said(monkeypatch):
-    monkeypatch.setattr(serve, "FIRST", "notebooks/none.ipynb")
-    with pytest.raises(UsageError, match="found no notebooks/none.ipynb in .* or .*share/pipelab"):
-        serve.course()
+    monkeypatch.setattr(course, "TABLE", "notebooks/none.toml")
+    with pytest.raises(UsageError, match="found no notebooks/none.toml in .* or .*share/pipelab"):
+        serve.serve()
 
 
 def test_a_server_that_ends_by_itself_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(serve, "server_arguments", lambda *_: ["-c", "import sys; sys.exit(3)"])
+    monkeypatch.setattr(
+        serve, "server_arguments", lambda *_, **__: ["-c", "import sys; sys.exit(3)"]
+    )
     with pytest.raises(serve.RunError, match="ended by itself with exit code 3"):
         serve.serve(browser=False, check=False)
 

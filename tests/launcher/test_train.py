@@ -269,6 +269,7 @@ def test_a_checkpoint_is_gone_on_from(train, tmp_path):
     assert code == 2 and "its folder does not exist" in data["error"]
 
 
+@pytest.mark.timing
 def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path):
     html = tmp_path / "step.html"
     command = [

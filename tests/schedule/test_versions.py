@@ -8,8 +8,10 @@ from pipelab.schedule.versions import versions
 
 def seen(schedule):
     """(kind, stage, micro-batch) -> version."""
-    keys = zip(schedule.kind.tolist(), schedule.stage.tolist(), schedule.microbatch.tolist())
-    return dict(zip(keys, versions(schedule).tolist()))
+    keys = zip(
+        schedule.kind.tolist(), schedule.stage.tolist(), schedule.microbatch.tolist(), strict=True
+    )
+    return dict(zip(keys, versions(schedule).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])

@@ -353,6 +353,7 @@ def test_more_effort_finds_shorter_schedules():
 @pytest.mark.parametrize("placement", ["loop", "v"])
 @pytest.mark.parametrize("limit", [1, 1.25, 2])
 def test_least_effort_still_finds_one(placement, limit):
+    """A search with little effort, as at each move of a slider, could end without any schedule."""
     for costs in (
         Costs(5, input_grad=6, weight_grad=4),
         Costs(0, backward=0),

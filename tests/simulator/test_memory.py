@@ -67,7 +67,9 @@ def test_zero_bubble_memory_is_the_papers():
         ("zb-h2", [2 * (p - s) - 1 for s in range(p)], [2 * s for s in range(p)]),
     ):
         found = peaks(name, p, 16, memory)["peak_bytes"]
-        assert np.allclose(found, [f + share * w for f, w in zip(in_flight, waiting)]), name
+        assert np.allclose(
+            found, [f + share * w for f, w in zip(in_flight, waiting, strict=True)]
+        ), name
 
 
 @pytest.mark.parametrize("mode", ["in-backward", "early"])

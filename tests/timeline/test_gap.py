@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import pipelab
@@ -58,8 +58,7 @@ def test_time_between_actions_whose_input_was_there_is_overhead():
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(names()), st.integers(1, 4), st.integers(1, 8), st.data())
 def test_the_parts_sum_to_the_gap_on_every_rank(name, ranks, microbatches, data):
-    if entry(name).problem(ranks, microbatches):
-        return
+    assume(not entry(name).problem(ranks, microbatches))
     schedule = entry(name).build(ranks, microbatches)
     cost = st.floats(0.25, 4)
     per_stage = st.lists(cost, min_size=schedule.stages, max_size=schedule.stages)

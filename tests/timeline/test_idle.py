@@ -177,7 +177,8 @@ def test_idle_and_actions_fill_the_makespan_of_every_rank(
     begin, finish = timeline.started.min(), timeline.ended.max()
     for rank in range(ranks):
         mine = timeline.rank == rank
-        parts = {(s, e) for s, e in zip(timeline.started[mine], timeline.ended[mine]) if e > s}
+        spans = zip(timeline.started[mine], timeline.ended[mine], strict=True)
+        parts = {(start, end) for start, end in spans if end > start}
         idle = [(i.start, i.end) for i in timeline.idle if i.rank == rank]
         at = begin
         for start, end in sorted([*parts, *idle]):
@@ -201,7 +202,7 @@ def test_causes_sum_exactly_and_equal_stages_have_no_imbalance(
     )
     causes = timeline.idle_by_cause
     assert list(causes) == list(CAUSES)
-    assert [sum(column) for column in zip(*causes.values())] == timeline.metrics[
+    assert [sum(column) for column in zip(*causes.values(), strict=True)] == timeline.metrics[
         "idle"
     ]  # quarters: no rounding
     assert causes["imbalance"] == [0] * ranks

@@ -99,7 +99,7 @@ def test_collectives_have_a_letter_and_no_number():
 
 
 def test_the_axis_is_as_long_as_the_rows():
-    """Seven columns have no room for 2.33333."""
+    """Seven columns have no room for 2.33333: the axis was longer than the rows above it."""
     timeline = pipelab.simulate(build("naive", ranks=1, microbatches=1), pipelab.Costs(1 / 3))
     for width in range(10, 40):
         lines = draw(timeline, width).splitlines()[:-1]

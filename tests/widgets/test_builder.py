@@ -53,7 +53,7 @@ def test_placing_opens_what_comes_next(made):
             "0B0 comes before 0F0: a backward uses the activations that its forward kept.",
         ),
         ("place", {"text": "0F0", "rank": 1}, "0F0 belongs on rank 0"),
-        ("place", {"text": "7F0"}, "7F0 is no action of this schedule"),
+        ("place", {"text": "7F0"}, "7F0 is not an action of this schedule"),
         ("place", {"text": "hello"}, "'hello' is not an action"),
     ],
 )

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import traitlets
 
-from pipelab import Costs, Schedule, simulate
+import pipelab
+from pipelab import Costs, Schedule, build, simulate
 from pipelab.errors import RunCancelled, UnknownName, UsageError, WorkerDied
 from pipelab.plots.view import COLUMNS
 from pipelab.widgets import Lab, Settings, lab
 from pipelab.widgets.presets import PRESETS
-from pipelab.widgets.training import IDLE, measured_settings
+from pipelab.widgets.training import IDLE, RealRun, measured_settings
 
 
 def shown(widget) -> dict:
@@ -319,6 +320,18 @@ class FakeRun:
             raise self.error
 
 
+def test_the_fake_run_is_like_a_real_one():
+    """Both have what the lab needs of a run: a fake that lacks it would test nothing."""
+    from torch import nn, ones
+
+    layers, schedule = [nn.Linear(4, 4), nn.Linear(4, 4)], build("gpipe", ranks=2, microbatches=2)
+    x = ones(4, 4)
+    real = pipelab.run(layers, x, x, nn.functional.mse_loss, schedule=schedule, device="cpu")
+    assert isinstance(real, RealRun)
+    assert isinstance(FakeRun(schedule=schedule), RealRun)
+    assert set(real.snapshot()) == set(FakeRun(schedule=schedule).snapshot())
+
+
 @pytest.fixture
 def runs(monkeypatch):
     """The runs that the lab has started, as FakeRun."""
@@ -389,6 +402,7 @@ def test_predicting_again_with_measured_costs_makes_them_the_settings(widget, ru
 
 
 def test_what_backwards_recompute_is_not_counted_twice():
+    """With recomputation, a prediction from measured costs was longer than what was measured."""
     costs = Costs(forward=0.001, backward=0.003)
     assert measured_settings(Settings(), costs).input_grad == 1.5
     again = measured_settings(Settings(recompute="in-backward"), costs)

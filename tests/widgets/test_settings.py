@@ -31,10 +31,10 @@ def test_a_line_of_text_brings_a_configuration_back(settings):
         (
             "gpipe 4",
             UsageError,
-            "'4' is no setting. A line is a schedule and settings, such as: 1f1b ranks=4",
+            "'4' is not a setting. A line is a schedule and settings, such as: 1f1b ranks=4",
         ),
-        ("gpipe ranks=four", UsageError, "'four' is no whole number"),
-        ("gpipe forward=x", UsageError, "'x' is no number"),
+        ("gpipe ranks=four", UsageError, "'four' is not a whole number"),
+        ("gpipe forward=x", UsageError, "'x' is not a number"),
         ("gpipe forward=0", UsageError, "forward is 0; a cost is a number above 0"),
         ("gpipe ranks=0", UsageError, "ranks is 0; it is a whole number, 1 or more"),
         ("gpipe recompute=late", UnknownName, "Valid names: none, in-backward, early"),
