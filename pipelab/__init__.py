@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .engine import Run, evaluate, run, start
     from .grading import grade
     from .plots import plot
-    from .widgets import guess, lab
+    from .widgets.guess import guess
+    from .widgets.lab import lab
 
 __version__ = version("pipelab")
 __all__ = [

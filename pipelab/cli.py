@@ -288,8 +288,8 @@ def load(source: str, args: argparse.Namespace) -> Schedule:
         _only_for_auto([source], args)
     if _is_file(source):
         # A file's collectives are kept where they are given a cost.
-        costs = (KINDS[kind].cost for kind in COLLECTIVES)
-        collectives = any(getattr(args, cost, None) is not None for cost in costs)
+        flags = (KINDS[kind].cost for kind in COLLECTIVES)
+        collectives = any(getattr(args, cost, None) is not None for cost in flags)
         schedule = read_csv(source, collectives=collectives)
         require_legal(schedule)
         for what, count in given.items():

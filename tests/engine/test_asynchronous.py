@@ -37,8 +37,10 @@ def by_hand(model, data, schedule, steps, loss_fn=functional.cross_entropy):
               torch.arange(len(model)).tensor_split(schedule.stages)]  # fmt: skip
     stages = copy.deepcopy(stages)
     optimizers = [SGD(stage.parameters()) for stage in stages]
-    keys = zip(schedule.kind.tolist(), schedule.stage.tolist(), schedule.microbatch.tolist())
-    version = dict(zip(keys, versions(schedule).tolist()))
+    keys = zip(
+        schedule.kind.tolist(), schedule.stage.tolist(), schedule.microbatch.tolist(), strict=True
+    )
+    version = dict(zip(keys, versions(schedule).tolist(), strict=True))
     batches = 1 + max(k for kind, _, k in version if kind == Kind.STEP)
     every = schedule.microbatches // batches
     for _ in range(steps):
@@ -51,11 +53,11 @@ def by_hand(model, data, schedule, steps, loss_fn=functional.cross_entropy):
             for stage in used:
                 value = stage(value)
             (loss_fn(value, targets[k]) * (len(inputs[k]) / len(data[0]))).backward()
-            for stage, source in zip(stages, used):
-                for live, p in zip(stage.parameters(), source.parameters()):
+            for stage, source in zip(stages, used, strict=True):
+                for live, p in zip(stage.parameters(), source.parameters(), strict=True):
                     live.grad = p.grad.clone() if live.grad is None else live.grad + p.grad
             if (k + 1) % every == 0:
-                for s, (stage, optimizer) in enumerate(zip(stages, optimizers)):
+                for s, (stage, optimizer) in enumerate(zip(stages, optimizers, strict=True)):
                     optimizer.step()
                     optimizer.zero_grad()
                     history[s].append(copy.deepcopy(stage))

@@ -47,7 +47,8 @@ def test_a_hundred_runs_in_a_row():
     assert (me.num_fds(), server.num_fds()) == (files, server_files)
     assert shared_memory() == segments and threading.active_count() <= threads
     grown = [
-        after - old for after, old in zip((server.memory_info().rss, me.memory_info().rss), before)
+        after - old
+        for after, old in zip((server.memory_info().rss, me.memory_info().rss), before, strict=True)
     ]
     assert max(grown) < 32 << 20, grown
 
@@ -55,7 +56,9 @@ def test_a_hundred_runs_in_a_row():
 def test_ten_reconfigurations_in_a_row():
     server = worker_source().pid
     for ranks, schedule in zip(
-        (1, 2, 3, 4, 1, 4, 3, 2, 4, 1), ("gpipe", "1f1b", "zb-h1", "naive", "eager-1f1b") * 2
+        (1, 2, 3, 4, 1, 4, 3, 2, 4, 1),
+        ("gpipe", "1f1b", "zb-h1", "naive", "eager-1f1b") * 2,
+        strict=True,
     ):
         assert once(ranks=ranks, schedule=schedule, microbatches=4).gradient_error <= 1e-5
     assert_nothing_left()
@@ -110,7 +113,7 @@ def test_paced_runs_keep_the_order_of_the_schedule(name):
         **asynchronous,
     )
     order, measured, planned = run.schedule, run.timeline, run.predicted
-    for low, high in zip(order.offsets[:-1], order.offsets[1:]):
+    for low, high in zip(order.offsets[:-1], order.offsets[1:], strict=True):
         assert (np.diff(measured.started[low:high]) >= 0).all()
     producer = order.producer
     used = np.flatnonzero(producer >= 0)

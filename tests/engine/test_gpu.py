@@ -189,7 +189,7 @@ def test_events_count_from_one_base_per_gpu(monkeypatch):
         0, first, clocks[0].later(first, from_elsewhere), second, third, 1.0, 5, 4, 3, 2
     )
     clocks[0].finish()
-    row = dict(zip(TRACE, board.trace[0, 0]))
+    row = dict(zip(TRACE, board.trace[0, 0], strict=True))
     assert row["sent"] == from_elsewhere
     assert row["worked"] == pytest.approx(third.seconds() - second.seconds())
     assert (row["bytes_held"], row["version"]) == (5, 2)
@@ -364,7 +364,7 @@ def test_the_allocator_counts_more_than_activations(model, data):
     weights = sum(p.nbytes for p in model.parameters())
     assert all(
         peak > weights / 2 + held
-        for peak, held in zip(run.peak_memory_bytes, run.peak_activation_bytes)
+        for peak, held in zip(run.peak_memory_bytes, run.peak_activation_bytes, strict=True)
     )
 
 

@@ -107,7 +107,7 @@ def test_the_order_that_ran_is_the_schedules(name, model, data):
     schedule, timeline = run.schedule, run.timeline
     ran = [[str(a) for a in row if "REDUCE_GRAD" not in str(a)] for row in schedule.actions]
     assert ran == [list(map(str, row)) for row in build(name, ranks=2, microbatches=4).actions]
-    for low, high in zip(schedule.offsets, schedule.offsets[1:]):
+    for low, high in zip(schedule.offsets, schedule.offsets[1:], strict=False):
         cells = np.flatnonzero(np.diff(schedule.cell[low:high], prepend=-1)) + low
         assert (timeline.started[cells[1:]] >= timeline.ended[cells[:-1]]).all()
     parts = timeline.compute_per_rank + timeline.transfer_per_rank + timeline.wait_per_rank

@@ -47,10 +47,13 @@ def test_waiting_transfer_and_compute_add_up_to_the_makespan(model, data):
 def test_nothing_starts_before_what_it_needs_was_sent(model, data):
     timeline = train(model, data).timeline
     actions = list(
-        zip(*(getattr(timeline, name).tolist() for name in ("kind", "stage", "microbatch")))
+        zip(
+            *(getattr(timeline, name).tolist() for name in ("kind", "stage", "microbatch")),
+            strict=True,
+        )
     )
-    ended = dict(zip(actions, timeline.ended.tolist()))
-    for (kind, stage, microbatch), started in zip(actions, timeline.started.tolist()):
+    ended = dict(zip(actions, timeline.ended.tolist(), strict=True))
+    for (kind, stage, microbatch), started in zip(actions, timeline.started.tolist(), strict=True):
         source = (kind, stage + (-1 if kind == pipelab.Kind.F else 1), microbatch)
         if source in ended:
             assert started >= ended[source]

@@ -134,7 +134,7 @@ def test_bfloat16_gradients_are_those_of_microbatches_one_after_the_other(schedu
     model, (x, y) = mlp(), batch()
     run = train(model, (x, y), schedule=schedule, dtype="bfloat16", steps=1, optimizer=None)
     whole = copy.deepcopy(model)
-    for a, b in zip(x.tensor_split(3), y.tensor_split(3)):
+    for a, b in zip(x.tensor_split(3), y.tensor_split(3), strict=True):
         with torch.autocast("cpu", torch.bfloat16):
             loss = functional.cross_entropy(whole(a), b) * (len(a) / len(x))
         loss.backward()
@@ -325,7 +325,7 @@ def test_shapes_may_change_between_microbatches():
     ]
     assert len(set(sent.tolist())) > 1
     whole = copy.deepcopy(model)
-    for a, b in zip(x.tensor_split(6), y.tensor_split(6)):
+    for a, b in zip(x.tensor_split(6), y.tensor_split(6), strict=True):
         (functional.cross_entropy(whole(a), b) / 6).backward()
     for name, parameter in whole.named_parameters():
         torch.testing.assert_close(run.gradients[name], parameter.grad)

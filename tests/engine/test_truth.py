@@ -76,7 +76,7 @@ def test_several_stages_per_rank_in_any_legal_order(model, data):
         assert run.timeline.metrics["stages_per_rank"] == 2
         measured = [
             run.timeline.started[low:high]
-            for low, high in zip(schedule.offsets, schedule.offsets[1:])
+            for low, high in zip(schedule.offsets, schedule.offsets[1:], strict=False)
         ]
         assert all((times[1:] >= times[:-1]).all() for times in measured), (
             "each rank follows the schedule's order"
