@@ -117,8 +117,8 @@ export function training(model) {
     {
       class: "pl-pace",
       title:
-        "Paced: every action really runs, then waits until its cost is over. Raw: as fast as this " +
-        "machine can; the prediction then uses the measured costs.",
+        "Paced: every action really runs, then waits until its cost is over. Raw: as fast as " +
+        "this machine can; the prediction then uses the measured costs.",
     },
     paced,
     element("span"),
