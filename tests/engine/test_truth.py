@@ -270,3 +270,16 @@ def test_weights_of_tokens_replace_the_share_of_samples(model, data):
     losses = [functional.cross_entropy(model(a), b).item() for a, b in halves]
     expected = sum(c * loss for c, loss in zip(counts, losses, strict=True)) / sum(counts)
     assert run.losses == [pytest.approx(expected, rel=1e-6)]
+
+
+def test_one_module_that_stands_twice_on_a_stage_runs_twice():
+    """A list of distinct modules would leave the second out, and train another model."""
+    torch.manual_seed(0)
+    relu, shared = nn.ReLU(), nn.Linear(16, 16)
+    model = nn.Sequential(shared, relu, nn.Linear(16, 16), relu, shared, relu, nn.Linear(16, 4))
+    x, y = batch()
+    run = pipelab.run(model, x, y, functional.cross_entropy, schedule="1f1b", ranks=1,
+                      microbatches=2)  # fmt: skip
+    functional.cross_entropy(model(x), y).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(run.gradients[name], parameter.grad)

@@ -212,8 +212,11 @@ def _layers_of_stages(
     index = 0
     tensors: list[torch.Tensor] = []
     for part in split(model, schedule.stages, partition):
-        stages.append([(index + i, *named) for i, named in enumerate(part.named_children())])
-        index += len(part)
+        stages.append([])
+        for name, module in part._modules.items():  # named_children leaves out what stands twice
+            if module is not None:
+                stages[-1].append((index, name, module))
+                index += 1
         tensors += [*part.parameters(), *part.buffers()]
     if any(tensor.device.type != "cpu" for tensor in tensors):
         stages = copy.deepcopy(stages)
