@@ -7,7 +7,7 @@ function needs them.
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .catalogue import build
 from .errors import PipelabError
@@ -41,7 +41,7 @@ _LATE = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module 'pipelab' has no attribute {name!r}")
     value = getattr(import_module(f".{_LATE[name]}", __name__), name)

@@ -6,7 +6,8 @@ from pathlib import Path
 from ..errors import UsageError
 from .exercise import nearest
 
-LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "guesses.json")
+"""The guesses in the folder are the teacher's."""
 
 
 def handout(folder: str | Path, exercises: str | Path | None = None) -> Path:

@@ -95,7 +95,7 @@ def student(request: pytest.FixtureRequest) -> ModuleType:
 
 @pytest.fixture
 def student_file(request: pytest.FixtureRequest) -> Path:
-    """The student's file as a path, for exercises whose answer is no program."""
+    """The student's file as a path, for exercises whose answer is not a program."""
     return file_of(request.path)
 
 
@@ -110,7 +110,7 @@ def student_seed() -> int:
 
 @pytest.fixture
 def credit(request: pytest.FixtureRequest) -> Callable[[float, str], None]:
-    """Grants a part of the points: ``credit(0.5, "right order")``.
+    """A function that grants a part of the points: ``credit(0.5, "right order")``.
 
     The share, from 0 to 1, stays when the test fails later on.
     """

@@ -278,13 +278,13 @@ def _events(
 
 
 def _drain(stream: io.BufferedReader, tail: deque[str]) -> None:
-    """Reads whatever is printed, so that nobody waits, and keeps the end of it."""
+    """Read whatever is printed, so that nobody waits, and keep the end of it."""
     while chunk := stream.read1(1 << 16):
         tail.extend(chunk.decode(errors="replace"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
-    """Ends the process and its group, unless it has ended.
+    """End the process and its group, unless it has ended.
 
     Returns its exit code, negative for a signal.
     """
@@ -310,7 +310,7 @@ def _cause(code: int) -> str:
 
 
 def _become_reaper() -> set[int]:
-    """Makes this process the parent of orphans among its descendants (Linux).
+    """Make this process the parent of orphans among its descendants (Linux).
 
     Returns the children that it has now.
     """
@@ -320,7 +320,7 @@ def _become_reaper() -> set[int]:
 
 
 def _sweep(before: set[int]) -> None:
-    """Ends every descendant that was not there before."""
+    """End every descendant that was not there before."""
     for _ in range(20):
         new = [
             child for child in psutil.Process().children(recursive=True) if child.pid not in before

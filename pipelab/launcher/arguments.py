@@ -54,7 +54,7 @@ SEARCH_FLAGS = ("memory_limit", "placement", "weight_grad_memory", "exact")
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises what argparse would print, so that every error leaves by one door."""
+    """A parser that raises what argparse would print: every error leaves by one door."""
 
     def error(self, message: str) -> NoReturn:
         """Raise the message with the usage of the command, as a UsageError."""

@@ -58,7 +58,7 @@ def as_data(timeline: Timeline, found: "Found | None", args: argparse.Namespace)
 
 
 def as_text(timeline: Timeline, found: "Found | None", args: argparse.Namespace) -> str:
-    """The same for a person."""
+    """The text of a simulation for a person."""
     from ..timeline.text import draw
 
     metrics = timeline.metrics

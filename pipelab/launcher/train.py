@@ -82,7 +82,7 @@ class Wanted:
 def train(
     schedule: Schedule, wanted: Wanted, *, executor: str, say: Callable[[str], None]
 ) -> "Run":
-    """Train and wait for the end; each finished step is said as it comes.
+    """Train and wait for the end; each finished step is reported as it comes.
 
     Args:
         schedule: what each rank does.

@@ -23,6 +23,15 @@ def test_a_handout_and_an_installed_wheel_have_the_course_too(tmp_path, monkeypa
     assert lessons() == here
 
 
+def test_a_handout_leaves_the_teachers_guesses_at_home(tmp_path):
+    """With them, each student's notebook showed the answers at once."""
+    shutil.copytree(course.find_home() / "notebooks", tmp_path / "notebooks")
+    (tmp_path / "exercises").mkdir()
+    (tmp_path / "notebooks" / "guesses.json").write_text('{"1f1b-makespan": 33}')
+    copy = handout(tmp_path / "students", tmp_path / "exercises") / "notebooks"
+    assert (copy / "course.toml").exists() and not (copy / "guesses.json").exists()
+
+
 @pytest.mark.parametrize("text", ["[[notebook]]\nnumber = 3", "no table", "[notebook]\nnumber = 3"])
 def test_a_table_that_cannot_be_read_is_named(tmp_path, text):
     (tmp_path / "notebooks").mkdir()
