@@ -1,8 +1,8 @@
 """Real training: the engine executes any legal Schedule in real workers and measures a Timeline.
 
 In: a model, data, a loss and a Schedule. Out: a Run with losses, gradients and what happened when.
-Way of the data: training → job (what the run is) → hosts (workers) → rank (interpreter, stages,
-update) with transport between the ranks → record (board, trace).
+Way of the data: training → job (what the run is) → travel (to the workers) → hosts → rank
+(interpreter and update) with its stages and transport between ranks → record (board, trace).
 """
 
 from importlib import import_module

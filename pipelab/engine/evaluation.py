@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import UsageError
 from ..schedule import Schedule
 from ..timeline import Timeline
 from .job.recipe import Recipe
 from .job.setup import set_up
-from .job.ship import unpack
 from .job.where import Where
 from .training import Run, finish
+from .travel.ship import unpack
 
 
 @dataclass(frozen=True)
@@ -89,5 +90,12 @@ def _output(run: Run, step: int) -> torch.Tensor | tuple[torch.Tensor, ...]:
     for result in run.results():
         pieces |= {i: unpack(packed) for i, packed in result.outputs[step].items()}
     first, *_ = pieces.values()
+    shapes = [tuple(tensor.shape) for each in pieces.values() for tensor in each.values()]
+    if any(not shape for shape in shapes):
+        raise UsageError(
+            "outputs=True puts the outputs of the micro-batches together along their first "
+            "dimension, and here they are single numbers: leave outputs out, or let the last layer "
+            "return one row per sample."
+        )
     parts = tuple(torch.cat([pieces[i][k] for i in sorted(pieces)]) for k in first)
     return parts[0] if None in first else parts

@@ -1,5 +1,6 @@
 """``run`` and ``start``: train a model through a pipeline, for real."""
 
+import copy
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -7,6 +8,7 @@ from dataclasses import fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cloudpickle
 import numpy as np
 import torch
 from torch import nn
@@ -15,17 +17,17 @@ from ..errors import UsageError
 from ..schedule import Kind, Schedule
 from ..simulator import Costs, simulate
 from ..timeline import Timeline, gap
-from .hosts.driver import Driver, call_in_worker
+from .hosts.driver import Driver
 from .hosts.watch import Progress
 from .job import checkpoint
 from .job.rank_job import RankResult
 from .job.recipe import OptimizerFactory, Recipe, SchedulerFactory
 from .job.setup import Setup, set_up
-from .job.ship import unpack
 from .job.where import Where
-from .rank.reference import Reference, gradient_error, unsplit_gradients
+from .rank.reference import Reference
 from .record import trace
-from .stage.layers import Seeds
+from .stage.randomness import Seeds
+from .travel.ship import unpack
 
 if TYPE_CHECKING:
     from .hosts.torchrun import TorchrunDriver
@@ -173,19 +175,22 @@ class Run:
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers after the last step, under the names of the unsplit model."""
-        trained = unpack(
-            {name: packed for result in self.results() for name, packed in result.state.items()}
-        )
-        initial = {
-            f"{name}.{k}": v
-            for _, name, module in self._setup.layers
-            for k, v in module.state_dict().items()
-        }
-        return {
-            name: trained[name] if name in trained else value.detach().clone()
-            for name, value in initial.items()
-        }
+        """What the unsplit model's ``state_dict`` would be after the last step."""
+        trained: dict[str, Any] = {}
+        for result in self.results():
+            trained |= unpack(result.state)
+            if result.extra_state:
+                trained |= cloudpickle.loads(result.extra_state)
+        state: dict[str, Any] = {}
+        for _, name, module in self._setup.layers:
+            state |= module.state_dict(prefix=f"{name}.")
+        for name, value in state.items():
+            if name in trained:
+                state[name] = trained[name]
+            else:
+                is_tensor = isinstance(value, torch.Tensor)
+                state[name] = value.detach().clone() if is_tensor else copy.deepcopy(value)
+        return state
 
     @property
     def peak_activation_bytes(self) -> list[int]:
@@ -300,16 +305,18 @@ class Run:
         before: dict[str, tuple] = {}
         for result in self.results():
             before |= result.before
-        recipe = setup.recipe
-        reference, note = call_in_worker(
-            unsplit_gradients,
-            Reference(setup.layers, setup.loss, recipe.dtype, setup.where.device),
-            before,
-            self._driver.watch.last_batch,
-            Seeds(self.seed, setup.first_step + recipe.steps - 1),
-            timeout=recipe.timeout,
+        batch, recipe = self._driver.watch.last_batch, setup.recipe
+        assert batch is not None
+        reference = Reference(
+            layers=setup.own_layers,
+            loss=setup.loss,
+            dtype=recipe.dtype,
+            device=setup.where.device,
+            before=before,
+            batch=batch,
+            seeds=Seeds(self.seed, setup.first_step + recipe.steps - 1),
         )
-        return None if reference is None else gradient_error(gradients, unpack(reference)), note
+        return reference.compare(gradients)
 
     def _work(self) -> None:
         try:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
+import torch
 from torch import nn
 
 from ..errors import UsageError
@@ -60,14 +61,57 @@ def _layers(model: nn.Sequential | Sequence[nn.Module]) -> list[tuple[str, nn.Mo
                 "nn.Sequential, or a list of modules in which each takes what the one before "
                 "returns"
             )
-        return [(name, layer) for name, layer in model._modules.items()]
-    layers = list(model)
-    for index, layer in enumerate(layers):
-        if not isinstance(layer, nn.Module):
+        _require_plain(model)
+        layers = [(name, layer) for name, layer in model._modules.items() if layer is not None]
+    else:
+        for index, layer in enumerate(model):
+            if not isinstance(layer, nn.Module):
+                raise UsageError(
+                    f"layer {index} of the model is a {type(layer).__name__}, not an nn.Module"
+                )
+        layers = [(str(index), layer) for index, layer in enumerate(model)]
+    for index, (_, layer) in enumerate(layers):
+        _require_movable(index, layer)
+    return layers
+
+
+_HOOKS = {
+    "_forward_pre_hooks": "a forward pre-hook",
+    "_forward_hooks": "a forward hook",
+    "_backward_hooks": "a backward hook",
+    "_backward_pre_hooks": "a backward pre-hook",
+    "_parameters": "a parameter of its own",
+    "_buffers": "a buffer of its own",
+}
+
+
+def _require_plain(model: nn.Sequential) -> None:
+    """Refuse what belongs to the whole nn.Sequential: no stage would run it."""
+    own = [what for attribute, what in _HOOKS.items() if getattr(model, attribute)]
+    if "forward" in vars(model):
+        own.append("a forward that replaces its own")
+    if own:
+        raise UsageError(
+            f"the nn.Sequential itself has {own[0]}, which would be lost when it is cut into "
+            "stages: put it on one of its layers, or into a layer of your own"
+        )
+
+
+def _require_movable(index: int, layer: nn.Module) -> None:
+    """Refuse layers that cannot go to a rank."""
+    for name, module in layer.named_modules():
+        what = f"layer {index}" + (f" ({name})" if name else "")
+        if isinstance(module, torch.jit.ScriptModule):
             raise UsageError(
-                f"layer {index} of the model is a {type(layer).__name__}, not an nn.Module"
+                f"{what} is TorchScript ({type(module).__name__}), which cannot be sent to a rank: "
+                "use the module that it was made from"
             )
-    return [(str(index), layer) for index, layer in enumerate(layers)]
+    for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
+        if tensor.is_meta:
+            raise UsageError(
+                f"{name} of layer {index} is on the meta device, which holds no numbers: give the "
+                "model some first (model.to_empty(device='cpu'), then initialise it)"
+            )
 
 
 def _equal(layers: int, stages: int) -> list[int]:
@@ -76,6 +120,8 @@ def _equal(layers: int, stages: int) -> list[int]:
 
 
 def _check_counts(counts: list[int], stages: int, layers: int, *, given: bool) -> None:
+    if not layers:
+        raise UsageError("the model has no layers: give it one or more for every stage")
     if stages > layers:
         raise UsageError(
             f"{stages} stages are more than the {layers} {_plural(layers, 'layer')} of the model, "

@@ -118,3 +118,10 @@ def test_a_module_that_is_no_list_of_layers_is_refused():
 
     with pytest.raises(pipelab.PipelabError, match="Whole cannot be cut into stages"):
         train(Whole())
+
+
+def test_a_model_without_layers_is_refused():
+    """It was told to use at most 0 stages."""
+    with pytest.raises(pipelab.PipelabError, match="the model has no layers"):
+        pipelab.run(nn.Sequential(), *batch(), functional.cross_entropy, schedule="1f1b", ranks=2,
+                    microbatches=2)  # fmt: skip

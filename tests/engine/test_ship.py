@@ -4,7 +4,7 @@ import threading
 
 import cloudpickle
 
-from pipelab.engine.job import ship
+from pipelab.engine.travel import ship
 
 from .conftest import mlp
 

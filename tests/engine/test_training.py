@@ -395,3 +395,15 @@ def test_evaluation_that_fails_is_told_like_a_run():
         pipelab.evaluate(
             mlp(width=8), *batch(), functional.mse_loss, schedule="1f1b", ranks=2, microbatches=2
         )
+
+
+def test_outputs_that_are_single_numbers_cannot_be_put_together():
+    """torch's own error came, about tensors without dimensions."""
+
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x.mean()
+
+    with pytest.raises(pipelab.PipelabError, match="here they are single numbers"):
+        pipelab.evaluate([nn.Linear(16, 16), Mean()], *batch(), lambda o, t: o, schedule="1f1b",
+                         ranks=2, microbatches=2, outputs=True)  # fmt: skip

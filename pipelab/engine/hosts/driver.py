@@ -16,10 +16,10 @@ from ..job import torch_handover
 from ..job.pacing import require_keepable_pace
 from ..job.rank_job import RankResult, rank_job
 from ..job.setup import Setup
-from ..job.ship import dumps
 from ..job.torch_handover import TorchJob
 from ..record.board import WAITING, create_file
 from ..transport.choose import class_for
+from ..travel.ship import dumps
 from .pool import MAX_RANKS, Crew, worker_source
 from .process import describe_exit
 from .seat import run_rank
@@ -151,7 +151,7 @@ class Driver:
     def _worker_error(self, rank: int, kind: str, text: str, trace: str) -> RunError:
         if kind == "TimeoutError" and self.watch.position(rank)[1] == WAITING:
             return self.watch.stalled()
-        first = text.splitlines()[0] if text else ""
+        first = next((line for line in text.splitlines() if line.strip()), "")
         return WorkerError(
             f"Rank {rank} raised {kind}: {first}\n{self.watch.where(rank)}\n\nThe worker's own "
             f"traceback:\n{trace.rstrip()}"

@@ -53,6 +53,7 @@ class AnyRank(Protocol):
 
 def run_rank(seat: Seat, job: RankJob) -> RankResult:
     """A rank's whole run: get ready, wait for the others, train."""
+    job.settings.apply()
     board = seat.open_board(job.sizes)
     if job.torch is not None:
         from ..rank.torch_rank import TorchRank  # a second of imports, only where it is asked for

@@ -7,7 +7,6 @@ weights on rank 0. Clocks of other hosts are set to rank 0's by ping-pong, so th
 share an axis.
 """
 
-import copy
 import os
 import time
 from dataclasses import replace
@@ -28,6 +27,7 @@ from ..record.clock import HostClock
 from ..transport import gpu
 from ..transport.network import DistributedTransport
 from ..transport.protocol import Transport
+from ..travel.ship import copied
 from .group import WAYS, gather, join, lanes_of, leave, offset_to_rank_0, way_of
 from .seat import run_rank
 from .watch import Progress, Watch
@@ -65,7 +65,7 @@ class TorchrunDriver:
 
     def _work(self, seat: "ProcessSeat") -> RankResult:
         job = rank_job(self._setup, seat.rank)
-        job = replace(job, stages=copy.deepcopy(job.stages))  # the caller's model stays as it is
+        job = replace(job, stages=copied(job.stages))  # the caller's model stays as it is
         try:
             with torch.autograd.set_multithreading_enabled(False):
                 result = run_rank(seat, job)

@@ -15,7 +15,7 @@ import torch
 
 from ..record.board import Board
 from ..record.clock import HostClock
-from ..stage.layers import TURNS
+from ..stage.randomness import TURNS
 from ..transport import gpu
 from ..transport.protocol import Transport
 from ..transport.shared_memory import SharedMemoryTransport

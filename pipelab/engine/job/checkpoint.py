@@ -6,7 +6,6 @@ state_dict,
  random layers}
 """
 
-import copy
 import io
 import os
 import pickle
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 
 from ...errors import UsageError
+from ..travel.ship import copied
 
 
 def to_bytes(state: Any) -> bytes:
@@ -122,7 +122,7 @@ def resume_from(
     Raises UsageError where they do not fit.
     """
     saved = read(path)
-    whole = copy.deepcopy(model if isinstance(model, nn.Sequential) else nn.Sequential(*model))
+    whole = copied(model if isinstance(model, nn.Sequential) else nn.Sequential(*model))
     try:
         whole.load_state_dict(saved["model"])
     except RuntimeError as error:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..travel.settings import Settings
 from .batches import Batch
 from .checkpoint import Resumed
 from .exchange import Exchange, Layer
@@ -38,6 +39,7 @@ class RankJob:
     batch: Batch | None
     durations: dict[int, float] | None
     resumed: Resumed | None
+    settings: Settings
     torch: TorchJob | None
 
 
@@ -63,6 +65,7 @@ def rank_job(setup: Setup, rank: int, torch: TorchJob | None = None) -> RankJob:
         batch=None if fixed is None else part_of_rank(fixed, setup, rank),
         durations=setup.durations(rank),
         resumed=setup.resumed,
+        settings=setup.settings,
         torch=torch,
     )
 
@@ -92,7 +95,8 @@ def board_sizes(setup: Setup) -> dict[str, int]:
 class RankResult:
     """What a rank brings home, its tensors packed.
 
-    gradients: of the last step. before: the weights they belong to. state: after the last step.
+    gradients: of the last step. before: the weights and buffers they belong
+    to. state: after the last step; extra_state: what of it is not a tensor.
     optimizer: its state, as bytes. outputs: of each step of evaluation, by micro-batch. If the
     model has two copies, the first one's are returned. peak_memory: on a GPU, in bytes.
     """
@@ -100,6 +104,7 @@ class RankResult:
     gradients: dict[str, tuple] = field(default_factory=dict)
     before: dict[str, tuple] = field(default_factory=dict)
     state: dict[str, tuple] = field(default_factory=dict)
+    extra_state: bytes = b""
     optimizer: bytes | None = None
     outputs: list[dict[int, dict]] = field(default_factory=list)
     peak_memory: int | None = None

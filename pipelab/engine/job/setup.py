@@ -3,7 +3,6 @@
 Everything that cannot work is refused here, before a worker starts.
 """
 
-import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +23,13 @@ from ...schedule.versions import require_versions
 from ...simulator import Costs
 from ...simulator.recompute import with_recompute
 from ..record.board import TRACE
+from ..travel.settings import Settings
+from ..travel.ship import copied
 from . import checkpoint
 from .batches import Data, data_of
 from .checkpoint import Resumed
 from .exchange import Exchange, Layer, plan_exchange
+from .own_parameters import require_own_parameters
 from .pacing import latency_of, pace_of
 from .recipe import Recipe
 from .reductions import check_reductions, with_reductions
@@ -41,22 +43,25 @@ MAX_TRACE_BYTES = 4 << 30
 class Setup:
     """What a run will do.
 
-    stages[s]: the layers of stage s. data: the batches. pace: None at full speed. resumed: what the
-    run goes on from, or None.
+    stages[s]: the layers of stage s, for the ranks. own_layers: the caller's own. data: the
+    batches. pace: None at full speed. resumed: what the run goes on from, or None. settings: of
+    torch, as the caller has them.
     """
 
     schedule: Schedule
     stages: list[list[Layer]]
+    own_layers: list[Layer]
     loss: Callable
     data: Data
     recipe: Recipe
     where: Where
     pace: Costs | None
     resumed: Resumed | None
+    settings: Settings
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers of the whole model."""
+        """The layers of the whole model, as they go to the ranks."""
         return [layer for stage in self.stages for layer in stage]
 
     @property
@@ -115,10 +120,13 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
         order = forwards_of(order)
     _check_steps(order, recipe)
     _check_trace(order, recipe.steps)
+    own = _layers_of_stages(model, order, partition)
     resumed = None
     if resume is not None:
         model, resumed = checkpoint.resume_from(resume, model)
     stages = _layers_of_stages(model, order, partition)
+    stages = _on_processor(stages)
+    require_own_parameters(own, loss_fn, recipe, order)
     if Kind.STEP in order.kinds:
         _require_own_weights(order, stages)
     if not recipe.evaluate:
@@ -128,7 +136,10 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
         given = {"resume": resume, "weight": weight, "pace": recipe.pace}
         _check_torch(order, data, recipe, where, given)
     recipe = replace(recipe, latency=latency_of(recipe, pace), seed=_seed(recipe, where, resumed))
-    setup = Setup(order, stages, loss_fn, data, recipe, where, pace, resumed)
+    own_layers = [layer for stage in own for layer in stage]
+    setup = Setup(
+        order, stages, own_layers, loss_fn, data, recipe, where, pace, resumed, Settings.of_caller()
+    )
     check_reductions(order, setup.exchange)
     return setup
 
@@ -207,22 +218,30 @@ def _check_trace(schedule: Schedule, steps: int) -> None:
 def _layers_of_stages(
     model: nn.Sequential | Sequence[nn.Module], schedule: Schedule, partition: Sequence[int] | None
 ) -> list[list[Layer]]:
-    """The layers of each stage, on the processor: from there each rank takes its part."""
+    """The layers of each stage: the model's own."""
     stages: list[list[Layer]] = []
     index = 0
-    tensors: list[torch.Tensor] = []
     for part in split(model, schedule.stages, partition):
         stages.append([])
         for name, module in part._modules.items():  # named_children leaves out what stands twice
             if module is not None:
                 stages[-1].append((index, name, module))
                 index += 1
-        tensors += [*part.parameters(), *part.buffers()]
-    if any(tensor.device.type != "cpu" for tensor in tensors):
-        stages = copy.deepcopy(stages)
-        for stage in stages:
-            for _, _, module in stage:
-                module.cpu()
+    return stages
+
+
+def _on_processor(stages: list[list[Layer]]) -> list[list[Layer]]:
+    """The layers on the processor, from where each rank takes its part; copies, if need be."""
+    tensors: list[torch.Tensor] = []
+    for stage in stages:
+        for _, _, module in stage:
+            tensors += [*module.parameters(), *module.buffers()]
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return stages
+    stages = copied(stages)
+    for stage in stages:
+        for _, _, module in stage:
+            module.cpu()
     return stages
 
 

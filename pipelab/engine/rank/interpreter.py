@@ -18,7 +18,8 @@ from ..job.values import MAX_PARTS, Value
 from ..record.board import BETWEEN, COMPUTING, WAITING, Board
 from ..record.clock import HostClock
 from ..stage.kept import Task
-from ..stage.layers import Seeds, not_finite
+from ..stage.layers import not_finite
+from ..stage.randomness import Seeds
 from ..stage.stage import Stage
 from ..transport.protocol import Arrival
 from .mail import Mail

@@ -3,8 +3,8 @@
 It joins the interpreter, which executes the schedule, and the update, which follows it.
 """
 
-import copy
 import time
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,15 +13,15 @@ from ...schedule import Kind
 from ..job.batches import Batch
 from ..job.checkpoint import to_bytes
 from ..job.rank_job import RankJob, RankResult
-from ..job.ship import pack
 from ..job.values import MAX_PARTS, Value
 from ..record.board import TRACE, Board
 from ..record.clock import HostClock
-from ..stage.layers import Seeds, generator_of
+from ..stage.randomness import Seeds, generator_of
 from ..stage.split import DeferredGradients
 from ..stage.stage import Stage
 from ..stage.stash import Stash
 from ..transport.protocol import Transport
+from ..travel.ship import copied, dumps, pack
 from .evaluator import Evaluator
 from .interpreter import Interpreter
 from .mail import Mail
@@ -77,12 +77,15 @@ class Rank:
             if outputs is not None:
                 self._result.outputs.append({i: pack(_by_part(v)) for i, v in outputs.items()})
             return
+        is_last = step == recipe.steps - 1
+        if is_last:
+            self._result.before = pack(self._buffers())
         self._interpreter.run(step, batch, self._seeds(step), self._pace)
-        if step == recipe.steps - 1:
-            of_first_copy = {n: g for (copied, n), g in update.gradients().items() if copied == 0}
+        if is_last:
+            of_first_copy = {n: g for (replica, n), g in update.gradients().items() if replica == 0}
             self._result.gradients = pack(of_first_copy)
             if recipe.optimizer:
-                self._result.before = pack(self._named)
+                self._result.before |= pack(self._named)
         update.step()
 
     def _seeds(self, step: int) -> Seeds:
@@ -91,15 +94,31 @@ class Rank:
 
     def result(self) -> RankResult:
         """What the rank brings home after the last step."""
-        state: dict[str, torch.Tensor] = {}
+        for stage in self._stages.values():
+            stage.end()
+        state: dict[str, Any] = {}
         for replica, layer, module in self._layers:
             if replica == 0:
-                state |= {f"{layer}.{name}": b for name, b in module.named_buffers()}
+                own = module.state_dict(prefix=f"{layer}.", keep_vars=True)
+                state |= {name: value for name, value in own.items() if self._is_new(value)}
+        tensors = {name: t for name, t in state.items() if isinstance(t, torch.Tensor)}
+        rest = {name: value for name, value in state.items() if name not in tensors}
+        self._result.state, self._result.extra_state = pack(tensors), dumps([rest])[0]
         if self._job.recipe.optimizer:
-            state |= self._named
             self._result.optimizer = to_bytes(self._update.state())
-        self._result.state = pack(state)
         return self._result
+
+    def _is_new(self, value: object) -> bool:
+        """Whether a run may have changed what a state_dict holds: parameters need an optimizer."""
+        return self._job.recipe.optimizer is not None or not isinstance(value, nn.Parameter)
+
+    def _buffers(self) -> dict[str, torch.Tensor]:
+        """Of the first copy of the model, by the names of the unsplit model."""
+        buffers: dict[str, torch.Tensor] = {}
+        for replica, layer, module in self._layers:
+            if replica == 0:
+                buffers |= {f"{layer}.{name}": b for name, b in module.named_buffers()}
+        return buffers
 
     def rehearse(self, batch: Batch) -> dict[int, float]:
         """Run two unpaced steps and undo them.
@@ -162,7 +181,7 @@ def _with_copies(stages: dict) -> dict:
     What the layers share among them stays shared.
     """
     result = {key: stage for key, stage in stages.items() if key[0] == 0}
-    for copied in sorted({replica for replica, _ in stages} - {0}):
-        layers = copy.deepcopy({key: part for key, (part, _) in stages.items() if key[0] == copied})
+    for replica in sorted({replica for replica, _ in stages} - {0}):
+        layers = copied({key: part for key, (part, _) in stages.items() if key[0] == replica})
         result |= {key: (part, stages[key][1]) for key, part in layers.items()}
     return result

@@ -22,12 +22,12 @@ from ...schedule import Kind
 from ..job.batches import Batch
 from ..job.program import Instruction
 from ..job.rank_job import RankJob, RankResult
-from ..job.ship import pack
 from ..job.torch_handover import TorchJob
 from ..job.values import joined
 from ..record.board import BETWEEN, COMPUTING, TRACE, WAITING, Board
 from ..stage.saved_bytes import SavedBytes
 from ..transport.network import SLOWEST
+from ..travel.ship import pack
 
 
 class TorchRank:

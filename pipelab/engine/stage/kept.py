@@ -7,7 +7,7 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from ..job.values import Value
-from .layers import Seeds
+from .randomness import Seeds
 from .split import Deferred
 
 

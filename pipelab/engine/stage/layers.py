@@ -1,82 +1,14 @@
 """Layers one after the other, and the loss: what every stage, and the unsplit model, computes."""
 
-import contextlib
 import functools
 import inspect
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from ..job.values import Value, closed
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """The seed of every layer's random numbers: from run, step, layer and micro-batch.
-
-    It does not depend on where a layer runs. generator: of the rank's GPU, which is seeded too.
-    """
-
-    seed: int
-    step: int
-    generator: torch.Generator | None = None
-
-    def set(self, layer: int, microbatch: int) -> None:
-        """Seed the generators for one layer and micro-batch."""
-        # Python's hash of integers is the same in every process. The generator is seeded directly:
-        # torch.manual_seed would also queue a seed for every GPU, with a stack trace, each time.
-        seed = hash((self.seed, self.step, layer, microbatch)) & 0x7FFF_FFFF_FFFF_FFFF
-        torch.default_generator.manual_seed(seed)
-        if self.generator is not None:
-            self.generator.manual_seed(seed)
-
-    def states(self) -> list[torch.Tensor]:
-        """Where the generators stand."""
-        states = [torch.default_generator.get_state()]
-        if self.generator is not None:
-            states.append(self.generator.get_state())
-        return states
-
-
-def generator_of(device: torch.device) -> torch.Generator | None:
-    """The generator of a GPU; None for the processor, whose own is always seeded."""
-    return torch.cuda.default_generators[device.index] if device.type == "cuda" else None
-
-
-class Turns:
-    """Turns that layers take where several ranks share a random generator.
-
-    There is one generator per process and device. lock: None while a process has one rank. Whether
-    a layer draws is seen when it first runs.
-    """
-
-    def __init__(self) -> None:
-        self.lock: threading.Lock | None = None
-        self._draws: dict[int, bool] = {}
-
-    @contextlib.contextmanager
-    def take(
-        self, lock: threading.Lock, seeds: Seeds, layer: int, microbatch: int
-    ) -> Iterator[None]:
-        """While it lasts, the generator is the layer's, seeded for it.
-
-        A layer that never draws does not wait.
-        """
-        if self._draws.get(layer) is False:
-            yield
-            return
-        with lock:
-            seeds.set(layer, microbatch)
-            before = None if layer in self._draws else seeds.states()
-            yield
-            if before is not None:
-                self._draws[layer] = not all(map(torch.equal, before, seeds.states()))
-
-
-TURNS = Turns()
+from .randomness import TURNS, Seeds
 
 
 def run_layers(
@@ -93,13 +25,14 @@ def run_layers(
             arguments: tuple = (passed,)
         else:
             arguments = passed
-        if seeds and TURNS.lock:
-            with TURNS.take(TURNS.lock, seeds, index, microbatch):
-                passed = module(*arguments)
-        else:
-            if seeds:
-                seeds.set(index, microbatch)
+        if seeds is None:
             passed = module(*arguments)
+        elif TURNS.are_simple(module):
+            seeds.set(index, microbatch)
+            passed = module(*arguments)
+        else:
+            with TURNS.take(module, index, seeds, microbatch):
+                passed = module(*arguments)
         if not isinstance(passed, torch.Tensor):
             _require_tensors(passed, f"layer {index} ({type(module).__name__})")
     return closed(passed)

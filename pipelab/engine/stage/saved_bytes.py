@@ -41,6 +41,6 @@ def _unpack(saved: tuple[torch.Tensor, int]) -> torch.Tensor:
     if tensor._version != version:
         raise RuntimeError(
             f"a tensor of shape {tuple(tensor.shape)} that the backward needs was changed in "
-            "address after the forward had saved it"
+            "place after the forward had saved it"
         )
     return tensor

@@ -7,9 +7,11 @@
 A layer inside a stage is split by what it is. ``SplitLinear`` is the lesson: the two products
 above, written out. ``SplitLayer`` does it for any other layer of torch that has weights, one tensor
 in and one out: the layer runs on an input cut off from the rest of the graph, so that its own
-little graph can be asked twice. Weights of everything else (modules that own raw parameters,
-several inputs, sparse gradients) get their gradient in I as ever: deferring them only saves time;
-it is never required.
+little graph can be asked twice.
+
+All other weights get their gradient in I as ever; deferring them only saves time, and is never
+required: those of modules that own raw parameters or take several inputs, sparse ones, weights with
+hooks, weights that are used beside their layer, and layers that differentiate inside a forward.
 
 Within a micro-batch gradients of one parameter are summed first and added to ``.grad`` then, as
 autograd does, so that the result is the full backward's to the bit.
@@ -28,6 +30,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
 
 from .saved_bytes import SavedBytes
+from .splittable import DifferentiatesInForward, has_hooks, is_splittable, weights_behind
 
 Gradients = Iterable[tuple[torch.Tensor, torch.Tensor]]
 """(parameter, its gradient)"""
@@ -48,13 +51,18 @@ class Deferred:
 class DeferredGradients:
     """Where the layers of a rank put off the gradients of their weights.
 
-    queue: the list that the backward under way fills; counter: counts saved bytes while a forward
-    is counted, else None.
+    queue: the list that the backward under way fills, None while none is; counter: counts saved
+    bytes while a forward is counted, else None.
     """
 
     def __init__(self) -> None:
-        self.queue: list[Deferred] = []
+        self.queue: list[Deferred] | None = None
         self.counter: SavedBytes | None = None
+        self._whole: set[nn.Module] = set()
+        """Layers of torch that are left to I."""
+        self._owner: dict[nn.Parameter, nn.Module] = {}
+        self._around: dict[nn.Module, nn.Module] = {}
+        """Layer of torch -> the layer of the model that it is in."""
 
     def defer(self, layer: nn.Module) -> None:
         """Let the layers of torch inside ``layer`` put off the gradients of their weights.
@@ -62,8 +70,37 @@ class DeferredGradients:
         Safe to call twice.
         """
         for module in layer.modules():
-            if _is_splittable(module) and "forward" not in vars(module):
+            if is_splittable(module) and "forward" not in vars(module):
                 module.forward = partial(self._forward, module, module.forward)
+                self._around[module] = layer
+                self._owner |= dict.fromkeys(module.parameters(recurse=False), module)
+
+    def put_off(self, module: nn.Module, deferred: Deferred) -> None:
+        """Note what W will compute.
+
+        Raises DifferentiatesInForward where no backward is under way.
+        """
+        if self.queue is None:
+            raise DifferentiatesInForward(module)
+        self.queue.append(deferred)
+
+    def leave_to_i(self, modules: Iterable[nn.Module]) -> None:
+        """From now on, these layers of torch are not split."""
+        self._whole.update(modules)
+
+    def beside(self, module: nn.Module) -> list[nn.Module]:
+        """The layers of torch inside the same layer of the model."""
+        around = self._around[module]
+        return [each for each, layer in self._around.items() if layer is around]
+
+    def used_elsewhere(self, outputs: Iterable[torch.Tensor]) -> list[nn.Module]:
+        """Layers whose weights the graph behind some outputs uses beside the layer itself.
+
+        W would add such gradients up in another order than a full backward.
+        """
+        split = SplitLinear._backward_cls, SplitLayer._backward_cls
+        found = [self._owner[w] for w in weights_behind(outputs, split) if w in self._owner]
+        return [module for module in dict.fromkeys(found) if module not in self._whole]
 
     def add(self, queue: list[Deferred]) -> None:
         """W: compute what was deferred and add it to ``.grad``."""
@@ -82,6 +119,8 @@ class DeferredGradients:
 
     def _forward(self, module: nn.Module, forward: Callable, *arguments, **named) -> torch.Tensor:
         weights = [p for p in module._parameters.values() if p is not None and p.requires_grad]
+        if module in self._whole or any(map(has_hooks, weights)):
+            return forward(*arguments, **named)
         if len(arguments) != 1 or named or not weights or not torch.is_grad_enabled():
             return forward(*arguments, **named)
         (x,) = arguments
@@ -93,7 +132,7 @@ class DeferredGradients:
             and not half
             and module.weight.is_leaf
         ):
-            return SplitLinear.apply(self, x, module.weight, module.bias)
+            return SplitLinear.apply(self, module, x, module.weight, module.bias)
         before = len(self.counter.log) if self.counter else 0
         inner = x.detach().requires_grad_(x.requires_grad)
         y = forward(inner)
@@ -101,22 +140,8 @@ class DeferredGradients:
             return y
         saved = self.counter.log[before:] if self.counter else None
         return SplitLayer.apply(
-            self, _Call(inner, get_gradient_edge(y), saved), y.detach(), x, *weights
+            self, _Call(module, inner, get_gradient_edge(y), saved), y.detach(), x, *weights
         )
-
-
-def _is_splittable(module: nn.Module) -> bool:
-    """Whether a module is a layer of torch itself, made of nothing but its own weights.
-
-    It takes one tensor, returns one, and keeps no state in between.
-    """
-    return (
-        type(module).__module__.startswith("torch.nn.modules.")
-        and not module._modules
-        and not isinstance(module, nn.RNNBase)
-        and not getattr(module, "sparse", False)
-        and any(p is not None for p in module._parameters.values())
-    )
 
 
 class SplitLinear(torch.autograd.Function):
@@ -129,12 +154,13 @@ class SplitLinear(torch.autograd.Function):
     def forward(
         ctx,
         store: DeferredGradients,
+        module: nn.Module,
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
     ):
         """Compute y, and keep what both parts of the backward need."""
-        ctx.store, ctx.parameters = store, (weight, bias)
+        ctx.store, ctx.module, ctx.parameters = store, module, (weight, bias)
         ctx.save_for_backward(x, weight)
         y = functional.linear(x, weight, bias)
         # torch makes a view of more than two dimensions, on which no x.relu_() is possible then.
@@ -152,20 +178,22 @@ class SplitLinear(torch.autograd.Function):
             if bias is not None and bias.requires_grad:
                 yield bias, rows.sum(0)
 
-        address = x.untyped_storage()
-        ctx.store.queue.append(
-            Deferred(weight_gradients, gradient, [(address.data_ptr(), address.nbytes())])
-        )
-        return None, (rows @ values).view(x.shape) if ctx.needs_input_grad[1] else None, None, None
+        storage = x.untyped_storage()
+        saved = [(storage.data_ptr(), storage.nbytes())]
+        ctx.store.put_off(ctx.module, Deferred(weight_gradients, gradient, saved))
+        dx = (rows @ values).view(x.shape) if ctx.needs_input_grad[2] else None
+        return None, None, dx, None, None
 
 
 @dataclass(slots=True)
 class _Call:
     """One call of a layer.
 
-    x: its input, cut off from the graph around. y: where its output is made. saved: what it saved.
+    module: the layer. x: its input, cut off from the graph around. y: where its output is made.
+    saved: what it saved.
     """
 
+    module: nn.Module
     x: torch.Tensor
     y: GradientEdge
     saved: list[tuple[int, int]] | None
@@ -204,7 +232,7 @@ class SplitLayer(torch.autograd.Function):
             found = torch.autograd.grad(call.y, weights, gradient, allow_unused=True)
             return [(p, g) for p, g in zip(weights, found, strict=True) if g is not None]
 
-        ctx.store.queue.append(Deferred(weight_gradients, gradient, call.saved))
+        ctx.store.put_off(call.module, Deferred(weight_gradients, gradient, call.saved))
         return None, None, None, dx, *[None] * len(weights)
 
 

@@ -7,16 +7,19 @@ I, W  the same in two parts (split.py)
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 
 from ..job.values import Alone, Value
+from .gradients import ask_for_gradients, can_have_gradient, input_gradients, run_backward
 from .kept import Kept, Task, WaitingForW
 from .layers import run_layers, weighted_loss
 from .saved_bytes import SavedBytes
 from .split import Deferred, DeferredGradients, kept_bytes
+from .splittable import DifferentiatesInForward
 from .stash import Stash
 
 
@@ -58,6 +61,8 @@ class Stage:
             tensors = (*module.parameters(recurse=False), *held.values())
             self._own.update(t.untyped_storage().data_ptr() for t in tensors)
         self._in_place = any(getattr(module, "inplace", False) for module in modules)
+        self._looked_at: set[tuple] = set()
+        """Micro-batches, in their shapes, that have been seen to leave their input alone."""
         self._known_bytes: dict[tuple, int] = {}
         self._known_for_w: dict[tuple, tuple[int, int]] = {}
         self.version = 0
@@ -68,6 +73,11 @@ class Stage:
         self.version = 0
         if self._stash is not None:
             self._stash.begin()
+
+    def end(self) -> None:
+        """The run is over: the layers hold their live weights."""
+        if self._stash is not None:
+            self._stash.use_live()
 
     def stepped(self, version: int) -> None:
         """The optimizer has stepped the weights, which makes this version of them."""
@@ -95,7 +105,7 @@ class Stage:
             The output, or on the last stage the weighted loss; and the bytes that are kept.
         """
         if self.index:
-            _ask_for_gradients(self.index, value)
+            ask_for_gradients(self.index, value)
         kept = Kept(value, task, version)
         if self._stash is not None:
             self._stash.hold(version)
@@ -141,9 +151,13 @@ class Stage:
         deferred: list[Deferred] = []
         if self._deferred is not None:
             self._deferred.queue = deferred
-        _run_backward(kept.roots or [], gradient)
+        try:
+            run_backward(kept.roots or [], gradient)
+        finally:
+            if self._deferred is not None:
+                self._deferred.queue = None
         self.version = kept.version
-        result = _input_gradients(kept.value) if self.index else None
+        result = input_gradients(kept.value) if self.index else None
         del self._kept[microbatch]
         if not split:
             self._finish(deferred, kept.version)
@@ -177,14 +191,8 @@ class Stage:
     def _forget(self, microbatch: int, kept: Kept) -> Value:
         """Run the layers and keep only the inputs, and what the layers count as it stood before."""
         kept.buffers = [buffer.clone() for buffer in self._buffers_now()]
-        before = [t._version for t in kept.value]
         with torch.no_grad():
             output = self._compute(microbatch, kept)
-        if [t._version for t in kept.value] != before:
-            raise RuntimeError(
-                f"a layer of stage {self.index} changes its input in place, so the stage "
-                "cannot run again from it: let the layer work on a copy, or do not recompute"
-            )
         storages = [t.untyped_storage() for t in kept.value]
         kept.bytes = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
         return output
@@ -198,19 +206,41 @@ class Stage:
         key = microbatch, _shape(kept.value)
         saved = self._known_bytes.get(key)
         if saved is None:
-            weights = self._own | (self._stash.memory() if self._stash else set())
-            with SavedBytes(weights) as counter:
-                if self._deferred is not None:
-                    self._deferred.counter = counter
-                output = self._compute(microbatch, kept)
-            if self._deferred is not None:
-                self._deferred.counter = None
-            saved = self._known_bytes[key] = counter.total
+            output, saved = self._count(microbatch, kept)
+            self._known_bytes[key] = saved
         else:
             output = self._compute(microbatch, kept)
         able = [t for t in output if output.alone or can_have_gradient(t)]
         kept.roots = [get_gradient_edge(t) if t.requires_grad else None for t in able]
         return output, saved
+
+    def _count(self, microbatch: int, kept: Kept) -> tuple[Value, int]:
+        """Run the layers and count the bytes that autograd saves.
+
+        On a rank that splits its backwards they run again where a layer turns out to be one that
+        cannot be split.
+        """
+        weights = self._own | (self._stash.memory() if self._stash else set())
+        deferred = self._deferred
+        if deferred is None:
+            with SavedBytes(weights) as counter:
+                output = self._compute(microbatch, kept)
+            return output, counter.total
+        before = [buffer.clone() for buffer in self._buffers_now()]
+        while True:
+            try:
+                with SavedBytes(weights) as counter:
+                    deferred.counter = counter
+                    output = self._compute(microbatch, kept)
+                astray = deferred.used_elsewhere(output)
+            except DifferentiatesInForward as error:
+                astray = deferred.beside(error.module)
+            finally:
+                deferred.counter = None
+            if not astray:
+                return output, counter.total
+            deferred.leave_to_i(astray)
+            self._set_buffers([buffer.clone() for buffer in before])
 
     def _compute(self, microbatch: int, kept: Kept) -> Value:
         self.version = kept.version
@@ -220,12 +250,23 @@ class Stage:
 
     def _through(self, microbatch: int, value: Value, task: Task) -> tuple[Value, Value]:
         """What the stage gives (the loss, or the output), and what its last layer returned."""
-        if self._in_place:  # what came from another stage, or from the batch, is not ours to change
+        # What came from another stage, or from the batch, is not ours to change: a copy is worked
+        # on where a layer does, and the first time, to see whether one does.
+        key = microbatch, _shape(value)
+        if self._in_place or key not in self._looked_at:
             value = value.each(torch.clone)
+        before = [t._version for t in value]
+        with self._autocast(value):
+            result = self._layers_and_loss(microbatch, value, task)
+        if [t._version for t in value] != before:
+            self._in_place = True
+        self._looked_at.add(key)
+        return result
+
+    def _autocast(self, value: Value) -> AbstractContextManager:
         if not self._half:
-            return self._layers_and_loss(microbatch, value, task)
-        with torch.autocast(value[0].device.type, torch.bfloat16):
-            return self._layers_and_loss(microbatch, value, task)
+            return nullcontext()
+        return torch.autocast(value[0].device.type, torch.bfloat16)
 
     def _layers_and_loss(self, microbatch: int, value: Value, task: Task) -> tuple[Value, Value]:
         output = run_layers(self.layers, value, task.seeds, microbatch)
@@ -253,37 +294,3 @@ class Stage:
 
 def _shape(value: Value) -> tuple:
     return tuple(t.shape for t in value)
-
-
-def can_have_gradient(tensor: torch.Tensor) -> bool:
-    """Whether a gradient travels back: masks and integers travel forward only."""
-    return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _ask_for_gradients(stage: int, value: Value) -> None:
-    able = [t for t in value if can_have_gradient(t)]
-    if not able:
-        kinds = ", ".join(str(t.dtype) for t in value)
-        raise TypeError(
-            f"stage {stage} received nothing but {kinds}, which carries no gradient back; "
-            "let the stage before return a tensor of floating-point numbers too"
-        )
-    for tensor in able:
-        tensor.requires_grad_()
-
-
-def _run_backward(roots: list[GradientEdge | None], gradient: Value | None) -> None:
-    """Backward from the outputs that have a graph; without gradients, from the loss."""
-    if gradient is None:
-        if roots[0] is not None:
-            torch.autograd.backward(roots[0])
-        return
-    pairs = [(root, g) for root, g in zip(roots, gradient, strict=True) if root is not None]
-    if pairs:
-        torch.autograd.backward([root for root, _ in pairs], [g for _, g in pairs])
-
-
-def _input_gradients(value: Value) -> Value:
-    """The gradients of the inputs that can have one; zeros for an input that nothing used."""
-    able = [t for t in value if t.requires_grad]
-    return type(value)(torch.zeros_like(t) if t.grad is None else t.grad for t in able)

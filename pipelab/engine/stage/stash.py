@@ -55,6 +55,11 @@ class Stash:
             # A version is a plain tensor, which autograd takes as it takes a parameter.
             module._parameters[name] = self._versions[version][live]  # type: ignore[assignment]
 
+    def use_live(self) -> None:
+        """The layers hold the live weights, as they do outside of a run."""
+        for module, name, live in self._places:
+            module._parameters[name] = live
+
     def collect(self, version: int) -> None:
         """A micro-batch has its gradients: they are added to those of the live weights."""
         for live, copy in self._versions[version].items():

@@ -17,6 +17,7 @@ import torch
 import pipelab
 
 from ...errors import UsageError
+from . import pickler
 
 
 def dumps(values: list) -> list[bytes]:
@@ -26,10 +27,10 @@ def dumps(values: list) -> list[bytes]:
     they are now, edits included; those of installed packages travel by name. Raises UsageError for
     what cannot travel.
     """
-    with _LOCK, _by_value(_own_modules()):
+    with LOCK, _by_value(_own_modules()):
         try:
-            return [cloudpickle.dumps(value) for value in values]
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            return [pickler.dumps(value) for value in values]
+        except Exception as error:  # whatever an object raises that does not want to be pickled
             raise UsageError(
                 "The model, its data or one of the functions cannot be sent to a worker: "
                 f"{error}. What is used there must not hold on to open files, locks, threads or "
@@ -37,7 +38,22 @@ def dumps(values: list) -> list[bytes]:
             ) from error
 
 
-_LOCK = threading.Lock()
+def copied(value: Any) -> Any:
+    """A copy that shares nothing with the original, made as a worker's is.
+
+    ``copy.deepcopy`` would leave a replaced ``forward`` pointing at the old module, and lose the
+    hooks of parameters. Raises UsageError for what cannot be copied.
+    """
+    return pickle.loads(dumps([value])[0])
+
+
+def reached_parameters(values: list) -> list[list[torch.nn.Parameter]]:
+    """The parameters that each module or function reaches, registered or not."""
+    with LOCK, _by_value(_own_modules()):
+        return [pickler.reached_parameters(value) for value in values]
+
+
+LOCK = threading.Lock()
 """cloudpickle's list of modules to send by value is one per process; two runs may start at once."""
 
 
