@@ -337,8 +337,9 @@ def _search(args: argparse.Namespace) -> "Found":
         name: getattr(args, name)
         for name in ("ranks", "microbatches", "stages_per_rank", *SEARCH_FLAGS)
     }
-    if sizes["weight_grad_memory"] is None:
-        del sizes["weight_grad_memory"]
+    for name in ("weight_grad_memory", "objective"):  # find has a default of its own
+        if sizes[name] is None:
+            del sizes[name]
     return find(**sizes, costs=costs_of(args))
 
 

@@ -45,6 +45,7 @@ def find(  # noqa: PLR0913 - keywords alone, the same as those of the search
     weight_grad_memory: float = WEIGHT_GRAD_MEMORY,
     effort: float = 1,
     exact: bool = False,
+    objective: str = "makespan",
 ) -> Found:
     """The schedule of ``build("auto", …)`` with its lower bound and gap.
 
@@ -58,6 +59,7 @@ def find(  # noqa: PLR0913 - keywords alone, the same as those of the search
         weight_grad_memory: The share of a micro-batch's activations that W gives back.
         effort: How much the heuristic may try: see ``pipelab.search.best``.
         exact: Whether to go on with OR-tools.
+        objective: What is to be short, "makespan" or "span": see ``pipelab.search.best``.
 
     Raises:
         UsageError: it says what is possible.
@@ -66,7 +68,7 @@ def find(  # noqa: PLR0913 - keywords alone, the same as those of the search
     if problem:
         raise UsageError(problem)
     size = AUTO.size(ranks, microbatches, stages_per_rank, costs, memory_limit, placement)
-    return _find(size, weight_grad_memory, effort, exact=exact)
+    return _find(size, weight_grad_memory, effort, exact=exact, objective=objective)
 
 
 def _find(
@@ -75,6 +77,7 @@ def _find(
     effort: float = 1,
     *,
     exact: bool = False,
+    objective: str = "makespan",
 ) -> Found:
     return best(
         ranks=size.ranks,
@@ -86,6 +89,7 @@ def _find(
         candidates=_known(size),
         effort=effort,
         exact=exact,
+        objective=objective,
     )
 
 

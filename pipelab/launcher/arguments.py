@@ -49,7 +49,7 @@ _NUMBER = re.compile(
     r"[+-]?(\d{1,18}/\d{1,18}|(\d{1,18}\.?\d{0,18}|\.\d{1,18})(e[+-]?\d{1,2})?)",
     re.ASCII | re.IGNORECASE,
 )
-SEARCH_FLAGS = ("memory_limit", "placement", "weight_grad_memory", "exact")
+SEARCH_FLAGS = ("memory_limit", "placement", "weight_grad_memory", "exact", "objective")
 """Arguments of ``auto``; ``weight_grad_memory`` also goes with bytes."""
 
 
@@ -200,6 +200,12 @@ def _search(added: argparse.ArgumentParser) -> None:
         type=number,
         metavar="SHARE",
         help="share of them that W gives back (0.5)",
+    )
+    auto.add_argument(
+        "--objective",
+        metavar="makespan|span",
+        help="what is to be short: first start to last end over all ranks, or on the rank where it "
+        "takes longest (makespan)",
     )
     auto.add_argument(
         "--exact", action="store_true", help="search on for the optimum, with OR-tools; small cases"

@@ -47,7 +47,11 @@ def as_data(timeline: Timeline, found: "Found | None", args: argparse.Namespace)
     """What ``simulate --json`` prints: the metrics, and what the flags ask for in addition."""
     data = dict(timeline.metrics)
     if found:
-        data |= {"lower_bound": found.lower_bound, "gap": found.gap}
+        data |= {
+            "objective": found.objective,
+            "lower_bound": found.lower_bound,
+            "gap": found.gap,
+        }
     if args.optimizer:
         data["time_per_step"] = time_per_step(timeline)
     if timeline.memory:
@@ -74,10 +78,13 @@ def as_text(timeline: Timeline, found: "Found | None", args: argparse.Namespace)
         )
     if found:
         proven = ": this is the optimum" if found.proven else ""
+        what = "makespan" if found.objective == "makespan" else "longest span"
+        if found.objective == "span":
+            lines.append(f"longest span     {text(found.length)}  what was searched for")
         lines += [
             f"lower_bound      {text(found.lower_bound)}  no order of F, B, I and W within this "
             "memory takes less",
-            f"gap              {text(found.gap)}  makespan / lower_bound − 1{proven}",
+            f"gap              {text(found.gap)}  {what} / lower_bound − 1{proven}",
         ]
     lines += [
         f"bubble_fraction  {text(metrics['bubble_fraction'])}  idle / (ranks × makespan)",

@@ -1,7 +1,7 @@
 """The best schedule for given costs under a limit of memory, and its gap to a bound.
 
 policies ─▶ greedy, a few micro-batches ─▶ greedy, all of them ─▶ improve ─▶ the shortest
-known schedules that fit ───────────────────────────────────────┘            (exact: then CP-SAT)
+known schedules that fit ────────────────────▶ (spans: refill) ──┘            (exact: then CP-SAT)
 """
 
 from collections.abc import Iterable
@@ -16,6 +16,7 @@ from .greedy import Greedy, Policy, first_backwards
 from .improve import improve
 from .policies import policies
 from .problem import EXACT, WEIGHT_GRAD_MEMORY, Problem, Row, peak_memory, pose
+from .refill import refill
 
 GREEDY_ACTIONS = 1_500_000
 """Actions that the policies may place in all when they are compared: about three seconds."""
@@ -29,16 +30,17 @@ FINALISTS = 8
 class Found:
     """What was found.
 
-    makespan and lower_bound in the unit of the costs: no schedule of F, B, I and W with this
-    placement and memory is shorter than lower_bound. gap: makespan / lower_bound − 1. proven:
-    whether the makespan is known to be the optimum. memory: the most that each rank holds, in the
-    unit of the limit.
+    objective: what was to be short, "makespan" or "span". length: that of the schedule, in the unit
+    of the costs, as lower_bound: no schedule of F, B, I and W with this placement and memory is
+    shorter. gap: length / lower_bound − 1. proven: whether the length is known to be the optimum.
+    memory: the most that each rank holds, in the unit of the limit.
     """
 
     schedule: Schedule
     timeline: Timeline
     lower_bound: float
     memory: list[float]
+    objective: str = "makespan"
 
     @property
     def makespan(self) -> float:
@@ -46,9 +48,19 @@ class Found:
         return self.timeline.makespan
 
     @property
+    def span(self) -> float:
+        """First start to last end of one rank, on that which takes longest."""
+        return float(max(self.timeline.metrics["spans"]))
+
+    @property
+    def length(self) -> float:
+        """What was to be short."""
+        return self.span if self.objective == "span" else self.makespan
+
+    @property
     def gap(self) -> float:
         """How much longer than the lower bound it is, as a fraction of that."""
-        return max(0.0, self.makespan / self.lower_bound - 1) if self.lower_bound else 0.0
+        return max(0.0, self.length / self.lower_bound - 1) if self.lower_bound else 0.0
 
     @property
     def proven(self) -> bool:
@@ -68,11 +80,13 @@ def best(  # noqa: PLR0913 - keywords alone: what is searched for, and how
     effort: float = 1,
     exact: bool = False,
     time_limit: float = 60,
+    objective: str = "makespan",
 ) -> Found:
-    """Search for the schedule with the shortest makespan.
+    """Search for the schedule with the shortest makespan, or the shortest longest span.
 
-    Of equals that it meets, it takes the one with the shortest longest span. Searched are orders of
-    F with I and W, and of F with B where a full backward is faster; exact also mixes them.
+    Of equals that it meets, it takes the one that is shorter by the other of the two. Searched are
+    orders of F with I and W, and of F with B where a full backward is faster; exact also mixes
+    them.
 
     Args:
         ranks: How many there are.
@@ -87,6 +101,9 @@ def best(  # noqa: PLR0913 - keywords alone: what is searched for, and how
             16 × 128, 0.005 a tenth of that.
         exact: Whether to go on with OR-tools.
         time_limit: For at most so many seconds.
+        objective: "makespan", first start to last end over all ranks, or "span", the same on the
+            rank where it takes longest: what a step costs where no rank waits for all others before
+            it goes on with the next.
 
     Returns:
         What was found, with a lower bound.
@@ -99,7 +116,9 @@ def best(  # noqa: PLR0913 - keywords alone: what is searched for, and how
     (27.0, 27.0, True)
     """
     costs = Costs() if costs is None else costs
-    problem = pose(ranks, microbatches, placement, costs, memory_limit, weight_grad_memory)
+    problem = pose(
+        ranks, microbatches, placement, costs, memory_limit, weight_grad_memory, objective
+    )
     bound = lower_bound(problem, costs)
     found = BestSoFar(problem, costs, bound, effort)
     for schedule in candidates:
@@ -110,7 +129,7 @@ def best(  # noqa: PLR0913 - keywords alone: what is searched for, and how
     if exact and not found.optimal:
         bound = max(bound, found.exact(time_limit))
     schedule, timeline = found.best
-    return Found(schedule, timeline, bound, peak_memory(schedule, weight_grad_memory))
+    return Found(schedule, timeline, bound, peak_memory(schedule, weight_grad_memory), objective)
 
 
 class BestSoFar:
@@ -133,9 +152,17 @@ class BestSoFar:
         return self.found[0]
 
     @property
+    def length(self) -> float:
+        """The objective of the best."""
+        _, timeline = self.best
+        if self.problem.objective == "span":
+            return float(max(timeline.metrics["spans"]))
+        return timeline.makespan
+
+    @property
     def optimal(self) -> bool:
         """Whether it is as short as the bound."""
-        return bool(self.found) and self.best[1].makespan <= self.bound * (1 + EXACT)
+        return bool(self.found) and self.length <= self.bound * (1 + EXACT)
 
     def offer(self, schedule: Schedule) -> None:
         """Take a known schedule into account if it solves the problem."""
@@ -152,6 +179,7 @@ class BestSoFar:
             peak = max(peak_memory(schedule, problem.weight_grad_memory))
             if peak <= problem.limit * (1 + EXACT):
                 self._keep(schedule)
+                self._refill(schedule)
 
     def heuristic(self) -> None:
         """Try the policies, then improves the best of what they found."""
@@ -160,6 +188,8 @@ class BestSoFar:
                 return
             for rows in _greedy(form, self.effort):
                 self._keep(form.schedule(rows))
+        for schedule, _ in self.found[:2]:
+            self._refill(schedule)
         affordable = int(self.effort * IMPROVED_ACTIONS) // (
             3 * self.problem.stages * self.problem.microbatches
         )
@@ -178,21 +208,31 @@ class BestSoFar:
             self._keep(self.problem.schedule(solution.rows))
         return solution.bound
 
+    def _refill(self, schedule: Schedule) -> None:
+        """For the shortest span, also take the schedule with its weight gradients placed anew."""
+        if self.problem.objective == "makespan" or self.optimal:
+            return
+        known = _rows(self.problem, schedule)
+        rows = known and refill(self.problem, known)
+        if rows:
+            self._keep(self.problem.schedule(rows))
+
     def _keep(self, schedule: Schedule) -> None:
         schedule = replace(schedule, name="auto")
         timeline = simulate(schedule, self.costs)
         self.found.append((schedule, timeline))
-        self.found.sort(key=_length)
+        self.found.sort(key=self._rating)
         del self.found[FINALISTS:]
 
+    def _rating(self, found: tuple[Schedule, Timeline]) -> tuple[float, float]:
+        """The objective, then the other of makespan and longest span.
 
-def _length(found: tuple[Schedule, Timeline]) -> tuple[float, float]:
-    """The makespan, then the longest span.
-
-    The last digits are left out: there, sums of floats differ by their order.
-    """
-    _, timeline = found
-    return float(f"{timeline.makespan:.9g}"), max(timeline.metrics["spans"])
+        The last digits are left out: there, sums of floats differ by their order.
+        """
+        _, timeline = found
+        lengths = timeline.makespan, max(timeline.metrics["spans"])
+        first, second = lengths if self.problem.objective == "makespan" else lengths[::-1]
+        return float(f"{first:.9g}"), second
 
 
 def _greedy(problem: Problem, effort: float) -> list[list[Row]]:
@@ -204,15 +244,15 @@ def _greedy(problem: Problem, effort: float) -> list[list[Row]]:
     first = first_backwards(problem)
     budget = int(effort * GREEDY_ACTIONS) // (3 * problem.stages)
     affordable = max(FINALISTS, budget // few.microbatches)
-    # One policy for each makespan: those that take equally long mostly do the same.
-    by_makespan: dict[float, Policy] = {}
+    # One policy for each length: those that take equally long mostly do the same.
+    by_length: dict[float, Policy] = {}
     for policy in policies(problem)[:affordable]:
-        makespan = Greedy(few, policy, first).run().makespan
-        by_makespan.setdefault(float(f"{makespan:.9g}"), policy)
+        length = Greedy(few, policy, first).run().length
+        by_length.setdefault(float(f"{length:.9g}"), policy)
     finalists = max(2, min(FINALISTS, budget // problem.microbatches))
-    shortest = sorted(by_makespan)[:finalists]
-    ran = [Greedy(problem, by_makespan[makespan], first).run() for makespan in shortest]
-    return [run.rows for run in ran if run.makespan < float("inf")]
+    shortest = sorted(by_length)[:finalists]
+    ran = [Greedy(problem, by_length[length], first).run() for length in shortest]
+    return [run.rows for run in ran if run.length < float("inf")]
 
 
 def _rows(problem: Problem, schedule: Schedule) -> list[Row] | None:

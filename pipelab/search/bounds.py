@@ -3,6 +3,10 @@
     a rank   │ before │ F's that fit │ idle │ first I … the rest of its work … last F │ left │
     time ─▶  0        └ way in              └ round trip of the first micro-batch     └ of the last
 
+A span counts from the end of the way in. Only what ends on rank 0, which has no way in, bounds a
+span as it bounds the makespan; of the other ranks, what lies between their own first start and
+last end counts.
+
 Costs are relaxed first, so that no choice between B and I with W undercuts them: I' = min(I, B), W'
 = min(I + W, B) − I'. Source: derived here; tested against exact optima and against every schedule
 of the catalogue.
@@ -57,11 +61,6 @@ def _trip(problem: Problem, stage: int) -> float:
     return sum(forward[stage:]) + sum(backward[stage:]) + 2 * sum(problem.hops[stage:])
 
 
-def _before(problem: Problem, stage: int) -> float:
-    """The way in: the forwards of the stages before."""
-    return sum(problem.times[0][:stage]) + sum(problem.hops[:stage])
-
-
 def _after(problem: Problem, stage: int) -> float:
     """The way out, from the end of a stage's I.
 
@@ -80,12 +79,19 @@ def _work(problem: Problem, rank: int, first: float) -> float:
     work = _busy(problem, rank) * m
     fit = min(int(problem.room), m * len(mine))
     forwards = sorted([problem.times[0][stage] for stage in mine] * m, reverse=True)[:fit]
-    before = _before(problem, rank)
-    opening, closing = max(before, first - sum(forwards)), _closing(problem, rank)
+    before = problem.before(rank)
+    opening = max(before, first - sum(forwards))
     # If not all fit, the last F comes after the first I: the two idle times are not the same one.
-    if fit < m * len(mine):
-        return work + opening + closing
-    return work + max(opening, before + closing)
+    apart = fit < m * len(mine)
+
+    def with_closing(closing: float) -> float:
+        return work + (opening + closing if apart else max(opening, before + closing))
+
+    if problem.objective == "makespan":
+        return with_closing(max(0.0, _closing(problem, rank)))
+    own = with_closing(max(0.0, _closing(problem, rank, own=True))) - before
+    to_rank_0 = _closing(problem, rank)
+    return max(own, with_closing(to_rank_0)) if to_rank_0 > 0 else own
 
 
 def _busy(problem: Problem, rank: int) -> float:
@@ -97,8 +103,8 @@ def _busy(problem: Problem, rank: int) -> float:
     return work
 
 
-def _closing(problem: Problem, rank: int) -> float:
-    """Idle time after the last F of a rank with one stage.
+def _closing(problem: Problem, rank: int, *, own: bool = False) -> float:
+    """Idle time after the last F of a rank with one stage, until the end of rank 0 or its own.
 
     Its I comes no sooner than the round trip allows.
     """
@@ -111,7 +117,7 @@ def _closing(problem: Problem, rank: int) -> float:
     for waiting in range(1, min(int(problem.room), m) + 1):
         put_off = min(m - waiting, int((problem.room - waiting) / share) if share else m)
         most = max(most, waiting * (backward + weight) + put_off * weight)
-    return max(0.0, _trip(problem, rank) - forward + _after(problem, rank) - most)
+    return _trip(problem, rank) - forward + (weight if own else _after(problem, rank)) - most
 
 
 def _turns(problem: Problem, stage: int) -> float:
@@ -121,7 +127,7 @@ def _turns(problem: Problem, stage: int) -> float:
     """
     turns, more = divmod(problem.microbatches - 1, int(problem.room))
     trip = _trip(problem, stage)
-    last = _before(problem, stage) + turns * trip + more * problem.times[0][stage]
+    last = problem.before(stage) + turns * trip + more * problem.times[0][stage]
     return last + trip + _after(problem, stage)
 
 
@@ -137,4 +143,5 @@ def _area(problem: Problem, rank: int) -> float:
     shortest = min(forward[stage] for stage in mine)
     fit = min(int(problem.room), problem.microbatches * len(mine))
     empty = shortest * sum(problem.room - n for n in range(1, fit + 1))
-    return _before(problem, rank) + (problem.microbatches * trips + empty) / problem.room
+    before = problem.before(rank) if problem.objective == "makespan" else 0.0
+    return before + (problem.microbatches * trips + empty) / problem.room

@@ -4,15 +4,16 @@ It is a constraint program for OR-tools' CP-SAT solver.
 
 Every F, I and W is an interval. Intervals of one rank do not overlap; each starts after what it
 needs, latency included; what a rank holds is a cumulative constraint in whole units of memory. The
-makespan is minimised, from the best known order.
+makespan, or the longest span, is minimised from the best known order.
 
 Times are whole numbers of ticks. Costs that are fractions with denominators up to 10,000 are exact;
 others are rounded down to ticks of a hundred-thousandth of the work of the longest rank, so that
 the bound stays a bound. Micro-batches are alike, so they pass every stage in order of their
-numbers: no makespan is lost by that.
+numbers: no makespan and no span is lost by that.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, product
@@ -43,7 +44,7 @@ INSTALL = (
 class Solution:
     """What the solver found.
 
-    rows: the best order, None if there was no time to find any. bound: no makespan is below it.
+    rows: the best order, None if there was no time to find any. bound: no length is below it.
     """
 
     rows: list[Row] | None
@@ -67,7 +68,8 @@ def solve(problem: Problem, costs: Costs, timeline: Timeline, time_limit: float)
     except ImportError:
         raise UsageError(INSTALL) from None
     full = per_stage(costs.durations["backward"], problem.stages)
-    tick = _tick([*chain(*problem.times, full), problem.latency], problem)
+    durations = [*chain(*problem.times, full), problem.latency]
+    tick = _tick(durations, problem)
     program = _Program(cp_model.CpModel(), problem, full, tick)
     program.limit_memory()
     program.add_hint(timeline)
@@ -75,10 +77,14 @@ def solve(problem: Problem, costs: Costs, timeline: Timeline, time_limit: float)
     solver.parameters.max_time_in_seconds = time_limit
     solver.parameters.random_seed = 0
     status = solver.solve(program.model)
+    whole = all(math.isclose(program.ticks(time) * tick, time) for time in durations)
+    # Where times are rounded down, a span may lose up to a tick more at its start than at its end.
+    lost = 0.0 if whole or problem.objective == "makespan" else tick
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        bound = solver.best_objective_bound * tick if status == cp_model.UNKNOWN else 0.0
-        return Solution(None, bound)
-    return Solution(program.rows(solver), solver.best_objective_bound * tick)
+        bound = solver.best_objective_bound * tick - lost if status == cp_model.UNKNOWN else 0.0
+        return Solution(None, max(0.0, bound))
+    bound = solver.best_objective_bound * tick - lost
+    return Solution(program.rows(solver), max(0.0, bound))
 
 
 def _tick(durations: list[float], problem: Problem) -> float:
@@ -124,10 +130,11 @@ class _Program:
         for kind in (F, I, W):
             for cell in cells:
                 self._last(kind, cell)
-        self.makespan = model.new_int_var(0, horizon, "makespan")
+        self.length = model.new_int_var(0, horizon, "length")
+        begin = self._begins()
         for cell in cells:
             self._needs(*cell)
-            self.model.add(self.makespan >= self.ends[W][cell])
+            self.model.add(self.length >= self.ends[W][cell] - begin[problem.home(cell[0])])
         for rank in range(problem.ranks):
             mine = [cell for cell in cells if cell[0] in problem.stages_of(rank)]
             intervals = []
@@ -138,7 +145,15 @@ class _Program:
             for s, i in cells:
                 if i:
                     model.add(self.starts[kind][s, i] >= self.ends[kind][s, i - 1])
-        model.minimize(self.makespan)
+        model.minimize(self.length)
+
+    def _begins(self) -> Sequence["cp_model.IntVar | int"]:
+        """From where the length counts on each rank: 0 for the makespan, for a span its start."""
+        ranks = range(self.problem.ranks)
+        if self.problem.objective == "makespan":
+            return [0 for _ in ranks]
+        self.model.add(self.starts[F][0, 0] == 0)
+        return [self.starts[F][rank, 0] for rank in ranks]
 
     def _last(self, kind: int, cell: Cell) -> None:
         """Duration and end of an action; the end is a variable of its own where the duration is."""
@@ -208,7 +223,8 @@ class _Program:
             if not isinstance(full, int) and kind in (Kind.B, Kind.I):
                 self.model.add_hint(full, kind == Kind.B)
             self.model.add_hint(self.starts[CODE[kind]][cell], start)
-        self.model.add_hint(self.makespan, self.ticks(timeline.makespan))
+        lengths = timeline.metrics["spans"] if self.problem.objective == "span" else []
+        self.model.add_hint(self.length, self.ticks(max(lengths, default=timeline.makespan)))
 
     def rows(self, solver: "cp_model.CpSolver") -> list[Row]:
         """The actions of each rank by their start; a full backward as B, without its W."""

@@ -45,7 +45,9 @@ class Policy(NamedTuple):
 
 
 class Greedy:
-    """Builds the rows of one schedule; ``makespan`` is inf when the policy came to a standstill.
+    """Builds the rows of one schedule.
+
+    ``makespan`` and ``length``, the objective, are inf when the policy came to a standstill.
 
     A forward starts only if it fits into the memory; one on the way in of a V only if the way back
     still fits as well, so that no rank fills up with micro-batches that cannot return.
@@ -70,12 +72,11 @@ class Greedy:
             slots = [(policy.slots[kind][stage], kind, stage, 0) for kind, stage in first]
             self.next.append(sorted(slots))
         self.left = 3 * stages * m
-        self.makespan = math.inf
+        self.makespan = self.length = math.inf
 
     def run(self) -> "Greedy":
         """Build the rows, as far as it goes."""
         events = [(0.0, rank) for rank in range(self.problem.ranks)]
-        end = 0.0
         while events:
             now, rank = heappop(events)
             if self.free[rank] > now + self.soon:
@@ -85,13 +86,12 @@ class Greedy:
                 continue  # it looks again when something arrives
             self.left -= 1
             finish = self.free[rank] = now + self.problem.times[choice[0]][choice[1]]
-            end = max(end, finish)
             heappush(events, (finish, rank))
             arrival = self.do(rank, *choice)
             if arrival:
                 heappush(events, arrival)
         if not self.left:
-            self.makespan = end
+            self.makespan, self.length = max(self.free), self.problem.length(self.free)
         return self
 
     def choose(self, rank: int, now: float) -> tuple[int, int, int] | None:

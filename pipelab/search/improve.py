@@ -1,6 +1,6 @@
 """Makes a schedule shorter by small changes to its order: hill climbing on the critical path.
 
-Only an action on the critical path can shorten the makespan by moving. So a rank swaps two
+Only an action on the critical path can shorten the objective by moving. So a rank swaps two
 neighbours of the path, or puts off a weight gradient that stands on it; what is not longer is kept,
 which lets the search walk along equal orders.
 """
@@ -18,11 +18,12 @@ KINDS = (Kind.F, Kind.I, Kind.W)
 
 @dataclass
 class Times:
-    """Start and end of every action by its number, and the makespan."""
+    """Start and end of every action by its number, the makespan and the objective."""
 
     started: list[float]
     ended: list[float]
     makespan: float
+    length: float
 
 
 class Orders:
@@ -92,7 +93,7 @@ class Orders:
                     ready.append(waiting.pop(action))
             left -= k - position[rank]
             position[rank], free[rank] = k, now
-        return None if left else Times(started, ended, max(free))
+        return None if left else Times(started, ended, max(free), self.problem.length(free))
 
     def fits(self, row: list[int]) -> bool:
         """Whether a rank's memory suffices."""
@@ -112,7 +113,9 @@ class Orders:
         place: dict[int, int] = {}
         for row in rows:
             place |= {action: step for step, action in enumerate(row)}
-        last = max((row[-1] for row in rows), key=lambda action: times.ended[action])
+        before = self.problem.uncounted
+        lasts = (row[-1] for row in rows)
+        last = max(lasts, key=lambda action: times.ended[action] - before[self.rank[action]])
         pairs = []
         while True:
             rank, step = self.rank[last], place[last]
@@ -127,7 +130,7 @@ class Orders:
 
 
 def improve(problem: Problem, rows: list[Row], evaluations: int) -> list[Row]:
-    """An order whose makespan is not longer, after so many tries.
+    """An order whose objective is not longer, after so many tries.
 
     It is the same for the same input, because its luck is seeded. An order in which ranks wait for
     one another for ever is returned as it is.
@@ -137,7 +140,7 @@ def improve(problem: Problem, rows: list[Row], evaluations: int) -> list[Row]:
     times = orders.times(current)
     if times is None:
         return rows
-    best, shortest = current, times.makespan
+    best, shortest = current, times.length
     pairs = orders.critical_pairs(current, times)
     for _ in range(evaluations):
         if not pairs:
@@ -149,12 +152,12 @@ def improve(problem: Problem, rows: list[Row], evaluations: int) -> list[Row]:
         candidate = [*current]
         candidate[rank] = row
         new = orders.times(candidate)
-        if new is None or new.makespan > times.makespan * (1 + EXACT):
+        if new is None or new.length > times.length * (1 + EXACT):
             continue
         current, times = candidate, new
         pairs = orders.critical_pairs(current, times)
-        if new.makespan < shortest * (1 - EXACT):
-            best, shortest = current, new.makespan
+        if new.length < shortest * (1 - EXACT):
+            best, shortest = current, new.length
     return [[orders.action(number) for number in row] for row in best]
 
 

@@ -7,11 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UnknownName, UsageError
 from ..schedule import Kind, Schedule
 from ..simulator import Costs
 
 PLACEMENTS = ("loop", "v")
+OBJECTIVES = ("makespan", "span")
+"""What is to be short: first start to last end over all ranks, or on the rank with the longest."""
 WEIGHT_GRAD_MEMORY = 0.5
 LARGEST = 100_000
 """Actions of a schedule that is still searched for; beyond, it would take minutes."""
@@ -30,7 +32,7 @@ class Problem:
     times: durations of F, I and W, one tuple each with one number per stage. limit: activations of
     one micro-batch through all of a rank's layers that a rank may hold; F takes one (on a V a half,
     for each stage is half of the layers), I gives back 1 − weight_grad_memory of it, W the rest.
-    full: whether I stands for a full backward B, which leaves no W.
+    full: whether I stands for a full backward B, which leaves no W. objective: what is to be short.
     """
 
     ranks: int
@@ -41,6 +43,7 @@ class Problem:
     limit: float
     weight_grad_memory: float
     full: bool = False
+    objective: str = "makespan"
 
     @property
     def stages(self) -> int:
@@ -71,6 +74,24 @@ class Problem:
             stays = self.home(stage) == self.home(stage + 1)
             hops.append(0.0 if stays else self.latency)
         return tuple(hops)
+
+    def before(self, stage: int) -> float:
+        """The way in: the forwards of the stages before."""
+        return sum(self.times[0][:stage]) + sum(self.hops[:stage])
+
+    @cached_property
+    def uncounted(self) -> tuple[float, ...]:
+        """Of each rank, the time that does not count: for spans, until it can first start.
+
+        Where micro-batches keep their order it does start then.
+        """
+        if self.objective == "makespan":
+            return (0.0,) * self.ranks
+        return tuple(map(self.before, range(self.ranks)))
+
+    def length(self, ends: Sequence[float]) -> float:
+        """The objective, from the last end of each rank."""
+        return max(end - before for end, before in zip(ends, self.uncounted, strict=True))
 
     @cached_property
     def room(self) -> float:
@@ -147,6 +168,7 @@ def pose(
     costs: Costs,
     memory_limit: float | None,
     weight_grad_memory: float,
+    objective: str = "makespan",
 ) -> Problem:
     """The problem, once every number makes sense.
 
@@ -157,10 +179,13 @@ def pose(
         costs: Per action of one stage, with one latency.
         memory_limit: None for ``ranks``, what 1F1B needs.
         weight_grad_memory: The share of a micro-batch's activations that W gives back.
+        objective: "makespan" or "span".
 
     Raises:
         UsageError: it says what is possible.
     """
+    if objective not in OBJECTIVES:
+        raise UnknownName("objective", objective, OBJECTIVES)
     reason = reason_against(ranks, microbatches, placement, memory_limit)
     if reason:
         raise UsageError(reason)
@@ -191,6 +216,7 @@ def pose(
         latency=float(costs.latency),
         limit=float(limit),
         weight_grad_memory=float(weight_grad_memory),
+        objective=objective,
     )
 
 

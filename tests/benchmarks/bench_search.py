@@ -24,6 +24,11 @@ TABLE = {  # model, micro-batches: F, I, W, latency, on 8 ranks
     ("6.2B", 64): (29.935, 29.621, 19.388, 0.535),
 }
 RANKS, SHARE = 8, 0.4324
+ON_16 = {  # micro-batches: F, I, W of one of two stages, latency (µs), and the rate published
+    48: ((14407, 14380, 9676, 1610), 0.0697),
+    64: ((14412, 14393, 9688, 1621), 0.0533),
+    128: ((14316, 14306, 9639, 1619), 0.0274),
+}
 HEAD = (
     f"{'model':>6}{'m':>4} "
     f"{'against':8}{'limit':>6}{'theirs':>10}{'alone':>10}{'ratio':>8}{'s':>6}{'auto':>10}{'ratio':>8}{'gap':>9}{'s':>6}"
@@ -78,6 +83,28 @@ def against_the_papers():
             )
 
 
+def spans_on_16_ranks():
+    """ZB-V's bubble rates of the zero-bubble paper's first version on 16 ranks, by either aim."""
+    print(f"\n{'m':>4}{'published':>10}{'by makespan':>12}{'s':>6}{'by span':>9}{'s':>6}{'gap':>9}")
+    for microbatches, ((f, i, w, latency), published) in ON_16.items():
+        line = f"{microbatches:>4}{published:>10.4f}"
+        for objective, width in (("makespan", 12), ("span", 9)):
+            found, seconds = timed(
+                find,
+                ranks=16,
+                microbatches=microbatches,
+                placement="v",
+                costs=Costs(f, input_grad=i, weight_grad=w, latency=latency),
+                memory_limit=16,
+                weight_grad_memory=SHARE,
+                objective=objective,
+            )
+            rate = found.timeline.metrics["bubble_rate"]
+            line += f"{rate:>{width}.4f}{seconds:>6.1f}"
+        print(f"{line}{found.gap:>9.5f}")
+        assert round(rate, 4) <= published
+
+
 def over_memory():
     (model, microbatches), row = next(iter(TABLE.items()))
     forward, input_grad, _, latency = row
@@ -108,4 +135,5 @@ def over_memory():
 
 if __name__ == "__main__":
     against_the_papers()
+    spans_on_16_ranks()
     over_memory()

@@ -2,6 +2,8 @@
 fits.
 """
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from pipelab.catalogue import build, entry, names
 from pipelab.schedule import Kind
 from pipelab.search import best, peak_memory
 from pipelab.search.bounds import lower_bound, lower_bounds
-from pipelab.search.problem import pose
+from pipelab.search.problem import OBJECTIVES, pose
 from pipelab.simulator import Costs, simulate
 
 quarters = st.integers(0, 12).map(lambda n: n / 4)
@@ -43,22 +45,24 @@ def cases(draw, ranks, microbatches):
     )
 
 
-@given(cases(st.integers(1, 3), st.integers(1, 3)))
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@given(case=cases(st.integers(1, 3), st.integers(1, 3)))
 @settings(max_examples=40, deadline=None)
-def test_bounds_against_the_exact_optimum(case):
+def test_bounds_against_the_exact_optimum(objective, case):
     p, m, placement, costs, limit, share = case
     asked = {
         "placement": placement,
         "costs": costs,
         "memory_limit": limit,
         "weight_grad_memory": share,
+        "objective": objective,
     }
-    bound = lower_bound(pose(p, m, placement, costs, limit, share), costs)
+    bound = lower_bound(pose(p, m, placement, costs, limit, share, objective), costs)
     quick = best(ranks=p, microbatches=m, **asked)
     optimum = best(ranks=p, microbatches=m, **asked, exact=True, time_limit=20)
-    assert bound <= optimum.makespan * (1 + 1e-9)
-    assert bound <= optimum.lower_bound <= optimum.makespan * (1 + 1e-9)
-    assert optimum.makespan <= quick.makespan * (1 + 1e-9)
+    assert bound <= optimum.length * (1 + 1e-9)
+    assert bound <= optimum.lower_bound <= optimum.length * (1 + 1e-9)
+    assert optimum.length <= quick.length * (1 + 1e-9)
     assert max(optimum.memory) <= limit * (1 + 1e-9)
 
 
@@ -88,12 +92,16 @@ def test_bounds_against_the_catalogue(name, ranks, microbatches, f, i, w, latenc
         )
         limit = max(1, *peak_memory(schedule, share))
         problem = pose(ranks, microbatches, kind, costs, limit, share)
+        spans = replace(problem, objective="span")
         placement = {(0, stage): problem.home(stage) for stage in range(problem.stages)}
         if Kind.STEP in schedule.kinds or dict(schedule.placement) != placement:
             continue
-        makespan = simulate(schedule, costs).makespan
+        found = simulate(schedule, costs).metrics
+        makespan = found["makespan"]
         for what, bound in lower_bounds(problem, costs).items():
             assert bound <= makespan * (1 + 1e-9), what
+        for what, bound in lower_bounds(spans, costs).items():
+            assert bound <= max(found["spans"]) * (1 + 1e-9), what
 
 
 def test_a_test_that_could_fail_does():

@@ -30,7 +30,7 @@ def as_json(capsys, line):
 def test_simulate_adds_bound_and_gap(capsys):
     data = as_json(capsys, f"simulate auto {SIZE} {COSTS} --memory-limit 6")
     other = as_json(capsys, f"simulate 1f1b {SIZE} {COSTS}")
-    assert list(data) == [*other, "lower_bound", "gap"]
+    assert list(data) == [*other, "objective", "lower_bound", "gap"]
     assert (data["schedule"], data["makespan"], data["lower_bound"]) == ("auto", 56, 54)
     assert data["gap"] == pytest.approx(56 / 54 - 1)
     _, out, _ = run(capsys, f"simulate auto {SIZE} {COSTS} --memory-limit 6")
@@ -46,6 +46,22 @@ def test_exact_proves_the_optimum(capsys):
     assert (data["makespan"], data["lower_bound"], data["gap"]) == (56, 56, 0)
     _, out, _ = run(capsys, f"simulate auto {SIZE} {COSTS} --memory-limit 6 --exact")
     assert "gap              0  makespan / lower_bound − 1: this is the optimum\n" in out
+
+
+def test_the_span_as_objective(capsys):
+    line = f"simulate auto {SIZE} --forward 5 --input-grad 6 --weight-grad 4 --placement v"
+    makespan, span = (
+        as_json(capsys, f"{line} --objective {name}") for name in ("makespan", "span")
+    )
+    assert (makespan["objective"], span["objective"]) == ("makespan", "span")
+    assert as_json(capsys, line) == makespan
+    assert max(span["spans"]) < max(makespan["spans"])
+    assert span["gap"] == pytest.approx(max(span["spans"]) / span["lower_bound"] - 1)
+    _, out, _ = run(capsys, f"{line} --objective span")
+    assert out.splitlines()[2].startswith("longest span     ")
+    assert "longest span / lower_bound − 1" in out
+    _, out, _ = run(capsys, f"schedule auto {SIZE} --placement v --objective span")
+    assert out
 
 
 def test_every_flag_changes_the_outcome(capsys):
@@ -108,6 +124,14 @@ def test_compare_with_others(capsys):
         (
             f"simulate auto {SIZE} --placement ring",
             "placement is 'ring'; it is 'loop' (one stage per rank) or 'v'",
+        ),
+        (
+            f"simulate auto {SIZE} --objective spam",
+            "There is no objective 'spam'. Did you mean 'span'? Valid names: makespan, span.",
+        ),
+        (
+            f"simulate 1f1b {SIZE} --objective span",
+            "--objective is for auto, which searches; 1f1b has an order of its own",
         ),
         (
             f"simulate auto {SIZE} --weight-grad-memory 2",

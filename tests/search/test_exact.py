@@ -59,6 +59,17 @@ def test_it_finds_what_the_heuristic_does_not():
     assert exact.proven and not quick.proven
 
 
+def test_the_shortest_span():
+    """Not longer than the makespan; its bound also holds where times are rounded down."""
+    found = best(ranks=2, microbatches=3, memory_limit=2, exact=True, objective="span", **UNIT)
+    assert found.proven and found.length == found.span == found.lower_bound
+    assert found.span < best(ranks=2, microbatches=3, memory_limit=2, **UNIT).makespan + 1e-9
+    odd = Costs(2**0.5, input_grad=3**0.5, weight_grad=0.7**0.5, latency=0.1**0.5)
+    case = {"ranks": 2, "microbatches": 2, "memory_limit": 1, "costs": odd}
+    rounded = best(**case, exact=True, time_limit=10, objective="span")
+    assert rounded.lower_bound <= rounded.span * (1 + 1e-9) and rounded.gap < 1e-4
+
+
 def test_full_backwards_and_parts_in_one_order():
     costs = Costs(1, backward=1.2, input_grad=1, weight_grad=1, latency=0.1)
     found = best(ranks=3, microbatches=4, costs=costs, exact=True, time_limit=30)
