@@ -1,5 +1,6 @@
 """From a user's inputs and targets to the micro-batches of a step."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -95,9 +96,10 @@ def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable 
     else:
         weights = [float(len(piece)) for piece in torch.arange(size).tensor_split(microbatches)]
     total = sum(weights)
-    if not total > 0 or min(weights) < 0:
+    if not 0 < total < math.inf or min(weights) < 0:
         raise UsageError(
-            f"The weights of the micro-batches are {weights}; they must be 0 or more and not all 0."
+            f"The weights of the micro-batches are {weights}; they must be finite, 0 or more and "
+            "not all 0."
         )
     return Batch(xs, ys, tuple(each / total for each in weights))
 

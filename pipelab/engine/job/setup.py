@@ -29,6 +29,7 @@ from . import checkpoint
 from .batches import Data, data_of
 from .checkpoint import Resumed
 from .exchange import Exchange, Layer, plan_exchange
+from .losses import check_loss
 from .own_parameters import require_own_parameters
 from .pacing import latency_of, pace_of
 from .recipe import Recipe
@@ -110,6 +111,8 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
             "loss_fn is not callable; it takes (output, target) and returns a mean, such as "
             "F.cross_entropy."
         )
+    if not recipe.evaluate:
+        check_loss(loss_fn)
     if resume is not None:
         recipe.require_optimizer("resume")
     order = _schedule(schedule, ranks, microbatches, stages_per_rank)

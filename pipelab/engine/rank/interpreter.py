@@ -7,7 +7,7 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -19,28 +19,15 @@ from ..record.board import BETWEEN, COMPUTING, WAITING, Board
 from ..record.clock import HostClock
 from ..stage.kept import Task
 from ..stage.layers import not_finite
+from ..stage.loss_checks import all_ignored
 from ..stage.randomness import Seeds
 from ..stage.stage import Stage
-from ..transport.protocol import Arrival
 from .mail import Mail
 from .pace import Pace
+from .weights import Weights
 
 Done = tuple[Value | None, int, int]
 """Of an action: what the neighbouring stage needs, the bytes it keeps, and the bytes it frees."""
-
-
-class Weights(Protocol):
-    """What a rank does with its weights when the schedule says so."""
-
-    def step_stage(self, instruction: Instruction) -> None:
-        """STEP."""
-
-    def collect(self, instruction: Instruction, planned: float) -> tuple[list[Arrival], int]:
-        """REDUCE_GRAD, its waiting: what arrived, and the bytes that were sent."""
-        ...
-
-    def reduce(self, instruction: Instruction) -> None:
-        """REDUCE_GRAD, its sum."""
 
 
 class Interpreter:
@@ -267,4 +254,7 @@ class Interpreter:
     def _set_loss(self, instruction: Instruction, loss: float, value: Value | None) -> None:
         self._losses[instruction.microbatch] = loss
         if not math.isfinite(loss):
-            raise not_finite(loss, instruction.microbatch, instruction.stage, value)
+            microbatch, stage = instruction.microbatch, instruction.stage
+            target = self._batch.targets_of(microbatch)
+            ignored = all_ignored(self._stage(instruction).loss, target)
+            raise not_finite(loss, microbatch, stage, value, ignored)

@@ -4,6 +4,7 @@ They are computed in the caller's own process on the caller's own model, not on 
 ranks: what got lost on that way would be missing on both sides, and nobody would see it.
 """
 
+import math
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from ..stage.randomness import (
 )
 from ..transport import gpu
 from ..travel.ship import LOCK, unpack
+from .loss_kind import not_a_mean
 
 FLOOR = 1e-3
 """How small a parameter's gradient may be, as a share of all, and still count by itself."""
@@ -83,16 +85,19 @@ class Reference:
         bfloat16 a sum over a larger batch is rounded otherwise.
         """
         batch, seeds = self.batch.to(where), replace(self.seeds, generator=generator_of(where))
-        whole, reason = self._in_one_pass(named, batch, seeds)
+        whole, of_batch, reason = self._in_one_pass(named, batch, seeds)
         error = None if whole is None else gradient_error(gradients, whole)
         if error is not None and (error <= _green(named) or error != error):
             return error, None
         with _buffers_kept(self.layers):
-            pieces = self._piece_by_piece(named, batch, seeds)
+            pieces, of_pieces = self._piece_by_piece(named, batch, seeds)
         piecewise = gradient_error(gradients, pieces)
         if error is None:
             return piecewise, f"against micro-batches one after the other: {reason}"
         if piecewise <= _green(named) or piecewise < error / 10:
+            no_mean = not_a_mean(of_batch, of_pieces, len(batch.shares))
+            if no_mean:
+                return piecewise, f"against micro-batches one after the other: {no_mean}"
             return piecewise, (
                 "against micro-batches one after the other: the full batch in one pass gives "
                 f"another function (error {error:.1e}), because a layer or the loss depends on the "
@@ -105,29 +110,31 @@ class Reference:
 
     def _in_one_pass(
         self, named: dict[str, nn.Parameter], batch: Batch, seeds: Seeds
-    ) -> tuple[dict[str, torch.Tensor] | None, str]:
-        """The gradients of the full batch in one pass, or None and why they would not do."""
+    ) -> tuple[dict[str, torch.Tensor] | None, float, str]:
+        """The gradients and the loss of the full batch in one pass, or None and why not."""
         modules = [module for _, _, layer in self.layers for module in layer.modules()]
         if any(isinstance(module, _BatchNorm) and module.training for module in modules):
-            return None, "BatchNorm depends on the batch"
+            return None, math.nan, "BatchNorm depends on the batch"
         if self.dtype != "float32":
-            return None, f"{self.dtype} rounds sums over the whole batch otherwise"
+            return None, math.nan, f"{self.dtype} rounds sums over the whole batch otherwise"
         random_numbers = _where_generators_stand(seeds, self._generators())
         try:
             with _buffers_kept(self.layers):
                 output = run_layers(self._plain(), joined(batch.inputs or ()), None, 0)
-                weighted_loss(self.loss, output, joined(batch.targets or ()), 1.0).backward()
+                loss = weighted_loss(self.loss, output, joined(batch.targets or ()), 1.0)
+                loss.backward()
         except torch.OutOfMemoryError:
-            return None, "the whole batch does not fit in memory"
+            return None, math.nan, "the whole batch does not fit in memory"
         if random_numbers != _where_generators_stand(seeds, self._generators()):
-            return None, "a layer draws random numbers"
-        return _taken(named), ""
+            return None, math.nan, "a layer draws random numbers"
+        return _taken(named), loss.item(), ""
 
     def _piece_by_piece(
         self, named: dict[str, nn.Parameter], batch: Batch, seeds: Seeds
-    ) -> dict[str, torch.Tensor]:
-        """The gradients of micro-batches one after the other."""
+    ) -> tuple[dict[str, torch.Tensor], float]:
+        """The gradients of micro-batches one after the other, and the sum of their losses."""
         _taken(named)
+        total = 0.0
         for i, share in enumerate(batch.shares):
             x, target = batch.inputs_of(i), batch.targets_of(i)
             half = self.dtype == "bfloat16"
@@ -135,7 +142,8 @@ class Reference:
                 output = run_layers(self._plain(), x.each(torch.clone), seeds, i)
                 loss = weighted_loss(self.loss, output, target, share)
             loss.backward()
-        return _taken(named)
+            total += loss.item()
+        return _taken(named), total
 
     def _generators(self) -> list[Any]:
         """Those that layers hold themselves."""

@@ -63,8 +63,11 @@ def _require_tensors(value: object, who: str) -> None:
 def weighted_loss(loss: Callable, output: Value, target: Value, share: float) -> torch.Tensor:
     """The micro-batch's share of the batch's mean loss.
 
-    It is scaled before the backward, so gradients never are after it.
+    It is scaled before the backward, so gradients never are after it. A micro-batch that counts for
+    nothing is not judged at all: 0 times nan would be nan.
     """
+    if share == 0:
+        return Nothing.apply(*output)
     value = loss(output.opened(), target.opened())
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
         what = f"a {type(value).__name__}"
@@ -76,8 +79,23 @@ def weighted_loss(loss: Callable, output: Value, target: Value, share: float) ->
     return value.reshape(()) * share
 
 
+class Nothing(torch.autograd.Function):
+    """The loss of a micro-batch that counts for nothing: 0, and so are its gradients."""
+
+    @staticmethod
+    def forward(ctx, *output: torch.Tensor) -> torch.Tensor:
+        """Zero."""
+        ctx.like = [(t.shape, t.dtype, t.device) for t in output]
+        return torch.zeros((), device=output[0].device)
+
+    @staticmethod
+    def backward(ctx, _: torch.Tensor):
+        """Zeros."""
+        return tuple(torch.zeros(s, dtype=d, device=w) for s, d, w in ctx.like)
+
+
 def not_finite(
-    loss: float, microbatch: int, stage: int, inputs: Value | None
+    loss: float, microbatch: int, stage: int, inputs: Value | None, ignored: int | None = None
 ) -> FloatingPointError:
     """The error for a loss that is not a number.
 
@@ -86,11 +104,20 @@ def not_finite(
         microbatch: which one.
         stage: computed it.
         inputs: of that stage, where they can be looked at.
+        ignored: the one value of all its targets, where the loss may ignore it.
     """
+    healthy = inputs is None or all(bool(tensor.isfinite().all()) for tensor in inputs)
+    if ignored is not None and loss != loss and healthy:
+        return FloatingPointError(
+            f"the loss of micro-batch {microbatch}, computed by stage {stage}, is nan: all its "
+            f"targets are {ignored}. If loss_fn ignores that value (ignore_index={ignored}), it "
+            "has divided 0 by 0 here. Say what each micro-batch counts, and one without targets "
+            f"counts for nothing: weight=lambda t: (t != {ignored}).sum()"
+        )
     where = f"it was computed by stage {stage}."
     if inputs is not None:
         where = f"the input of stage {stage}, which computed it, "
-        if all(bool(tensor.isfinite().all()) for tensor in inputs):
+        if healthy:
             where += "was finite, so it arose there."
         else:
             where += "was not finite either, so it arose on a stage before."

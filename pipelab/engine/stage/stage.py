@@ -17,6 +17,7 @@ from ..job.values import Alone, Value
 from .gradients import ask_for_gradients, can_have_gradient, input_gradients, run_backward
 from .kept import Kept, Task, WaitingForW
 from .layers import run_layers, weighted_loss
+from .loss_checks import LossCheck
 from .saved_bytes import SavedBytes
 from .split import Deferred, DeferredGradients, kept_bytes
 from .splittable import DifferentiatesInForward
@@ -60,13 +61,13 @@ class Stage:
             self._buffers += [(module, name) for name in held]
             tensors = (*module.parameters(recurse=False), *held.values())
             self._own.update(t.untyped_storage().data_ptr() for t in tensors)
+        trains = index > 0 or any(p.requires_grad for m in modules for p in m.parameters())
+        self._loss_check = LossCheck(index, trains=trains)
         self._in_place = any(getattr(module, "inplace", False) for module in modules)
-        self._looked_at: set[tuple] = set()
-        """Micro-batches, in their shapes, that have been seen to leave their input alone."""
+        self._looked_at: set[tuple] = set()  # micro-batches that left their input alone
         self._known_bytes: dict[tuple, int] = {}
         self._known_for_w: dict[tuple, tuple[int, int]] = {}
-        self.version = 0
-        """Of the weights that the last action used."""
+        self.version = 0  # of the weights that the last action used
 
     def begin(self) -> None:
         """A training step begins: versions of the weights count from 0 again."""
@@ -146,6 +147,8 @@ class Stage:
             are kept in addition, and those that are free now.
         """
         kept, more = self._kept[microbatch], 0
+        if kept.task.share == 0:  # 0 times nan would spoil the weights
+            return self._skip_backward(microbatch, split=split)
         if kept.roots is None:
             more = self.recompute(microbatch)
         deferred: list[Deferred] = []
@@ -165,6 +168,17 @@ class Stage:
         activations, gradients = self._bytes_for_w(microbatch, kept, deferred)
         self._waiting[microbatch] = WaitingForW(deferred, kept.version, activations + gradients)
         return result, more + gradients, kept.bytes - activations
+
+    def _skip_backward(self, microbatch: int, *, split: bool) -> tuple[Value | None, int, int]:
+        """``backward`` of a micro-batch that counts for nothing: zeros for the stage before."""
+        kept = self._kept.pop(microbatch)
+        self.version = kept.version
+        result = input_gradients(kept.value) if self.index else None
+        if split:
+            self._waiting[microbatch] = WaitingForW([], kept.version, 0)
+        else:
+            self._finish([], kept.version)
+        return result, 0, kept.bytes
 
     def weight_gradient(self, microbatch: int) -> int:
         """Add the gradients that I put off to ``.grad``. Returns the bytes that are free now."""
@@ -272,7 +286,11 @@ class Stage:
         output = run_layers(self.layers, value, task.seeds, microbatch)
         if self.loss is None or task.target is None:
             return output, output
-        return Alone((weighted_loss(self.loss, output, task.target, task.share),)), output
+        loss = weighted_loss(self.loss, output, task.target, task.share)
+        if torch.is_grad_enabled() and task.share:
+            known = self._own | (self._stash.memory() if self._stash else set())
+            self._loss_check.look(loss, output, known, microbatch)
+        return Alone((loss,)), output
 
     def _bytes_for_w(
         self, microbatch: int, kept: Kept, deferred: list[Deferred]
