@@ -24,7 +24,7 @@ from .pool import MAX_RANKS, Crew, worker_source
 from .process import describe_exit
 from .seat import run_rank
 from .server import OPTIMIZER
-from .watch import Progress, Watch
+from .watch import DataEnded, Progress, Watch
 
 POLL = 1 / 30
 """Seconds between two looks at the board."""
@@ -97,6 +97,8 @@ class Driver:
         rank_of: dict[Any, int] = {control: rank for rank, control in enumerate(crew.controls)}
         running, ready = set(rank_of), 0
         measured: dict[int, float] = {}
+        ended: DataEnded | None = None
+        without_data: set[Any] = set()
         while running:
             self.watch.stop_if_cancelled()
             for control in connection.wait(running, POLL):
@@ -107,7 +109,10 @@ class Driver:
                 if what == "measured":
                     measured |= value
                 elif what == "batch":
-                    _tell(control, pickle.dumps(self.watch.part(value, rank)))
+                    try:
+                        _tell(control, pickle.dumps(self.watch.part(value, rank)))
+                    except DataEnded as error:
+                        ended, without_data = error, without_data | {control}
                 elif what == "ready":
                     ready += 1
                 elif what == "done":
@@ -117,6 +122,8 @@ class Driver:
                 ready = 0
                 self._go(crew, measured)
             self.watch.look()
+            if ended and without_data >= running:  # all have finished what there was
+                raise ended
             self.watch.check_stalled([rank_of[control] for control in running])
             self.watch.prefetch()
         self.watch.look()

@@ -3,13 +3,14 @@
 Every wait of every rank is watched from here: who waits, for what, since when.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 
 import numpy as np
 
-from ...errors import RunCancelled, WorkerStalled
+from ...errors import RunCancelled, RunError, WorkerStalled
 from ...schedule import Kind
 from ..job.batches import Batch
 from ..job.rank_job import board_sizes, part_of_rank
@@ -20,6 +21,10 @@ PREFETCH = 2
 """How many steps ranks can be apart, with one step of data made ahead."""
 Progress = Callable[[int, list[float], np.ndarray, np.ndarray], None]
 """(step, losses, atoms, rows): the trace rows of newly finished actions."""
+
+
+class DataEnded(RunError):
+    """The callable that gives the data has none for a step that the run wants."""
 
 
 class Watch:
@@ -83,7 +88,15 @@ class Watch:
         if self._setup.data.fixed:
             return self._setup.data.fixed
         if step not in self._batches:
-            self._batches[step] = self._setup.data.batch(self._setup.first_step + step)
+            number = self._setup.first_step + step
+            try:
+                self._batches[step] = self._setup.data.batch(number)
+            except StopIteration:
+                raise DataEnded(
+                    f"The data ended: inputs({number}) raised StopIteration, and the run takes "
+                    f"{self._setup.recipe.steps} steps. The losses of the steps that were finished "
+                    "are in Run.losses. Use fewer steps, or start the data again when it ends."
+                ) from None
             for old in [s for s in self._batches if s < step - PREFETCH]:
                 del self._batches[old]
         return self._batches[step]
@@ -95,7 +108,8 @@ class Watch:
     def prefetch(self) -> None:
         """Make the next step's data, while the ranks compute."""
         if self._batches and (ahead := max(self._batches) + 1) < self._setup.recipe.steps:
-            self.batch(ahead)
+            with contextlib.suppress(DataEnded):  # said when a rank asks for it
+                self.batch(ahead)
 
     def keep_last_batch(self) -> None:
         """The data of the last step, with which gradients can be compared."""

@@ -1,8 +1,10 @@
 """How to train: one object, the same for every rank."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -40,11 +42,13 @@ class Recipe:
     outputs: bool = False
 
     def __post_init__(self) -> None:
-        """Check each value, and what they need of each other."""
-        if not isinstance(self.steps, int) or self.steps < 1:
+        """Check each value, and what they need of each other. Numbers of numpy are numbers."""
+        whole = isinstance(self.steps, Integral) and not isinstance(self.steps, bool)
+        if not whole or self.steps < 1:
             raise UsageError(
                 f"steps is {self.steps!r}; a run takes a whole number of steps, 1 or more."
             )
+        object.__setattr__(self, "steps", int(self.steps))
         _require_one_of("dtype", self.dtype, DTYPES)
         if self.recompute is not None:
             _require_one_of("way of recomputing", self.recompute, MODES)
@@ -70,6 +74,12 @@ class Recipe:
                 "scheduler is not callable; pass a factory that takes the optimizer of a rank, "
                 "such as lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 10)."
             )
+        for name in ("latency", "timeout", "clip"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
+        _require_simple("optimizer", self.optimizer, torch.optim.LBFGS, _LBFGS)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+        _require_simple("scheduler", self.scheduler, plateau, _PLATEAU)
         for name in ("scheduler", "clip"):
             if getattr(self, name) is not None:
                 self.require_optimizer(name)
@@ -93,6 +103,31 @@ class Recipe:
         return {name: callable(v) if callable(v) else v for name, v in values.items()}
 
 
+_LBFGS = (
+    "LBFGS runs forward and backward again within one optimizer step (it needs a closure), and a "
+    "pipeline runs them once. Use SGD, Adam or another optimizer that takes one gradient."
+)
+_PLATEAU = (
+    "ReduceLROnPlateau needs a metric at every step, and the ranks know none. Use a scheduler that "
+    "goes by the number of steps, or call run again with another learning rate (resume=...)."
+)
+
+
+def require_simple_optimizer(made: object) -> None:
+    """Raise UsageError for an optimizer or a scheduler that needs more than a gradient a step."""
+    if isinstance(made, torch.optim.LBFGS):
+        raise UsageError(_LBFGS)
+    if isinstance(made, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise UsageError(_PLATEAU)
+
+
+def _require_simple(what: str, factory: object, excluded: type, reason: str) -> None:
+    """Refuse what can be seen before anything is made: the class itself, or a partial of it."""
+    made = factory.func if isinstance(factory, functools.partial) else factory
+    if isinstance(made, type) and issubclass(made, excluded):
+        raise UsageError(f"{what}={made.__name__}: {reason}")
+
+
 def _require_one_of(what: str, value: object, valid: tuple[str, ...]) -> None:
     if value not in valid:
         raise UnknownName(what, value, valid)
@@ -101,5 +136,5 @@ def _require_one_of(what: str, value: object, valid: tuple[str, ...]) -> None:
 def _require_number(name: str, value: object, unit: str = "") -> None:
     if value is None:
         return
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < math.inf:
         raise UsageError(f"{name} is {value!r}; it is a finite number{unit}, 0 or more.")

@@ -15,6 +15,7 @@ from ...errors import UsageError
 from ..job.exchange import Shared, Transfer
 from ..job.program import Instruction
 from ..job.rank_job import RankJob
+from ..job.recipe import OptimizerFactory, require_simple_optimizer
 from ..job.values import Alone
 from ..record.board import BETWEEN, WAITING
 from ..transport.protocol import Arrival
@@ -55,10 +56,15 @@ class Update:
             whose = {key: mine for key, mine in by_stage.items()}
         self.optimizers: dict[Key, torch.optim.Optimizer] = {}
         if recipe.optimizer:
-            self.optimizers = {key: recipe.optimizer(mine) for key, mine in whose.items() if mine}
+            for key, mine in whose.items():
+                made = _made(recipe.optimizer, mine)
+                if made is not None:
+                    self.optimizers[key] = made
         self.schedulers: list[Any] = []
         if recipe.scheduler:
             self.schedulers = [recipe.scheduler(each) for each in self.optimizers.values()]
+            for scheduler in self.schedulers:
+                require_simple_optimizer(scheduler)
         self._stepped: dict[nn.Parameter, torch.Tensor | None] = {}
         self._rehearsing = False
 
@@ -140,7 +146,7 @@ class Update:
         """STEP: the optimizer of one stage, which then begins to sum gradients anew."""
         key = instruction.replica, instruction.stage
         mine = (self._by_stage or {})[key]
-        if mine and not self._rehearsing:
+        if key in self.optimizers and not self._rehearsing:
             self.optimizers[key].step()
         for parameter in mine:
             self._stepped[parameter], parameter.grad = parameter.grad, None
@@ -232,6 +238,35 @@ class Update:
             )
         for scheduler in self.schedulers:
             scheduler.load_state_dict(saved["scheduler"])
+
+
+def _made(
+    factory: OptimizerFactory, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer | None:
+    """The optimizer of some parameters; None where the factory keeps none of them.
+
+    Raises UsageError for one that holds parameters it was not given, or needs a closure.
+    """
+    if not parameters:
+        return None
+    try:
+        optimizer = factory(parameters)
+    except ValueError as error:
+        if "empty parameter list" in str(error):
+            return None
+        raise
+    if optimizer is None:
+        return None
+    require_simple_optimizer(optimizer)
+    given = set(parameters)
+    for group in optimizer.param_groups:
+        if any(parameter not in given for parameter in group["params"]):
+            raise UsageError(
+                "The optimizer holds parameters that its factory was not given, so this rank's own "
+                "would not be trained. Let the factory use its argument: lambda params: "
+                "torch.optim.SGD(params, lr=0.1)."
+            )
+    return optimizer
 
 
 def _load(optimizer: torch.optim.Optimizer, saved: dict, names: dict[nn.Parameter, str]) -> None:
