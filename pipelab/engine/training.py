@@ -19,7 +19,6 @@ from ..simulator import Costs, simulate
 from ..timeline import Timeline, gap
 from .hosts.driver import Driver
 from .hosts.watch import Progress
-from .job import checkpoint
 from .job.rank_job import RankResult
 from .job.recipe import OptimizerFactory, Recipe, SchedulerFactory
 from .job.setup import Setup, set_up
@@ -27,6 +26,7 @@ from .job.where import Where
 from .rank.reference import Reference
 from .record import trace
 from .stage.randomness import Seeds
+from .travel import checkpoint
 from .travel.ship import unpack
 
 if TYPE_CHECKING:

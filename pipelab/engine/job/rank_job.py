@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..travel.checkpoint import Resumed
 from ..travel.settings import Settings
 from .batches import Batch
-from .checkpoint import Resumed
 from .exchange import Exchange, Layer
 from .program import Instruction, program
 from .recipe import Recipe

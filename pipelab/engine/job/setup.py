@@ -23,11 +23,11 @@ from ...schedule.versions import require_versions
 from ...simulator import Costs
 from ...simulator.recompute import with_recompute
 from ..record.board import TRACE
+from ..travel import checkpoint
+from ..travel.checkpoint import Resumed
 from ..travel.settings import Settings
 from ..travel.ship import copied
-from . import checkpoint
 from .batches import Data, data_of
-from .checkpoint import Resumed
 from .exchange import Exchange, Layer, plan_exchange
 from .losses import check_loss
 from .own_parameters import require_own_parameters

@@ -11,7 +11,6 @@ from torch import nn
 
 from ...schedule import Kind
 from ..job.batches import Batch
-from ..job.checkpoint import to_bytes
 from ..job.rank_job import RankJob, RankResult
 from ..job.values import MAX_PARTS, Value
 from ..record.board import TRACE, Board
@@ -21,6 +20,7 @@ from ..stage.split import DeferredGradients
 from ..stage.stage import Stage
 from ..stage.stash import Stash
 from ..transport.protocol import Transport
+from ..travel.checkpoint import to_bytes
 from ..travel.ship import copied, dumps, pack
 from .evaluator import Evaluator
 from .interpreter import Interpreter

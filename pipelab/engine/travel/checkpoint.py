@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ...errors import UsageError
-from ..travel.ship import copied
+from .ship import copied
 
 
 def to_bytes(state: Any) -> bytes:
