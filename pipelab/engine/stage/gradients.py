@@ -31,7 +31,9 @@ def run_backward(roots: list[GradientEdge | None], gradient: Value | None) -> No
             torch.autograd.backward(roots[0])
         return
     pairs = [(root, g) for root, g in zip(roots, gradient, strict=True) if root and g.numel()]
-    if pairs:
+    if len(pairs) == 1:
+        torch.autograd.backward(*pairs[0])
+    elif pairs:
         torch.autograd.backward([root for root, _ in pairs], [g for _, g in pairs])
 
 

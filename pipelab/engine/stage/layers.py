@@ -27,7 +27,7 @@ def run_layers(
             arguments = passed
         if seeds is None:
             passed = module(*arguments)
-        elif TURNS.are_simple(module):
+        elif module in TURNS.simple:
             seeds.set(index, microbatch)
             passed = module(*arguments)
         else:

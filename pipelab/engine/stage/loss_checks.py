@@ -23,20 +23,26 @@ class LossCheck:
     def __init__(self, stage: int, *, trains: bool):
         self._stage, self._trains, self._seen = stage, trains, False
 
-    def look(self, loss: torch.Tensor, output: Value, known: set[int], microbatch: int) -> None:
+    def look(
+        self,
+        loss: torch.Tensor,
+        output: Value,
+        weights: Callable[[], set[int]],
+        microbatch: int,
+    ) -> None:
         """Raise RuntimeError or TypeError for a loss that would not train what it should.
 
         Args:
             loss: of the micro-batch.
             output: what it judges.
-            known: the addresses of the stage's weights.
+            weights: gives the addresses of the stage's weights.
             microbatch: which one.
         """
         if not self._trains:
             return
         require_gradient(loss, self._stage, microbatch)
         if not self._seen:
-            require_no_own_weights(loss, output, known, self._stage, microbatch)
+            require_no_own_weights(loss, output, weights(), self._stage, microbatch)
             self._seen = True
 
 

@@ -151,17 +151,13 @@ class Turns:
     def __init__(self) -> None:
         self.lock: threading.Lock | None = None
         self._sources: dict[nn.Module, Sources] = {}
-
-    def are_simple(self, module: nn.Module) -> bool:
-        """Whether seeding torch's generators is all that a layer needs: the way without a price."""
-        sources = self._sources.get(module)
-        if sources is None or self.lock is not None:
-            return False
-        return not sources.shared and not sources.generators
+        self.simple: set[nn.Module] = set()
+        """Layers for which seeding torch's generators is all there is to do: without a price."""
 
     def forget(self) -> None:
         """Let go of all layers."""
         self._sources.clear()
+        self.simple.clear()
 
     @contextlib.contextmanager
     def take(self, module: nn.Module, layer: int, seeds: Seeds, microbatch: int) -> Iterator[None]:
@@ -183,6 +179,8 @@ class Turns:
             before, torchs = shared_states(), seeds.states()
             yield
             sources.look(not all(map(torch.equal, torchs, seeds.states())), before)
+            if self.lock is None and not sources.shared and not sources.generators:
+                self.simple.add(module)
 
 
 TURNS = Turns()

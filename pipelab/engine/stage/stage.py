@@ -7,7 +7,6 @@ I, W  the same in two parts (split.py)
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -64,7 +63,7 @@ class Stage:
         trains = index > 0 or any(p.requires_grad for m in modules for p in m.parameters())
         self._loss_check = LossCheck(index, trains=trains)
         self._in_place = any(getattr(module, "inplace", False) for module in modules)
-        self._looked_at: set[tuple] = set()  # micro-batches that left their input alone
+        self._looked_at: set[int] = set()  # micro-batches that have passed once
         self._known_bytes: dict[tuple, int] = {}
         self._known_for_w: dict[tuple, tuple[int, int]] = {}
         self.version = 0  # of the weights that the last action used
@@ -234,7 +233,7 @@ class Stage:
         On a rank that splits its backwards they run again where a layer turns out to be one that
         cannot be split.
         """
-        weights = self._own | (self._stash.memory() if self._stash else set())
+        weights = self._weights()
         deferred = self._deferred
         if deferred is None:
             with SavedBytes(weights) as counter:
@@ -266,21 +265,18 @@ class Stage:
         """What the stage gives (the loss, or the output), and what its last layer returned."""
         # What came from another stage, or from the batch, is not ours to change: a copy is worked
         # on where a layer does, and the first time, to see whether one does.
-        key = microbatch, _shape(value)
-        if self._in_place or key not in self._looked_at:
+        first = microbatch not in self._looked_at
+        if first or self._in_place:
             value = value.each(torch.clone)
-        before = [t._version for t in value]
-        with self._autocast(value):
+        if self._half:
+            with torch.autocast(value[0].device.type, torch.bfloat16):
+                result = self._layers_and_loss(microbatch, value, task)
+        else:
             result = self._layers_and_loss(microbatch, value, task)
-        if [t._version for t in value] != before:
-            self._in_place = True
-        self._looked_at.add(key)
+        if first:
+            self._in_place |= any(tensor._version for tensor in value)
+            self._looked_at.add(microbatch)
         return result
-
-    def _autocast(self, value: Value) -> AbstractContextManager:
-        if not self._half:
-            return nullcontext()
-        return torch.autocast(value[0].device.type, torch.bfloat16)
 
     def _layers_and_loss(self, microbatch: int, value: Value, task: Task) -> tuple[Value, Value]:
         output = run_layers(self.layers, value, task.seeds, microbatch)
@@ -288,9 +284,12 @@ class Stage:
             return output, output
         loss = weighted_loss(self.loss, output, task.target, task.share)
         if torch.is_grad_enabled() and task.share:
-            known = self._own | (self._stash.memory() if self._stash else set())
-            self._loss_check.look(loss, output, known, microbatch)
+            self._loss_check.look(loss, output, self._weights, microbatch)
         return Alone((loss,)), output
+
+    def _weights(self) -> set[int]:
+        """The addresses of weights and buffers, in all their versions."""
+        return self._own | (self._stash.memory() if self._stash else set())
 
     def _bytes_for_w(
         self, microbatch: int, kept: Kept, deferred: list[Deferred]
