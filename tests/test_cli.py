@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pipelab
 from pipelab.catalogue import names
 from pipelab.cli import main, write
-from pipelab.launcher.arguments import number
+from pipelab.launcher.arguments import number, pace
 
 LEGAL = "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"
 DEADLOCK = "0F0,0B0,0F1,0B1\n1F0,1F1,1B0,1B1\n"
@@ -478,6 +481,40 @@ def test_version(capsys):
 def test_numbers(text):
     top, _, bottom = text.partition("/")
     assert number(text) == pytest.approx(float(top) / float(bottom or 1))
+
+
+@pytest.mark.parametrize(
+    "text", ["0.0024883061897336485", "1e-05", "1E3", "5e-324", "1.7976931348623157e+308", "-0.0"]
+)
+def test_every_float_that_python_prints_is_a_number(text):
+    assert number(text) == float(text)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_come_back_as_they_were(value):
+    assert number(repr(value)) == value
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "1e400", "1_000", "0x1p3", "1e", "", "٣"])
+def test_what_is_no_number(text):
+    with pytest.raises(ArgumentTypeError, match="is not a number such as 2, 0.5 or 27418/3"):
+        number(text)
+
+
+def test_times_to_the_last_digit(run):
+    time = "0.0024883061897336485"
+    code, out, _ = run(
+        f"simulate 1f1b --ranks 2 --microbatches 4 --forward {time},{time} --latency {time} "
+        f"--backward 1e-05 --optimizer local --step-time {time} --json"
+    )
+    assert code == 0 and json.loads(out)["makespan"] > 0
+    assert pace(f"{time},1e-05") == (float(time) / 1000, 1e-05 / 1000)
+
+
+def test_times_that_add_up_to_more_than_a_float_holds(run):
+    code, out, err = run("simulate 1f1b --ranks 2 --microbatches 4 --forward 1e308")
+    assert (code, out) == (2, "")
+    assert "add up to more than a number can hold (1.8e308): give them in a larger unit" in err
 
 
 def test_a_number_of_a_billion_digits_is_not_computed():

@@ -4,6 +4,7 @@ In: what was typed. Out: Costs, Memory and options of the simulator.
 """
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -46,7 +47,7 @@ REPORTS = {
     "--classroom": "write what GitHub Classroom's reporter reads",
 }
 _NUMBER = re.compile(
-    r"[+-]?(\d{1,18}/\d{1,18}|(\d{1,18}\.?\d{0,18}|\.\d{1,18})(e[+-]?\d{1,2})?)",
+    r"[+-]?(\d{1,18}/\d{1,18}|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)",
     re.ASCII | re.IGNORECASE,
 )
 SEARCH_FLAGS = ("memory_limit", "placement", "weight_grad_memory", "exact", "objective")
@@ -97,17 +98,21 @@ def memory_of(args: argparse.Namespace) -> "Memory | None":
 
 
 def number(text: str) -> float:
-    """Read a cost: 2, 0.5, 1e-3 or a fraction such as 27418/3.
+    """Read a cost: a fraction such as 27418/3, or whatever Python prints: 2, 0.5, 1e-05.
 
     `Fraction` alone would not do: it would compute 1e999999999.
     """
     if not _NUMBER.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 2, 0.5 or 27418/3")
     try:
-        value = Fraction(text)
+        value = float(Fraction(text)) if "/" in text else float(text)
     except ZeroDivisionError:
         raise argparse.ArgumentTypeError(f"{text!r} divides by zero") from None
-    return int(value) if value.denominator == 1 else float(value)
+    if math.isinf(value):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number such as 2, 0.5 or 27418/3: the largest is 1.8e308"
+        )
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def per_stage(text: str) -> float | tuple[float, ...]:

@@ -91,9 +91,15 @@ def _repeated(schedule: Schedule, optimizer: str | None, steps: int) -> Schedule
 def _path(schedule: Schedule, costs: Costs, duration: np.ndarray, *, barriers: bool) -> LongestPath:
     """The times of every cell. Raises ScheduleError for a deadlock, which it describes."""
     latency, occupancy = costs.transfers(schedule)
-    path = longest_path(schedule, duration, latency, occupancy=occupancy, barriers=barriers)
+    with np.errstate(over="ignore"):
+        path = longest_path(schedule, duration, latency, occupancy=occupancy, barriers=barriers)
     if not path.complete:
         require_legal(schedule)
+    if not np.max(path.ended) * schedule.ranks < np.inf:
+        raise UsageError(
+            "These times add up to more than a number can hold (1.8e308): give them in a larger "
+            "unit."
+        )
     return path
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import UsageError
 from .idle import shortest_transfer
+from .metrics import without_rounding
 
 if TYPE_CHECKING:
     from .timeline import Timeline
@@ -50,7 +51,8 @@ def _parts(timeline: "Timeline") -> tuple[np.ndarray, ...]:
     compute = timeline.compute_per_rank
     transfer = np.add.reduceat(np.where(_under_way(timeline), timeline.transfer, 0.0), starts)
     overhead = timeline.transfer_per_rank - transfer + np.add.reduceat(between, starts)
-    return compute, transfer, timeline.makespan - compute - transfer - overhead, overhead
+    waiting = timeline.makespan - compute - transfer - overhead
+    return compute, transfer, without_rounding(waiting, timeline.makespan), overhead
 
 
 def _under_way(timeline: "Timeline") -> np.ndarray:

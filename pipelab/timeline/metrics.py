@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from .timeline import Timeline
 
 
+ROUNDING = 1e-9
+"""Of the whole: what sums of floats in another order may differ by, with room to spare."""
+
+
 def metrics(timeline: "Timeline") -> dict[str, Any]:
     """Numbers of a timeline; per-rank values as lists.
 
@@ -26,9 +30,12 @@ def metrics(timeline: "Timeline") -> dict[str, Any]:
     busy = timeline.compute_per_rank
     spans = timeline.ended[last] - timeline.started[first]
     makespan = timeline.makespan
-    idle = makespan - busy
+    idle = without_rounding(makespan - busy, makespan)
     longest = int(spans.argmax())
     total_busy = float(busy.sum())
+    rate = 0.0
+    if spans[longest]:
+        rate = float(without_rounding(1 - busy[longest] / spans[longest], 1.0))
     return {
         "schedule": schedule.name,
         "ranks": schedule.ranks,
@@ -40,12 +47,21 @@ def metrics(timeline: "Timeline") -> dict[str, Any]:
         "idle": idle.tolist(),
         "bubble_fraction": float(idle.sum()) / (schedule.ranks * makespan) if makespan else 0.0,
         "bubble_overhead": float(idle.sum()) / total_busy if total_busy else 0.0,
-        "bubble_rate": 1 - float(busy[longest] / spans[longest]) if spans[longest] else 0.0,
+        "bubble_rate": rate,
         "peak_in_flight": peak_in_flight(schedule, remembering("gives back", "gives back a part")),
         "peak_in_flight_until_weight_grad": peak_in_flight(
             schedule, remembering("gives back", "the rest")
         ),
     }
+
+
+def without_rounding(time: np.ndarray, whole: float) -> np.ndarray:
+    """Time that is left of a whole, with 0 for what is below it by the rounding of sums.
+
+    What is further below stays: it is no rounding.
+    """
+    rounded: np.ndarray = np.where((time < 0) & (time > -ROUNDING * whole), 0.0, time)
+    return rounded
 
 
 def peak_in_flight(schedule: Schedule, releases: tuple[Kind, ...]) -> list[int]:

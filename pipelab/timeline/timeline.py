@@ -119,7 +119,7 @@ class Timeline:
         """
         rest: np.ndarray = self.makespan - self.compute_per_rank
         rest -= self.transfer_per_rank
-        return rest
+        return metrics.without_rounding(rest, self.makespan)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:

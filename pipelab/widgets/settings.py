@@ -194,6 +194,9 @@ class Settings:
             check_cost(name, getattr(self, name))
         for factor in self.stage_costs:
             check_cost("stage_costs", factor)
+        for name in ("latency", "memory_limit"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} is {getattr(self, name):g}; it is a number from 0.")
         for name, valid in (("recompute", RECOMPUTE), ("memory", MEMORY), ("model", MODELS)):
             if getattr(self, name) not in valid:
                 raise UnknownName(name, getattr(self, name), valid)

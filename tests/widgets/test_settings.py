@@ -36,6 +36,9 @@ def test_a_line_of_text_brings_a_configuration_back(settings):
         ("gpipe ranks=four", UsageError, "'four' is not a whole number"),
         ("gpipe forward=x", UsageError, "'x' is not a number"),
         ("gpipe forward=0", UsageError, "forward is 0; a cost is a number above 0"),
+        ("gpipe forward=nan", UsageError, "forward is nan; a cost is a number above 0"),
+        ("gpipe latency=inf", UsageError, "latency is inf; it is a number from 0"),
+        ("auto memory_limit=-1", UsageError, "memory_limit is -1; it is a number from 0"),
         ("gpipe ranks=0", UsageError, "ranks is 0; it is a whole number, 1 or more"),
         ("gpipe recompute=late", UnknownName, "Valid names: none, in-backward, early"),
         ("", UsageError, "such as: 1f1b ranks=4"),
@@ -45,6 +48,13 @@ def test_a_line_that_cannot_be_read_says_why(line, error, says):
     with pytest.raises(error) as caught:
         Settings.parse(line)
     assert says in str(caught.value)
+
+
+def test_times_are_read_to_the_last_digit():
+    line = "1f1b forward=0.0024883061897336485 latency=1e-05 stage_costs=1E0,5e-324"
+    read = Settings.parse(line)
+    assert (read.forward, read.latency) == (0.0024883061897336485, 1e-05)
+    assert read.stage_costs == (1.0, 5e-324)
 
 
 @pytest.mark.parametrize("name", names())
