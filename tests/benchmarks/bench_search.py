@@ -24,7 +24,10 @@ TABLE = {  # model, micro-batches: F, I, W, latency, on 8 ranks
     ("6.2B", 64): (29.935, 29.621, 19.388, 0.535),
 }
 RANKS, SHARE = 8, 0.4324
-ON_16 = {  # micro-batches: F, I, W of one of two stages, latency (µs), and the rate published
+# micro-batches: F, I, W of one of two stages, latency (µs), and the bubble rate. The costs are those
+# of the zero-bubble authors' repository; the rates were computed with a port of their generator and
+# have not been checked against the paper.
+ON_16 = {
     48: ((14407, 14380, 9676, 1610), 0.0697),
     64: ((14412, 14393, 9688, 1621), 0.0533),
     128: ((14316, 14306, 9639, 1619), 0.0274),
@@ -84,10 +87,10 @@ def against_the_papers():
 
 
 def spans_on_16_ranks():
-    """ZB-V's bubble rates of the zero-bubble paper's first version on 16 ranks, by either aim."""
-    print(f"\n{'m':>4}{'published':>10}{'by makespan':>12}{'s':>6}{'by span':>9}{'s':>6}{'gap':>9}")
-    for microbatches, ((f, i, w, latency), published) in ON_16.items():
-        line = f"{microbatches:>4}{published:>10.4f}"
+    """ZB-V's bubble rates on 16 ranks, as the authors' generator gives them, by either aim."""
+    print(f"\n{'m':>4}{'theirs':>10}{'by makespan':>12}{'s':>6}{'by span':>9}{'s':>6}{'gap':>9}")
+    for microbatches, ((f, i, w, latency), theirs) in ON_16.items():
+        line = f"{microbatches:>4}{theirs:>10.4f}"
         for objective, width in (("makespan", 12), ("span", 9)):
             found, seconds = timed(
                 find,
@@ -102,7 +105,7 @@ def spans_on_16_ranks():
             rate = found.timeline.metrics["bubble_rate"]
             line += f"{rate:>{width}.4f}{seconds:>6.1f}"
         print(f"{line}{found.gap:>9.5f}")
-        assert round(rate, 4) <= published
+        assert round(rate, 4) <= theirs
 
 
 def over_memory():
