@@ -24,8 +24,8 @@ TABLE = {  # model, micro-batches: F, I, W, latency, on 8 ranks
     ("6.2B", 64): (29.935, 29.621, 19.388, 0.535),
 }
 RANKS, SHARE = 8, 0.4324
-# micro-batches: F, I, W of one of two stages, latency (µs), and the bubble rate. The costs are those
-# of the zero-bubble authors' repository; the rates were computed with a port of their generator and
+# micro-batches: F, I, W of one of two stages, latency (µs), and the bubble rate. The costs are from
+# the zero-bubble authors' repository; the rates were computed with a port of their generator, and
 # have not been checked against the paper.
 ON_16 = {
     48: ((14407, 14380, 9676, 1610), 0.0697),
