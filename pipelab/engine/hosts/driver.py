@@ -5,19 +5,17 @@ workers.
 """
 
 import contextlib
-import os
 import pickle
-from collections.abc import Callable
 from multiprocessing import connection
 from typing import Any
 
-from ...errors import RunError, UsageError, WorkerDied, WorkerError, WorkerStalled
+from ...errors import RunError, UsageError, WorkerDied, WorkerError
 from ..job import torch_handover
 from ..job.pacing import require_keepable_pace
 from ..job.rank_job import RankResult, rank_job
 from ..job.setup import Setup
 from ..job.torch_handover import TorchJob
-from ..record.board import WAITING, create_file
+from ..record.board import WAITING
 from ..transport.choose import class_for
 from ..travel.ship import dumps
 from .pool import MAX_RANKS, Crew, worker_source
@@ -28,8 +26,6 @@ from .watch import DataEnded, Progress, Watch
 
 POLL = 1 / 30
 """Seconds between two looks at the board."""
-CALL_TIMEOUT = 300.0
-"""Seconds that a function called in a worker may take, where no other limit is given."""
 
 
 class Driver:
@@ -169,31 +165,3 @@ def _tell(control: Any, message: bytes) -> None:
     # A worker that is gone is noticed when we listen to it, with its reason.
     with contextlib.suppress(OSError):
         control.send_bytes(message)
-
-
-def call_in_worker(function: Callable, *arguments: Any, timeout: float | None = None) -> Any:
-    """Run function(seat, *arguments) in one new worker and return its result.
-
-    Raises WorkerError, WorkerDied, or WorkerStalled after ``timeout`` seconds.
-    """
-    limit = timeout or CALL_TIMEOUT
-    board = create_file(1)
-    crew = worker_source().launch(board, 1)
-    try:
-        (control,) = crew.controls
-        _tell(control, dumps([(function, arguments)])[0])
-        if not control.poll(limit):
-            raise WorkerStalled(f"{function.__name__} took longer than {limit:g} s.")
-        try:
-            what, value = pickle.loads(control.recv_bytes())
-        except (EOFError, ConnectionError):
-            code = crew.end().get(0, 0)
-            raise WorkerDied(f"The worker is gone: {describe_exit(code)}.") from None
-        if what == "error":
-            raise WorkerError(
-                f"{value[0]}: {value[1]}\n\nThe worker's own traceback:\n{value[2].rstrip()}"
-            )
-        return value
-    finally:
-        crew.end()
-        os.close(board)
