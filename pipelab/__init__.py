@@ -6,7 +6,7 @@ function needs them.
 """
 
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from .catalogue import build
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from .widgets.guess import guess
     from .widgets.lab import lab
 
-__version__ = version("pipelab")
+try:
+    __version__ = version("pipelab")
+except PackageNotFoundError:  # a checkout that nobody has installed
+    __version__ = "0+unknown"
 __all__ = [
     "Action", "Costs", "Kind", "Memory", "PipelabError", "Run", "Schedule", "Timeline",
     "build", "check", "evaluate", "grade", "guess", "lab", "plot", "read_csv", "run", "simulate",

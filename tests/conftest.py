@@ -1,12 +1,15 @@
 """What holds for every test.
 
 One thread per process, so that workers do not fight for cores (set before any test imports torch).
-No GPU where the machine has some, whose numbers are not exact, except for tests marked ``gpu``.
+No GPU where the machine has some, whose numbers are not exact, except for tests marked ``gpu``:
+hidden from new processes by the environment, and in this one, which may have used it, from torch.
+Without pytest-timeout, as on a borrowed machine with a GPU, tests run without their limits.
 Tests marked ``timing`` run last, when nothing else is left of the session, and once more if they
 fail: a busy machine may spoil one measurement, but hardly two.
 """
 
 import os
+import sys
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -21,10 +24,20 @@ REPEATED = pytest.StashKey[list[str]]()
 def on_the_processor(request, monkeypatch):
     if "gpu" not in request.keywords:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        if "torch" in sys.modules:
+            monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+            monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+
+
+def pytest_addoption(parser, pluginmanager):
+    if not pluginmanager.hasplugin("timeout"):
+        parser.addini("timeout", "of pytest-timeout, which is not installed")
 
 
 def pytest_configure(config):
     config.stash[REPEATED] = []
+    if not config.pluginmanager.hasplugin("timeout"):
+        config.addinivalue_line("markers", "timeout: of pytest-timeout, which is not installed")
 
 
 def pytest_collection_modifyitems(items):

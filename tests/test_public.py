@@ -4,6 +4,8 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 
@@ -14,6 +16,24 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(pipelab.__path__, "pipelab.")
     if not module.name.endswith("__main__")
 )
+
+
+WITHOUT_A_DISTRIBUTION = """
+import importlib.metadata
+def version(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+importlib.metadata.version = version
+import pipelab
+print(pipelab.__version__)
+"""
+
+
+def test_a_checkout_that_nobody_has_installed_can_be_imported():
+    """On a GPU machine without network, where nothing can be installed, importing raised."""
+    answer = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_DISTRIBUTION], capture_output=True, text=True, timeout=60
+    )
+    assert answer.stdout == "0+unknown\n", answer.stderr
 
 
 def test_public_names():

@@ -12,7 +12,7 @@ from .hosts.pool import shutdown, warm
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
-    from .job.where import gpu_names
+    from .job.gpus import gpu_names, unusable_gpus
     from .training import Event, Run, run, start
 
 __all__ = [
@@ -24,12 +24,14 @@ __all__ = [
     "run",
     "shutdown",
     "start",
+    "unusable_gpus",
     "warm",
 ]
 
 # These import torch, which takes seconds; ``warm`` does not, so that the server can import it at
 # the same time.
-_LATE = {"gpu_names": "job.where", "Evaluation": "evaluation", "evaluate": "evaluation"}
+_LATE = dict.fromkeys(("gpu_names", "unusable_gpus"), "job.gpus")
+_LATE |= {"Evaluation": "evaluation", "evaluate": "evaluation"}
 _LATE |= dict.fromkeys(("Event", "Run", "run", "start"), "training")
 
 

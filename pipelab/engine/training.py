@@ -76,6 +76,11 @@ class Run:
         return self._setup.where.device
 
     @property
+    def device_note(self) -> str | None:
+        """Why it runs there, where that is not what one would expect."""
+        return self._setup.where.note
+
+    @property
     def executor(self) -> str:
         """Whose engine: "pipelab" or "torch"."""
         return self._setup.where.executor

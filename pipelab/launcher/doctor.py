@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -36,11 +37,14 @@ PACKAGES = [
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 TORCH_S = 60
 """Seconds that importing torch may take."""
+HOUSE = str(Path(__file__).parents[2])
+"""The folder from which pipelab is imported."""
 
 PROBE = """
-import json, torch
-gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-print(json.dumps({"torch": torch.__version__, "gpus": gpus}))
+import json, sys, torch
+sys.path.append(sys.argv[1])
+from pipelab.engine import gpu_names, unusable_gpus
+print(json.dumps({"torch": torch.__version__, "gpus": gpu_names(), "unusable": unusable_gpus()}))
 """
 
 
@@ -57,8 +61,8 @@ def examine() -> Report:
 
     Returns:
         A report whose data has `ok` (nothing needed is missing), `versions`, `cores`,
-        `memory_bytes`, `gpus`, `fork`, `shared_memory`, `notebooks`, `chromium` and `problems`, a
-        list of `{"what", "do", "needed"}`.
+        `memory_bytes`, `gpus`, `unusable_gpus`, `fork`, `shared_memory`, `notebooks`, `chromium`
+        and `problems`, a list of `{"what", "do", "needed"}`.
     """
     versions = {package: installed(package) for package in PACKAGES}
     torch, torch_problem = look_at_torch()
@@ -68,6 +72,7 @@ def examine() -> Report:
         "cores": cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": torch["gpus"] if torch else [],
+        "unusable_gpus": torch["unusable"] if torch else None,
         "fork": "fork" in multiprocessing.get_all_start_methods(),
         "shared_memory": shared_memory(),
         "notebooks": notebooks(),
@@ -90,7 +95,10 @@ def look_at_torch() -> tuple[dict[str, Any] | None, str | None]:
     """Ask torch about itself; returns what it answers, or else why it does not."""
     try:
         answer = subprocess.run(
-            [sys.executable, "-P", "-c", PROBE], capture_output=True, text=True, timeout=TORCH_S
+            [sys.executable, "-P", "-c", PROBE, HOUSE],
+            capture_output=True,
+            text=True,
+            timeout=TORCH_S,
         )
     except subprocess.TimeoutExpired:
         return None, f"importing torch takes longer than {TORCH_S} s"
@@ -135,6 +143,9 @@ def problems(data: dict[str, Any], torch_problem: str | None) -> list[dict[str, 
             "run pipelab from a checkout, installed with pip install -e .",
             needed=True,
         )
+    if data["unusable_gpus"]:
+        what, do = data["unusable_gpus"]
+        missing(f"runs use the processor: {what}", do, needed=False)
     if data["cores"] < 2:
         missing(
             "one CPU core: workers take turns, so raw runs show no speed-up",

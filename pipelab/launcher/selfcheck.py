@@ -81,10 +81,13 @@ def cores() -> int:
 
 def devices() -> str:
     """The processors and the memory there are."""
-    from ..engine import gpu_names
+    from ..engine import gpu_names, unusable_gpus
 
     memory = psutil.virtual_memory().total / 2**30
-    return f"{cores()} CPU cores, {memory:.0f} GiB memory, {', '.join(gpu_names()) or 'no GPU'}"
+    gpus = ", ".join(gpu_names()) or "no GPU"
+    if unusable := unusable_gpus():
+        gpus += f" to use: {unusable}"
+    return f"{cores()} CPU cores, {memory:.0f} GiB memory, {gpus}"
 
 
 def main() -> int:

@@ -187,6 +187,7 @@ def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict[s
         "device": run.device,
         "workers": run.workers,
         "transport": run.transport,
+        "device_note": run.device_note,
         "executor": run.executor,
         "losses": list(run.losses),
         "measured": [in_ms(timeline) for timeline in run.timelines],
@@ -252,6 +253,7 @@ def as_text(data: dict[str, Any], note: str | None) -> str:
         f"{data['schedule']}: {data['ranks']} ranks, {data['stages']} stages, "
         f"{data['microbatches']} micro-batches; {data['device']}, {data['workers']}, "
         f"{data['transport']}",
+        *([f"why              {data['device_note']}"] if data["device_note"] else []),
         f"loss             {data['losses'][0]:.4f} → {data['losses'][-1]:.4f} in "
         f"{len(data['losses'])} steps",
         f"makespan         measured {last['makespan_ms']:.1f} ms, predicted "

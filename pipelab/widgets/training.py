@@ -70,6 +70,10 @@ class RealRun(Protocol):
         """The kind of device it runs on."""
 
     @property
+    def device_note(self) -> str | None:
+        """Why it runs there, where that is not what one would expect."""
+
+    @property
     def workers(self) -> str:
         """The kind of workers: processes or threads."""
 
@@ -236,6 +240,8 @@ class Training:
             f"Trained {what}: {len(run.losses)} steps on {run.device}, {run.workers}, "
             f"{run.transport}. The last is shown."
         )
+        if run.device_note:
+            message += f" Why {run.device_note}."
         if self.paced:  # the prediction is already there, on the same axis
             self._tell("done", message, about=about, timelines={"measured": run.timeline})
         else:

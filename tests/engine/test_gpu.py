@@ -200,6 +200,12 @@ def test_events_count_from_one_base_per_gpu(monkeypatch):
     board.close()
 
 
+def some_gpus(monkeypatch, count):
+    """As on a machine whose GPUs CUDA can use."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
 @pytest.mark.parametrize(
     ("options", "found"),
     [
@@ -215,7 +221,7 @@ def test_events_count_from_one_base_per_gpu(monkeypatch):
     ],
 )
 def test_where_a_run_goes_on_a_machine_with_a_gpu(model, data, monkeypatch, options, found):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    some_gpus(monkeypatch, 1)
     monkeypatch.setattr(Driver, "run", lambda self: None)
     run = pipelab.start(
         model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, **options
@@ -224,7 +230,7 @@ def test_where_a_run_goes_on_a_machine_with_a_gpu(model, data, monkeypatch, opti
 
 
 def test_torchs_executor_is_not_given_a_gpu(model, data, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    some_gpus(monkeypatch, 1)
     with pytest.raises(pipelab.PipelabError, match="runs on processors only"):
         pipelab.run(
             model,

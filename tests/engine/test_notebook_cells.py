@@ -1,8 +1,9 @@
 """In a real kernel: models defined in cells, edits, and the interrupt of a running cell."""
 
-import nbclient
-import nbformat
 import pytest
+
+nbclient = pytest.importorskip("nbclient", reason="the test needs a notebook's kernel")
+nbformat = pytest.importorskip("nbformat", reason="the test needs a notebook's kernel")
 
 DEFINE = """
 import os, time, psutil, torch, pipelab

@@ -26,6 +26,7 @@ def a_machine(**changes):
         "cores": 8,
         "fork": True,
         "chromium": "/usr/bin/chromium",
+        "unusable_gpus": None,
     }
     return healthy | changes
 

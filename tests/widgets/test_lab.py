@@ -290,7 +290,7 @@ class FakeRun:
     """A run as the engine's, but under the test's control: it ends when the test says so."""
 
     device, workers, transport = "cpu", "processes", "shared memory"
-    gradient_error, gradient_note = 3e-7, None
+    gradient_error, gradient_note, device_note = 3e-7, None, None
 
     def __init__(self, *_, schedule, pace=None, latency=0, **options):
         self.options = options | {"pace": pace, "latency": latency}
@@ -420,6 +420,17 @@ def test_paced_runs_get_the_costs_in_seconds_and_raw_runs_none(widget, runs):
     widget.run()
     until(lambda: len(runs) == 2)
     assert (runs[1].options["pace"], runs[1].options["latency"]) == (None, 0)
+
+
+def test_it_is_said_why_a_run_did_not_use_the_gpu(widget, runs):
+    press(widget, "run")
+    until(lambda: runs)
+    runs[0].device_note = "on the processor: the driver is too old; install a newer one"
+    runs[0].ended.set()
+    assert widget.wait(20)
+    assert widget.progress["message"].endswith(
+        " The last is shown. Why on the processor: the driver is too old; install a newer one."
+    )
 
 
 def test_stop_stops(widget, runs):

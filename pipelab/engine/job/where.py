@@ -3,9 +3,8 @@
 import os
 from dataclasses import dataclass
 
-import torch
-
 from ...errors import UnknownName, UsageError
+from .gpus import gpu_count, unusable_gpus
 
 DEVICES = ("auto", "cpu", "cuda")
 WORKERS = ("auto", "processes", "threads", "torchrun")
@@ -17,12 +16,13 @@ class Where:
     """Where a run takes place.
 
     device: "cpu" or "cuda". workers: "processes", "threads" or "torchrun". executor: "pipelab" or
-    "torch".
+    "torch". note: why there, where a GPU was not used that might have been.
     """
 
     device: str = "cpu"
     workers: str = "processes"
     executor: str = "pipelab"
+    note: str | None = None
 
     @classmethod
     def of(cls, device: str, workers: str, executor: str) -> "Where":
@@ -37,38 +37,48 @@ class Where:
         ):
             if value not in valid:
                 raise UnknownName(what, value, valid)
-        gpus = torch.cuda.device_count()
-        if device == "cuda" and not gpus:
-            raise UsageError(
-                "device='cuda', but torch sees no GPU here: leave device out to run on the "
-                "processor."
-            )
-        ours_on_gpus = bool(gpus) and executor == "pipelab"
-        if workers == "auto":
-            by_threads = device == "cuda" or (device == "auto" and ours_on_gpus)
-            workers = "threads" if by_threads else "processes"
-            if under_torchrun():
-                workers = "torchrun"
-        elif workers == "torchrun" and not under_torchrun():
+        if workers == "torchrun" and not under_torchrun():
             raise UsageError(
                 "workers='torchrun' needs a process per rank that torchrun has started: "
                 "torchrun --nproc-per-node RANKS your_script.py"
             )
-        if device == "cuda" and executor == "torch":
-            raise UsageError(
-                "executor='torch' runs on processors only, in processes with gloo: leave device "
-                "out."
-            )
+        if device == "cuda":
+            _require_gpu(executor)
+        note = None
+        if workers == "auto" and under_torchrun():
+            workers = "torchrun"
         if device == "auto":
-            device = "cuda" if ours_on_gpus and workers in ("threads", "torchrun") else "cpu"
-        return cls(device, workers, executor)
+            device = "cpu"
+            if executor == "pipelab" and workers != "processes":
+                device, note = _best_device()
+        if workers == "auto":
+            workers = "threads" if device == "cuda" else "processes"
+        return cls(device, workers, executor, note)
+
+
+def _require_gpu(executor: str) -> None:
+    """Raise UsageError where a GPU is asked for and there is none to use."""
+    if not gpu_count():
+        unusable = unusable_gpus()
+        why = f" ({unusable})" if unusable else ""
+        raise UsageError(
+            "device='cuda', but torch sees no GPU here: leave device out to run on the "
+            f"processor{why}."
+        )
+    if executor == "torch":
+        raise UsageError(
+            "executor='torch' runs on processors only, in processes with gloo: leave device out."
+        )
+
+
+def _best_device() -> tuple[str, str | None]:
+    """GPUs where CUDA can use any; else the processor, and why."""
+    if gpu_count():
+        return "cuda", None
+    unusable = unusable_gpus()
+    return "cpu", f"on the processor: {unusable}" if unusable else None
 
 
 def under_torchrun() -> bool:
     """Whether torchrun (or something that sets the same variables) has started this process."""
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
-
-
-def gpu_names() -> list[str]:
-    """The GPUs of this machine, by name."""
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
