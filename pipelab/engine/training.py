@@ -217,6 +217,17 @@ class Run:
         return [result.peak_memory or 0 for result in self.results()]
 
     @property
+    def peak_reserved_bytes(self) -> list[int] | None:
+        """The most bytes that torch's allocator had taken from the GPU of each rank.
+
+        It holds no less; the rest is kept for later, or waits until another rank has read it. None
+        on processors.
+        """
+        if self.device == "cpu":
+            return None
+        return [result.peak_reserved or 0 for result in self.results()]
+
+    @property
     def gradient_error(self) -> float | None:
         """The largest relative error of a parameter's gradient against the unsplit model.
 

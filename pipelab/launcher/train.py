@@ -196,6 +196,7 @@ def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict[s
         "peak_in_flight": run.metrics["peak_in_flight"],
         "peak_activation_bytes": run.peak_activation_bytes,
         "peak_memory_bytes": run.peak_memory_bytes,
+        "peak_reserved_bytes": run.peak_reserved_bytes,
         "gap_ms": {part: [1000 * s for s in seconds] for part, seconds in run.gap.items()},
     }
     if ours is not None:

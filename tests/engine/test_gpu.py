@@ -19,11 +19,11 @@ import pipelab
 from pipelab.catalogue import names
 from pipelab.engine import shutdown
 from pipelab.engine.hosts.driver import Driver
-from pipelab.engine.job.rank_job import board_sizes, rank_job
+from pipelab.engine.hosts.seat import run_rank
+from pipelab.engine.job.rank_job import board_sizes, part_of_rank, rank_job
 from pipelab.engine.job.recipe import Recipe
 from pipelab.engine.job.setup import set_up
 from pipelab.engine.job.where import Where
-from pipelab.engine.rank.rank import Rank
 from pipelab.engine.record.board import TRACE, Board
 from pipelab.engine.record.clock import EventClock, HostClock
 from pipelab.engine.transport import gpu
@@ -31,6 +31,7 @@ from pipelab.engine.transport.threads import Hub, ThreadTransport
 from pipelab.engine.travel.ship import copied, unpack
 
 from .conftest import batch, mlp
+from .fake_cuda import Cuda, Tensor
 
 
 def needs_gpu(test):
@@ -38,57 +39,6 @@ def needs_gpu(test):
         not torch.cuda.is_available(), reason="torch sees no GPU on this machine"
     )
     return pytest.mark.gpu(pytest.mark.usefixtures("pool_that_sees_gpus")(missing(test)))
-
-
-class Stream:
-    """Works behind the host: whatever is queued takes a moment, after what was queued before it."""
-
-    def __init__(self):
-        self.done_at = 0.0
-
-    def queue(self):
-        self.done_at = max(self.done_at, time.perf_counter()) + 3e-4
-        return self.done_at
-
-    def wait_event(self, event):
-        assert event.time is not None, "waits for an event that nobody has recorded"
-        self.done_at = max(self.done_at, event.time)
-
-    def synchronize(self):
-        time.sleep(max(0.0, self.done_at - time.perf_counter()))
-
-
-class Event:
-    """Comes to pass when the stream of its thread gets there."""
-
-    def __init__(self, enable_timing=False):
-        self.time = None
-
-    def record(self):
-        self.time = Cuda.current_stream(None).queue()
-
-    def query(self):
-        return time.perf_counter() >= self.time
-
-    def synchronize(self):
-        time.sleep(max(0.0, self.time - time.perf_counter()))
-
-    def elapsed_time(self, other):
-        assert self.query() and other.query(), "device not ready"  # as CUDA says it
-        return 1e3 * (other.time - self.time)
-
-
-class Cuda:
-    """What gpu.py and clock.py use of torch.cuda. A thread's current stream is its own."""
-
-    Event = Event
-    of_thread = threading.local()
-
-    @classmethod
-    def current_stream(cls, device):
-        if not hasattr(cls.of_thread, "stream"):
-            cls.of_thread.stream = Stream()
-        return cls.of_thread.stream
 
 
 class HostTransport(ThreadTransport):
@@ -100,32 +50,50 @@ class HostTransport(ThreadTransport):
         super().send(*what)
 
 
-def run_on_stand_in(model, data, schedule, steps, *, staged=False):
-    """Every rank's gradients, and the trace of the last step, of threads with a stand-in for their
+class StandInSeat:
+    """The seat of a rank that is a thread of this process, with the processor for its GPU."""
+
+    def __init__(self, setup, hub, board, ready, *, staged):
+        self.bases, self._setup, self._hub, self._board = hub.bases, setup, hub, board
+        self._ready, self._staged = ready, staged
+
+    def open_board(self, sizes):
+        return self._board
+
+    def device(self, rank):
+        self._rank = rank
+        return torch.device("cpu")
+
+    def transport(self, board, rank, device, clock):
+        if self._staged:
+            return gpu.StagedTransport(HostTransport(self._hub, rank), device)
+        return gpu.GpuTransport(self._hub, rank, device, clock)
+
+    def ask(self, what, value=None):
+        if what == "ready":
+            return self._ready.wait(20)
+        return part_of_rank(self._setup.data.batch(value), self._setup, self._rank)
+
+
+def run_on_stand_in(model, data, schedule, steps, *, staged=False, **recipe):
+    """The schedule, what every rank brought home, its board: of threads with a stand-in for their
     GPU.
     """
-    recipe = Recipe(steps=steps, seed=1, timeout=20)
+    recipe = Recipe(steps=steps, seed=1, timeout=20, **recipe)
     sizes = {"schedule": schedule, "ranks": 2, "microbatches": 4}
-    where = Where("cpu", "threads", "pipelab")
+    where = Where("cuda", "threads", "pipelab")
     setup = set_up(model, *data, functional.cross_entropy, where=where, recipe=recipe, **sizes)
-    ranks, device = setup.schedule.ranks, torch.device("cpu")
+    ranks = setup.schedule.ranks
     board, hub = Board(None, **board_sizes(setup)), Hub(ranks)
-    results, errors = [None] * ranks, []
+    results, errors, ready = [None] * ranks, [], threading.Barrier(ranks)
 
     def work(number):
         try:
             torch.set_num_threads(1)
             job = rank_job(setup, number)
             job = replace(job, stages=copied(job.stages))  # ranks change what they are given
-            clock = EventClock(board, number, device, Cuda)
-            if staged:
-                transport = gpu.StagedTransport(HostTransport(hub, number), device)
-            else:
-                transport = gpu.GpuTransport(hub, number, device, clock, Cuda)
-            rank = Rank(job, board, transport, clock, device)
-            for step in range(steps):
-                rank.step(step, job.batch)
-            results[number] = rank.result()
+            seat = StandInSeat(setup, hub, board, ready, staged=staged)
+            results[number] = run_rank(seat, job)
         except BaseException as error:
             errors.append(error)
 
@@ -135,11 +103,11 @@ def run_on_stand_in(model, data, schedule, steps, *, staged=False):
     for thread in threads:
         thread.join(30)
     assert not errors and not any(thread.is_alive() for thread in threads), errors
-    gradients = {name: g for result in results for name, g in unpack(result.gradients).items()}
-    trace = board.trace.copy()
-    done = board.status[:, 4].copy()
-    board.close()
-    return setup.schedule, gradients, trace, done
+    return setup.schedule, results, board
+
+
+def gradients_of(results):
+    return {name: g for result in results for name, g in unpack(result.gradients).items()}
 
 
 @pytest.mark.parametrize("staged", [False, True], ids=["device copies", "through the host"])
@@ -147,19 +115,21 @@ def run_on_stand_in(model, data, schedule, steps, *, staged=False):
 def test_the_code_for_gpus_computes_what_processes_compute(
     model, data, schedule, staged, monkeypatch
 ):
+    Cuda.install(monkeypatch)
     if staged:  # and every step counts from an event of its own
         monkeypatch.setattr("pipelab.engine.record.clock.BASE_LASTS", 0)
-    order, gradients, trace, done = run_on_stand_in(model, data, schedule, 2, staged=staged)
+    order, results, board = run_on_stand_in(model, data, schedule, 2, staged=staged)
+    gradients = gradients_of(results)
     expected = pipelab.run(
         model, *data, functional.cross_entropy, schedule=order, steps=2, device="cpu"
     )
     assert gradients.keys() == expected.gradients.keys() == dict(model.named_parameters()).keys()
     for name, gradient in expected.gradients.items():
         assert torch.equal(gradients[name], gradient), name
-    assert (
-        done.tolist() == (2 * np.diff(order.offsets)).tolist()
-    )  # every row of every step is written
-    c = {name: trace[1, :, i] for i, name in enumerate(TRACE)}
+    # Every row of every step is written.
+    assert board.status[:, 4].tolist() == (2 * np.diff(order.offsets)).tolist()
+    c = {name: board.trace[1, :, i].copy() for i, name in enumerate(TRACE)}
+    board.close()
     assert (c["asked"] <= c["started"]).all() and (c["started"] <= c["ended"]).all()
 
     producer = order.producer
@@ -167,10 +137,23 @@ def test_the_code_for_gpus_computes_what_processes_compute(
     assert (c["started"][used] >= c["ended"][producer[used]] - 1e-6).all()
 
 
-def test_events_count_from_one_base_per_gpu(monkeypatch):
-    monkeypatch.setattr(EventClock, "_bases", {})  # not that of the test before
-    board = Board(None, ranks=2, steps=1, atoms=2, microbatches=1, messages=1)
-    clocks = [EventClock(board, rank, torch.device("cpu"), Cuda) for rank in range(2)]
+def test_a_rank_tells_what_the_allocator_held(model, data, monkeypatch):
+    Cuda.install(monkeypatch)
+    _, results, board = run_on_stand_in(model, data, "1f1b", 1)
+    board.close()
+    assert [(each.peak_memory, each.peak_reserved) for each in results] == [(1000, 2000)] * 2
+
+
+@pytest.fixture
+def board():
+    board = Board(None, ranks=2, steps=1, atoms=32, microbatches=1, messages=1)
+    yield board
+    board.close()
+
+
+def test_events_count_from_one_base_per_gpu(board, monkeypatch):
+    bases: dict = {}
+    clocks = [EventClock(board, rank, torch.device("cpu"), bases, Cuda) for rank in range(2)]
     before = time.perf_counter()
     for clock in clocks:
         clock.begin(0)
@@ -178,16 +161,9 @@ def test_events_count_from_one_base_per_gpu(monkeypatch):
     Cuda.current_stream(None).synchronize()
     assert first.base is second.base
     assert before <= first.seconds() <= second.seconds() <= time.perf_counter()
-    monkeypatch.setattr(
-        "pipelab.engine.record.clock.BASE_LASTS", 0
-    )  # CUDA's 32 bits would grow coarse
-    clocks[1].begin(0)
-    third = clocks[1].stamp()
+    from_elsewhere = second.seconds() + 1
+    third = clocks[0].stamp()
     Cuda.current_stream(None).synchronize()
-    assert (
-        third.base is not first.base and second.seconds() <= third.seconds() <= time.perf_counter()
-    )
-    from_elsewhere = third.seconds() + 1
     clocks[0].write(
         0, first, clocks[0].later(first, from_elsewhere), second, third, 1.0, 5, 4, 3, 2
     )
@@ -197,7 +173,131 @@ def test_events_count_from_one_base_per_gpu(monkeypatch):
     assert row["worked"] == pytest.approx(third.seconds() - second.seconds())
     assert (row["bytes_held"], row["version"]) == (5, 2)
     assert HostClock(board, 0).settle is None
-    board.close()
+
+
+def test_all_ranks_count_a_step_from_the_same_base(board, monkeypatch):
+    """Where a base grew too old between two ranks' starts, their times were 20 µs apart."""
+    bases: dict = {}
+    clocks = [EventClock(board, rank, torch.device("cpu"), bases, Cuda) for rank in range(2)]
+    used = []
+    for step in range(12):
+        for clock in clocks:
+            monkeypatch.setattr("pipelab.engine.record.clock.BASE_LASTS", 0)  # now it is too old
+            clock.begin(step)
+            used.append(clock.stamp().base)
+    assert used[0::2] == used[1::2] and len(set(used)) == 12
+    assert len(bases) == 8, "steps that are over are forgotten"
+
+
+def queue_actions(clock, count, seconds):
+    """What the interpreter does with a clock, where each action takes the GPU some time."""
+    clock.begin(0)
+    ended = clock.stamp()
+    for atom in range(count):
+        started = clock.stamp()
+        Cuda.current_stream(None).queue(seconds)
+        asked, ended = ended, clock.stamp()
+        clock.write(atom, asked, started, started, ended, 1.0, 0, 0, 0, 0)
+
+
+def test_a_host_is_only_a_few_actions_ahead_of_its_gpu(board):
+    """It ran a whole step ahead: memory that another rank had read could not be used again."""
+    clock = EventClock(board, 0, torch.device("cpu"), {}, Cuda)
+    queue_actions(clock, 20, 0.01)
+    assert clock.done >= 20 - 8
+    clock.finish()
+    assert clock.done == 20
+
+
+@pytest.mark.timing
+def test_who_watches_sees_each_action_of_a_gpu_end(board):
+    """A step of 30 s on the GPU was ended as stalled, and all of its events came at its end."""
+    clock = EventClock(board, 1, torch.device("cpu"), {}, Cuda)
+    seen, ended = [], threading.Event()
+
+    def watch():
+        while not ended.wait(0.005):
+            seen.append((time.perf_counter(), *board.status[1].tolist()))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    board.status[1, 3] = time.perf_counter()
+    queue_actions(clock, 12, 0.05)
+    clock.finish()
+    ended.set()
+    watching.join()
+    assert {atom for _, _, atom, *_ in seen} >= set(range(1, 12)), "the action that it waits for"
+    longest = max(now - since for now, _, _, _, since, _ in seen)
+    assert longest < 0.3, "12 actions of 0.05 s were one wait"
+    late = [now - board.trace[0, int(done) - 1, 4] for now, *_, done in seen if done]
+    assert max(late) < 0.2
+
+
+class NoClock:
+    """Of a rank whose stamps do not matter."""
+
+    @staticmethod
+    def stamp():
+        return 0.0
+
+
+def test_copies_from_one_gpu_do_not_stand_in_each_others_way():
+    """They shared the source's default stream, and each waited for its rank's computing: with four
+    GPUs 1F1B took 18 % longer.
+    """
+    gpus = [torch.device("cuda", i) for i in range(3)]
+    hub = Hub(3)
+    ranks = [gpu.GpuTransport(hub, i, gpus[i], NoClock, Cuda) for i in range(3)]
+    computing = [Cuda.Stream(each) for each in gpus]
+    with Cuda.stream(computing[0]):
+        for to in (1, 2):
+            ranks[0].send(to, to, 1, Tensor(gpus[0]), 0.0)
+    computing[1].queue(5.0)
+    begin = time.perf_counter()
+    fetched = []
+    for i in (1, 2):
+        with Cuda.stream(computing[i]):
+            fetched.append(ranks[i].receive(i, 1, begin + 1).tensor)
+    assert [each.device for each in fetched] == gpus[1:]
+    assert computing[2].done_at - begin < 1, "it waits for what rank 1 computes"
+    assert not set(Cuda.default) & set(gpus), "a default stream was used"
+    assert [each.users for each in fetched] == [[computing[1]], [computing[2]]]
+
+
+def test_a_tensor_of_the_same_gpu_is_not_copied():
+    gpus, hub = torch.device("cuda", 0), Hub(2)
+    sender, receiver = (gpu.GpuTransport(hub, i, gpus, NoClock, Cuda) for i in range(2))
+    sent, stream = Tensor(gpus), Cuda.Stream(gpus)
+    sender.send(1, 0, 1, sent, 0.0)
+    with Cuda.stream(stream):
+        assert receiver.receive(0, 1, time.perf_counter() + 1).tensor is sent
+    assert sent.users == [stream]
+
+
+def test_threads_take_turns_for_their_first_matrix_product(monkeypatch):
+    """In torch 2.9 those of several threads wrote into one table at the same moment."""
+    Cuda.install(monkeypatch)
+    inside, most, product = set(), [], torch.Tensor.mm
+
+    def multiply(*factors):
+        inside.add(threading.get_ident())
+        time.sleep(0.02)
+        most.append(len(inside))
+        inside.remove(threading.get_ident())
+        return product(*factors)
+
+    monkeypatch.setattr(torch.Tensor, "mm", multiply)
+
+    def work():
+        with gpu.on_own_stream(torch.device("cpu")):
+            pass
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 4
 
 
 def some_gpus(monkeypatch, count):

@@ -19,6 +19,11 @@ class Seat(Protocol):
     A worker of the pool has one, and so has a process of torchrun.
     """
 
+    @property
+    def bases(self) -> dict:
+        """From what the clocks of ranks on GPUs count, for all ranks of the process."""
+        ...
+
     def open_board(self, sizes: dict[str, int]) -> Board:
         """The shared memory of the run."""
         ...
@@ -66,10 +71,11 @@ def run_rank(seat: Seat, job: RankJob) -> RankResult:
     device = seat.device(job.rank)
     with gpu.on_own_stream(device):
         paced = job.durations is not None or job.recipe.latency > 0
-        clock = gpu.clock_of(board, job.rank, device, paced=paced)
+        clock = gpu.clock_of(board, job.rank, device, seat.bases, paced=paced)
         transport = seat.transport(board, job.rank, device, clock)
         result = _train_ours(seat, job, Rank(job, board, transport, clock, device))
         result.peak_memory = torch.cuda.max_memory_allocated(device)
+        result.peak_reserved = torch.cuda.max_memory_reserved(device)
         return result
 
 

@@ -113,6 +113,7 @@ class ProcessSeat:
         self.rank = dist.get_rank()
         self.offset = offset_to_rank_0(self.rank)
         self._transport: DistributedTransport | None = None
+        self.bases: dict = {}
 
     def open_board(self, _: dict[str, int]) -> Board:
         """The board of this process."""

@@ -38,6 +38,11 @@ class WorkerSeat:
     inbox: int = -1
     hub: Hub | None = None
 
+    @property
+    def bases(self) -> dict:
+        """From what the clocks of ranks on GPUs count, for all ranks of the process."""
+        return self.hub.bases if self.hub else {}
+
     def open_board(self, sizes: dict[str, int]) -> Board:
         """The shared memory of the run."""
         return Board(self.board, **sizes)

@@ -98,7 +98,8 @@ class RankResult:
     gradients: of the last step. before: the weights and buffers they belong
     to. state: after the last step; extra_state: what of it is not a tensor.
     optimizer: its state, as bytes. outputs: of each step of evaluation, by micro-batch. If the
-    model has two copies, the first one's are returned. peak_memory: on a GPU, in bytes.
+    model has two copies, the first one's are returned. peak_memory, peak_reserved: of torch's
+    allocator on a GPU, in bytes.
     """
 
     gradients: dict[str, tuple] = field(default_factory=dict)
@@ -108,3 +109,4 @@ class RankResult:
     optimizer: bytes | None = None
     outputs: list[dict[int, dict]] = field(default_factory=list)
     peak_memory: int | None = None
+    peak_reserved: int | None = None

@@ -16,13 +16,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .board import TRACE, Board
+from .board import STATUS, TRACE, Board
 
 BASE_LASTS = 8.0
 """Seconds for which events count from one base: CUDA gives the time between two in 32 bits, after 8
 s to half a microsecond.
 """
+STEPS_APART = 8
+"""More than ranks are apart: what the steps before counted from is forgotten."""
+AHEAD = 8
+"""Actions that a host may be ahead of its GPU. Further ahead it gains nothing, and memory that
+another rank has read is not given out again before the GPU has come there.
+"""
 _ROW = struct.Struct(f"<{len(TRACE)}d")
+_ACTION, _SINCE, _DONE = (STATUS.index(name) for name in ("action", "since", "done"))
 
 
 class HostClock:
@@ -63,7 +70,7 @@ class HostClock:
         row = asked, sent, arrived, started, ended, worked
         _ROW.pack_into(self._memory, at, *row, *rest)
         self.done += 1
-        self._status[self._rank, 4] = self.done
+        self._status[self._rank, _DONE] = self.done
 
     def finish(self) -> None:
         """The step has ended: all of its rows are written."""
@@ -96,36 +103,49 @@ def _all_of(*stamps: Any) -> list:
 class EventClock(HostClock):
     """Stamps are events on the stream of a GPU.
 
-    What came from another process brings a time of the host. cuda: torch.cuda.
+    What came from another process brings a time of the host. bases: from what events count, by
+    (GPU, step), shared by the clocks of ranks in one process. cuda: torch.cuda.
     """
 
-    _bases: dict[Any, tuple[Any, float]] = {}
     _lock = threading.Lock()
 
-    def __init__(self, board: Board, rank: int, device: torch.device, cuda: Any = torch.cuda):
+    def __init__(
+        self, board: Board, rank: int, device: torch.device, bases: dict, cuda: Any = torch.cuda
+    ):
         super().__init__(board, rank)
-        self._cuda, self._device = cuda, device
+        self._cuda, self._device, self._bases = cuda, device, bases
         self._waiting: deque[tuple] = deque()
         self.stamp, self.later = self._event, _all_of
         self._base: tuple[Any, float]
 
     def begin(self, step: int) -> None:
-        """A training step begins: its stamps count from a base that is not too old."""
+        """A training step begins: all ranks on one GPU count from a base that is not too old."""
         super().begin(step)
-        with self._lock:  # ranks on one GPU count from one event
-            base = self._bases.get(self._device)
-            if base is None or time.perf_counter() - base[1] > BASE_LASTS:
-                event = self._cuda.Event(enable_timing=True)
-                self._cuda.current_stream(
-                    self._device
-                ).synchronize()  # so that it comes to pass at once
-                base = self._bases[self._device] = event, time.perf_counter()
-                event.record()
-                event.synchronize()
+        with self._lock:
+            base = self._bases.get((self._device, step))
+            if base is None:
+                base = self._bases.get((self._device, step - 1))
+                if base is None or time.perf_counter() - base[1] > BASE_LASTS:
+                    base = self._new_base()
+                self._bases[self._device, step] = base
+                self._bases.pop((self._device, step - STEPS_APART), None)
             self._base = base
 
+    def _new_base(self) -> tuple[Any, float]:
+        """An event that comes to pass at once, and its time on the host."""
+        event = self._new_event()
+        self._cuda.current_stream(self._device).synchronize()
+        base = event, time.perf_counter()
+        event.record()
+        event.synchronize()
+        return base
+
+    def _new_event(self) -> Any:
+        """An event whose time counts. Who waits for it sleeps: others may need the core."""
+        return self._cuda.Event(enable_timing=True, blocking=True)
+
     def _event(self) -> Stamp:
-        event = self._cuda.Event(enable_timing=True)
+        event = self._new_event()
         event.record()
         return Stamp(event, *self._base)
 
@@ -139,16 +159,25 @@ class EventClock(HostClock):
         worked: float,
         *rest: float,
     ) -> None:
-        """Write the row when its last event has come to pass."""
+        """Write the rows whose last event has come to pass; wait where there are many others."""
         self._waiting.append((atom, (asked, sent, started, ended), worked, rest))
+        while len(self._waiting) > AHEAD:
+            self._wait_for_first()
         while self._waiting and self._waiting[0][1][-1].event.query():
             self._write_first()
 
     def finish(self) -> None:
-        """Wait for the stream, and write what is left."""
-        self._cuda.current_stream(self._device).synchronize()
+        """Write what is left, each row when its time comes: somebody may be watching."""
         while self._waiting:
-            self._write_first()
+            self._wait_for_first()
+
+    def _wait_for_first(self) -> None:
+        """Wait until the GPU has done its oldest action. That is where the rank stands then."""
+        atom, stamps, *_ = self._waiting[0]
+        self._status[self._rank, _ACTION] = atom
+        stamps[-1].event.synchronize()
+        self._write_first()
+        self._status[self._rank, _SINCE] = time.perf_counter()
 
     def _write_first(self) -> None:
         atom, stamps, worked, rest = self._waiting.popleft()

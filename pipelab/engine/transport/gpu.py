@@ -1,20 +1,23 @@
 """Ranks on GPUs: threads of one process, each with a stream of its own, on the GPUs of one host.
 
-    rank 0's stream   0F0 ▸ event            0F1 ▸ event
-    rank 1's stream         ╰ wait ▸ copy ▸ 1F0 ╰ wait …
+    rank 0's stream    0F0 ▸ event       0F1 ▸ event
+    rank 1's copies          ╰ wait ▸ copy     ╰ wait ▸ copy
+    rank 1's stream                      ╰ 1F0             ╰ 1F1
 
-The host queues and goes on; what waits is the stream, for the event that the sender recorded behind
-its result. Ranks may share a GPU (then nothing is copied) or have their own: the code is the same.
+The host queues and goes on; what waits is a stream, for the event that the sender recorded behind
+its result. Where ranks share a GPU, nothing is copied.
 Ranks may be processes too: with a GPU each they send by NCCL (network.py), and on one GPU, which
 NCCL refuses, through the host's memory.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 
+from ..record.board import Board
 from ..record.clock import EventClock, HostClock
 from .protocol import Arrival, Transport
 from .threads import Hub, ThreadTransport
@@ -33,9 +36,21 @@ def on_own_stream(device: torch.device) -> Iterator[None]:
     """While it lasts, this thread queues its work on a new stream of the GPU."""
     torch.cuda.init()
     torch.cuda.set_device(device)
-    torch.cuda.reset_peak_memory_stats(device)
     with torch.cuda.stream(torch.cuda.Stream(device)):
+        with _FIRST_PRODUCT:
+            _multiply(device)
+        torch.cuda.reset_peak_memory_stats(device)
         yield
+
+
+_FIRST_PRODUCT = threading.Lock()
+"""torch 2.9 notes the workspace of each thread's cuBLAS in a table that nothing guards."""
+
+
+def _multiply(device: torch.device) -> None:
+    """A matrix product, for which cuBLAS gets ready on this thread and its stream."""
+    square = torch.zeros(8, 8, device=device)
+    square.mm(square)
 
 
 class GpuTransport(ThreadTransport):
@@ -51,6 +66,7 @@ class GpuTransport(ThreadTransport):
     ):
         super().__init__(hub, rank)
         self._device, self._clock, self._cuda = device, clock, cuda
+        self._lanes: dict[torch.device, tuple[Any, Any]] = {}
 
     def send(
         self,
@@ -72,17 +88,36 @@ class GpuTransport(ThreadTransport):
         Raises TimeoutError at ``deadline``.
         """
         arrival, ready = self._take(message, sequence, deadline)
-        stream, source = self._cuda.current_stream(self._device), arrival.tensor.device
+        stream, tensor = self._cuda.current_stream(self._device), arrival.tensor
+        if tensor.is_cuda and tensor.device != self._device:
+            arrival.tensor = self._fetched(tensor, ready, stream)
+            return arrival
         stream.wait_event(ready)
-        if arrival.tensor.is_cuda and source != self._device:
-            # torch copies on this thread's stream of the source.
-            stream = self._cuda.current_stream(source)
-            stream.wait_event(ready)
-        if arrival.tensor.is_cuda:
+        if tensor.is_cuda:
             # Its memory is not given away before this stream has used it.
-            arrival.tensor.record_stream(stream)
-        arrival.tensor = arrival.tensor.to(self._device, non_blocking=True)
+            tensor.record_stream(stream)
+        arrival.tensor = tensor.to(self._device, non_blocking=True)
         return arrival
+
+    def _fetched(self, tensor: torch.Tensor, ready: Any, stream: Any) -> torch.Tensor:
+        """A copy from another GPU, by two streams that do nothing else, for use on a third.
+
+        torch copies on this thread's stream of the source, and first waits for this thread's stream
+        here. By default the one is the same for all threads, the other is busy computing.
+        """
+        source = tensor.device
+        if source not in self._lanes:
+            self._lanes[source] = self._cuda.Stream(source), self._cuda.Stream(self._device)
+        there, here = self._lanes[source]
+        done = self._cuda.Event()
+        with self._cuda.stream(there), self._cuda.stream(here):
+            there.wait_event(ready)
+            tensor.record_stream(there)
+            copy = tensor.to(self._device, non_blocking=True)
+            done.record(here)
+        stream.wait_event(done)
+        copy.record_stream(stream)
+        return copy
 
 
 class StagedTransport:
@@ -120,11 +155,13 @@ class StagedTransport:
         """The copy is the receiver's own."""
 
 
-def clock_of(board: Any, rank: int, device: torch.device, *, paced: bool) -> HostClock:
+def clock_of(
+    board: Board, rank: int, device: torch.device, bases: dict, *, paced: bool
+) -> HostClock:
     """Events where actions run as fast as they can.
 
     A pace is kept by the host, which then waits for each action.
     """
     if paced:
         return HostClock(board, rank, settle=torch.cuda.current_stream(device).synchronize)
-    return EventClock(board, rank, device)
+    return EventClock(board, rank, device, bases)

@@ -17,9 +17,13 @@ from .protocol import Arrival
 
 @dataclass
 class Hub:
-    """Where the threads of a run leave tensors for each other: a box and a bell per rank."""
+    """Where the threads of a run leave tensors for each other: a box and a bell per rank.
+
+    bases: of the clocks of ranks on GPUs, which share them.
+    """
 
     ranks: int
+    bases: dict = field(default_factory=dict)
     boxes: list[dict[tuple[int, int], tuple]] = field(init=False)
     bells: list[threading.Condition] = field(init=False)
 
