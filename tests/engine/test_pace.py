@@ -2,6 +2,11 @@
 
 import time
 
+import pytest
+import torch
+
+import pipelab
+from pipelab.engine.job import pacing
 from pipelab.engine.rank.pace import Pace
 
 
@@ -39,3 +44,29 @@ def test_an_input_arrives_after_the_latency():
     pace.begin_step()
     pace.begin(0, planned, planned)
     assert time.perf_counter() >= planned + 0.03
+
+
+def test_threads_may_compute_less_than_processes(monkeypatch):
+    """One Python runs one of them at a time: a pace was accepted, and steps took 9 % longer."""
+    schedule = pipelab.build("1f1b", ranks=4, microbatches=4)
+    monkeypatch.setattr(pacing.os, "sched_getaffinity", lambda _: range(16))
+    costs = pipelab.Costs(forward=0.01, backward=0.01)
+    measured = dict.fromkeys(range(len(schedule.kind)), 0.002)
+    pacing.require_keepable_pace(costs, schedule, measured)
+    with pytest.raises(
+        pipelab.PipelabError, match="4 ranks as threads of one Python it may use 10"
+    ):
+        pacing.require_keepable_pace(costs, schedule, measured, threads=True)
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_the_driver_knows_whether_ranks_are_threads(model, data, workers, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        "pipelab.engine.hosts.driver.require_keepable_pace",
+        lambda *_, threads: told.append(threads),
+    )
+    loss = torch.nn.functional.cross_entropy
+    sizes = {"schedule": "1f1b", "ranks": 2, "microbatches": 2}
+    pipelab.run(model, *data, loss, **sizes, pace=(0.005, 0.01), workers=workers)
+    assert told == [workers == "threads"]

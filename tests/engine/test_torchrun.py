@@ -2,13 +2,16 @@
 loopback.
 """
 
+import contextlib
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 import torch
 from torch.nn import functional
@@ -94,6 +97,14 @@ def free_port():
         return server.getsockname()[1]
 
 
+def end(agent):
+    """End torchrun and its workers, which have sessions of their own: they would hold a GPU."""
+    family = psutil.Process(agent.pid).children(recursive=True) if agent.poll() is None else []
+    for each in (agent, *family):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
 def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="pass", runs=None, **options):
     """What each rank answered, by rank; a list of answers to several ``runs``, each a change of the
     options.
@@ -145,7 +156,7 @@ def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="pass", runs=None, 
         try:
             said.append(agent.communicate(timeout=90)[1])
         finally:
-            agent.kill()
+            end(agent)
     answers = [tmp_path / str(rank) for rank in range(ranks)]
     assert all(answer.exists() for answer in answers), "\n".join(said)
     answered = [json.loads(answer.read_text()) for answer in answers]
@@ -209,6 +220,43 @@ def test_the_ways_between_gpus(tmp_path, way):
                 ]
             for name, value in here.state_dict.items():
                 assert torch.equal(torch.tensor(every[0][i]["weights"][name]), value), name
+
+
+NOTHING_BY_NCCL = """
+by_lane = Lanes.send
+def refuse(self, data, to):
+    if len(data) > 1:  # more than the greeting with which a link is set up
+        raise ArithmeticError("by NCCL")
+    return by_lane(self, data, to)
+Lanes.send = refuse
+"""
+
+
+def test_the_first_step_does_not_go_by_nccl(tmp_path):
+    """A kernel that was loaded then waited for an idle GPU, which waited for a send: for ever."""
+    before = STAND_IN.format(way="nccl") + NOTHING_BY_NCCL
+    for first, second in torchrun(tmp_path, 2, before=before, runs=[{"steps": 1}, {"steps": 2}]):
+        assert first["transport"].endswith("NCCL") and len(first["losses"]) == 1
+        assert second["failed"] == "WorkerError" and "by NCCL" in second["text"]
+
+
+IN_CUDA = """
+abort = Lanes.abort
+Lanes.abort = lambda self: (abort(self), os.environ.update(ABORTED="1"))
+"""
+
+
+@pytest.mark.timing
+def test_a_host_that_is_stuck_in_cuda_comes_back_and_says_where(tmp_path):
+    """It waited for NCCL's own watchdog, half an hour; when one rank gave up, others stayed."""
+    before, begin = STAND_IN.format(way="nccl") + IN_CUDA, time.monotonic()
+    # As a wait for the GPU, which only the end of NCCL ends.
+    stuck = "[time.sleep(0.05) for _ in range(1200) if 'ABORTED' not in os.environ]"
+    answers = torchrun(tmp_path, 2, act=stuck, before=before, timeout=2)
+    assert time.monotonic() - begin < 40
+    assert {answer["failed"] for answer in answers} <= {"WorkerStalled", "WorkerError"}
+    assert re.match(r"The run stalled. Rank 1 has computed 1F2 .* for 2\.\d s", answers[1]["text"])
+    assert "waited for a rank that is gone" in answers[1]["text"]
 
 
 @pytest.mark.gpu

@@ -128,7 +128,9 @@ class Driver:
     def _go(self, crew: Crew, measured: dict[int, float]) -> None:
         """All ranks are ready: let them begin, unless they cannot keep the pace."""
         if self._setup.pace is not None:
-            require_keepable_pace(self._setup.pace, self._setup.schedule, measured)
+            threads = self._setup.where.workers == "threads"
+            pace, schedule = self._setup.pace, self._setup.schedule
+            require_keepable_pace(pace, schedule, measured, threads=threads)
         for control in crew.controls:
             _tell(control, pickle.dumps("go"))
         self.watch.going = True

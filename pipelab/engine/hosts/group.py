@@ -76,6 +76,12 @@ def lanes_of(rank: int, device: torch.device) -> Lanes:
     return _LANES[0]
 
 
+def release_lanes() -> None:
+    """End what NCCL has under way: GPUs, and hosts that wait for them, are free again."""
+    while _LANES:
+        _LANES.pop().abort()
+
+
 def _part() -> None:
     """Leave the group, and wait for gloo's threads to end.
 
@@ -138,7 +144,6 @@ def leave(rank: int, error: BaseException) -> str:
             reason = "\n" + store.get(_REASON).decode()
     elif not isinstance(error, TimeoutError):
         store.set(_REASON, f"Rank {rank} raised {type(error).__name__}: {error}")
-    while _LANES:
-        _LANES.pop().abort()
+    release_lanes()
     dist.destroy_process_group()
     return reason

@@ -9,6 +9,7 @@ share an axis.
 
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,8 @@ from ..transport import gpu
 from ..transport.network import DistributedTransport
 from ..transport.protocol import Transport
 from ..travel.ship import copied
-from .group import WAYS, gather, join, lanes_of, leave, offset_to_rank_0, way_of
+from .group import WAYS, gather, join, lanes_of, leave, offset_to_rank_0, release_lanes, way_of
+from .lookout import lookout
 from .seat import run_rank
 from .watch import Progress, Watch
 
@@ -67,7 +69,7 @@ class TorchrunDriver:
         job = rank_job(self._setup, seat.rank)
         job = replace(job, stages=copied(job.stages))  # the caller's model stays as it is
         try:
-            with torch.autograd.set_multithreading_enabled(False):
+            with torch.autograd.set_multithreading_enabled(False), self._lookout(seat.rank):
                 result = run_rank(seat, job)
             seat.finish(time.perf_counter() + job.recipe.limit)
             return result
@@ -75,6 +77,8 @@ class TorchrunDriver:
             raise
         except BaseException as error:
             where, reason = self.watch.where(seat.rank), leave(seat.rank, error)
+            if isinstance(error, WorkerStalled):  # the look-out has said where
+                raise
             if isinstance(error, TimeoutError):
                 raise WorkerStalled(f"The run stalled. {where}{reason}") from error
             if isinstance(error, ConnectionError):
@@ -82,6 +86,12 @@ class TorchrunDriver:
             raise WorkerError(
                 f"Rank {seat.rank} raised {type(error).__name__}: {error}\n{where}"
             ) from error
+
+    def _lookout(self, rank: int) -> AbstractContextManager:
+        """Only NCCL lets a GPU wait for another process."""
+        if self._way != "nccl":
+            return nullcontext()
+        return lookout(self.watch, rank, release_lanes)
 
     def _bring_home(self, seat: "ProcessSeat") -> None:
         """Traces and losses to all, what the last step left to rank 0."""

@@ -15,7 +15,7 @@ from ...schedule import Kind
 from ..job.batches import Batch
 from ..job.rank_job import board_sizes, part_of_rank
 from ..job.setup import Setup
-from ..record.board import BETWEEN, TRACE, WAITING, Board
+from ..record.board import BETWEEN, COMPUTING, TRACE, WAITING, Board
 
 PREFETCH = 2
 """How many steps ranks can be apart, with one step of data made ahead."""
@@ -200,6 +200,11 @@ class Watch:
             f"{action.microbatch} on stage {action.stage}, {span}) for {seconds:.1f} s, in step "
             f"{step}."
         )
+
+    def has_stuck(self, rank: int) -> bool:
+        """Whether a rank has been computing for longer than a wait may last."""
+        _, phase, since = self.position(rank)
+        return phase == COMPUTING and time.perf_counter() - since > self._limit()
 
     def check_stalled(self, running: list[int]) -> None:
         """Raise WorkerStalled where a rank has waited too long."""

@@ -60,15 +60,19 @@ def _as_costs(pace: Costs | tuple[float, ...]) -> Costs:
     )
 
 
-def require_keepable_pace(pace: Costs, schedule: Schedule, measured: dict[int, float]) -> None:
+def require_keepable_pace(
+    pace: Costs, schedule: Schedule, measured: dict[int, float], *, threads: bool = False
+) -> None:
     """Refuse a pace that this machine cannot keep, and say which one it can.
 
-    measured: processor seconds of each atom. Raises UsageError.
+    measured: processor seconds of each atom. threads: the ranks share one Python, which runs one of
+    them at a time. Raises UsageError.
     """
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-    share = BUSY_SHARE * min(1.0, cores / schedule.ranks)
+    on = "as threads of one Python" if threads else f"on {cores} cores"
+    share = BUSY_SHARE * min(1.0, (1 if threads else cores) / schedule.ranks)
     planned = pace.per_atom(schedule)
     alike = _alike(schedule, planned)
     worked = {}
@@ -83,7 +87,7 @@ def require_keepable_pace(pace: Costs, schedule: Schedule, measured: dict[int, f
     raise UsageError(
         f"This machine cannot keep that pace: {what} of stage {stage} really computes "
         f"{worked[key] * 1e3:.2f} ms of its {float(planned[alike[key][0]]) * 1e3:.2f} ms, and with "
-        f"{schedule.ranks} ranks on {cores} cores it may use {share:.0%}. It can keep {listed}: "
+        f"{schedule.ranks} ranks {on} it may use {share:.0%}. It can keep {listed}: "
         f"pace=({', '.join(f'{seconds:g}' for seconds in can.values())}). Or take a smaller model "
         "or batch."
     )

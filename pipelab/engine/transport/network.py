@@ -13,6 +13,10 @@ Tensors travel by gloo from the processor, and by NCCL from a GPU that is the pr
 
 A host asks NCCL for a tensor only when its header is there, so that the sender's GPU has it in its
 queue already: no receive waits for one that waits for it.
+
+The first step of a run goes through the host's memory. CUDA loads a kernel when it is first used,
+for which it waits until the GPU is idle; a send by NCCL, which waits for its receive, keeps it
+busy. Two ranks could wait for each other so, and never end.
 """
 
 import struct
@@ -28,9 +32,13 @@ from .protocol import CODES, DTYPES, MAX_DIMS, Arrival, require_sendable
 
 SLOWEST = 1800.0
 """Seconds a wait may last where the run sets no limit: torch's own default."""
-_HEADER = struct.Struct(f"<7q{MAX_DIMS}q2d")
-"""message, sequence, parts, by NCCL, elements, dtype, dims, shape, planned, sent"""
+_HEADER = struct.Struct(f"<6q{MAX_DIMS}q2d")
+"""message, sequence, parts, way, dtype, dims, shape, planned, sent"""
+_BY_GLOO, _BY_LANE, _FROM_GPU = range(3)
+"""Ways: from processor to processor, by NCCL, and by gloo from GPU to GPU."""
 _HEADER_TAG, _DATA_TAG = 1, 2
+FIRST_STEP = 1
+"""The sequence of messages in the first step of a run, after which all kernels are loaded."""
 
 
 class Lanes:
@@ -66,8 +74,8 @@ class Lanes:
             dist.distributed_c10d._abort_process_group(group)
 
     def takes(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is on the rank's GPU."""
-        return tensor.device == self.device
+        """Whether a tensor is on the rank's GPU; a number goes with the host, which needs it."""
+        return tensor.device == self.device and tensor.dim() > 0
 
     def send(self, data: torch.Tensor, to: int) -> Any:
         """Queue a send behind what makes the bytes."""
@@ -121,19 +129,22 @@ class DistributedTransport:
         require_sendable(tensor)
         shape = tuple(tensor.shape) + (0,) * (MAX_DIMS - tensor.dim())
         times = planned + self._offset, time.perf_counter() + self._offset
-        lanes = self._lanes if self._lanes is not None and self._lanes.takes(tensor) else None
+        way, lanes = _BY_GLOO, self._lanes
+        if lanes is not None and lanes.takes(tensor):
+            way = _FROM_GPU if sequence <= FIRST_STEP else _BY_LANE
+        data = tensor.view(-1).view(torch.uint8)
+        if way != _BY_LANE:
+            data = data.cpu()
         kind = CODES[tensor.dtype], tensor.dim()
-        what = message, sequence, parts, lanes is not None, tensor.numel()
+        what = message, sequence, parts, way
         packed = _HEADER.pack(*what, *kind, *shape, *times)
         header = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
         try:
             self._under_way.append((dist.isend(header, to, tag=_HEADER_TAG), header))
-            if tensor.numel():
-                data = tensor.view(-1).view(torch.uint8)
-                if lanes is None:
-                    self._under_way.append((dist.isend(data, to, tag=_DATA_TAG), data))
-                else:
-                    self._under_way.append((lanes.send(data, to), data))
+            if len(data) and lanes is not None and way == _BY_LANE:
+                self._under_way.append((lanes.send(data, to), data))
+            elif len(data):
+                self._under_way.append((dist.isend(data, to, tag=_DATA_TAG), data))
         except RuntimeError as error:
             raise ConnectionError(str(error).splitlines()[0]) from None
         while self._under_way and self._under_way[0][0].is_completed():
@@ -172,17 +183,19 @@ class DistributedTransport:
         """Receive one tensor. Returns its message and how many parts that has."""
         work, header = asked
         wait(work, deadline)
-        message, sequence, parts, by_lane, count, code, dims, *rest = _HEADER.unpack(
-            header.numpy().tobytes()
-        )
+        message, sequence, parts, way, code, dims, *rest = _HEADER.unpack(header.numpy().tobytes())
         shape, (planned, sent) = rest[:dims], rest[MAX_DIMS:]
-        lanes = self._lanes if by_lane else None
-        tensor = torch.empty(shape, dtype=DTYPES[code], device=lanes.device if lanes else None)
-        data = tensor.view(-1).view(torch.uint8)
-        if count and lanes is not None:
-            wait(lanes.receive(data, source))
-        elif count:
-            wait(dist.irecv(data, source, tag=_DATA_TAG), deadline)
+        lanes = self._lanes if way != _BY_GLOO else None
+        if lanes is not None and way == _BY_LANE:
+            tensor = torch.empty(shape, dtype=DTYPES[code], device=lanes.device)
+            if tensor.numel():
+                wait(lanes.receive(tensor.view(-1).view(torch.uint8), source))
+        else:
+            tensor = torch.empty(shape, dtype=DTYPES[code])
+            if tensor.numel():
+                data = tensor.view(-1).view(torch.uint8)
+                wait(dist.irecv(data, source, tag=_DATA_TAG), deadline)
+            tensor = tensor if lanes is None else tensor.to(lanes.device)
         self._kept[message, sequence] = Arrival(
             tensor, sent - self._offset, planned - self._offset, parts
         )
