@@ -415,7 +415,7 @@ def start(  # noqa: PLR0913 - the whole of what a run can be told
         targets,
         loss_fn,
         schedule=schedule,
-        where=Where.of(device, workers, executor),
+        where=Where.of(device, workers, executor, paced=pace is not None),
         recipe=recipe,
         ranks=ranks,
         microbatches=microbatches,
@@ -485,7 +485,7 @@ def run(  # noqa: PLR0913 - the whole of what a run can be told
         weight: target of a micro-batch -> what it counts in the mean (tokens), where that is not
             its number of samples.
         resume: a checkpoint of ``Run.save`` to go on from; steps are numbered on.
-        device: "cpu", "cuda" or "auto": the GPUs if there are any.
+        device: "cpu", "cuda" or "auto": the GPUs if there are any and the run is not paced.
         workers: "processes", "threads" of one process, "torchrun" (this process is one of the
             ranks), or "auto": torchrun where it has started this process, else threads with a
             stream each on GPUs, and processes without.

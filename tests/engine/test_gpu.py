@@ -7,7 +7,6 @@ tests/benchmarks/bench_gpu.py
 
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,19 +18,14 @@ import pipelab
 from pipelab.catalogue import names
 from pipelab.engine import shutdown
 from pipelab.engine.hosts.driver import Driver
-from pipelab.engine.hosts.seat import run_rank
-from pipelab.engine.job.rank_job import board_sizes, part_of_rank, rank_job
-from pipelab.engine.job.recipe import Recipe
-from pipelab.engine.job.setup import set_up
-from pipelab.engine.job.where import Where
 from pipelab.engine.record.board import TRACE, Board
 from pipelab.engine.record.clock import EventClock, HostClock
 from pipelab.engine.transport import gpu
-from pipelab.engine.transport.threads import Hub, ThreadTransport
-from pipelab.engine.travel.ship import copied, unpack
+from pipelab.engine.transport.threads import Hub
 
 from .conftest import batch, mlp
 from .fake_cuda import Cuda, Tensor
+from .stand_in import gradients_of, run_on_stand_in
 
 
 def needs_gpu(test):
@@ -39,75 +33,6 @@ def needs_gpu(test):
         not torch.cuda.is_available(), reason="torch sees no GPU on this machine"
     )
     return pytest.mark.gpu(pytest.mark.usefixtures("pool_that_sees_gpus")(missing(test)))
-
-
-class HostTransport(ThreadTransport):
-    """What StagedTransport gives it has left the GPU, for which the host has waited: ``cpu()`` of a
-    tensor on the stand-in does not."""
-
-    def send(self, *what):
-        Cuda.current_stream(None).synchronize()
-        super().send(*what)
-
-
-class StandInSeat:
-    """The seat of a rank that is a thread of this process, with the processor for its GPU."""
-
-    def __init__(self, setup, hub, board, ready, *, staged):
-        self.bases, self._setup, self._hub, self._board = hub.bases, setup, hub, board
-        self._ready, self._staged = ready, staged
-
-    def open_board(self, sizes):
-        return self._board
-
-    def device(self, rank):
-        self._rank = rank
-        return torch.device("cpu")
-
-    def transport(self, board, rank, device, clock):
-        if self._staged:
-            return gpu.StagedTransport(HostTransport(self._hub, rank), device)
-        return gpu.GpuTransport(self._hub, rank, device, clock)
-
-    def ask(self, what, value=None):
-        if what == "ready":
-            return self._ready.wait(20)
-        return part_of_rank(self._setup.data.batch(value), self._setup, self._rank)
-
-
-def run_on_stand_in(model, data, schedule, steps, *, staged=False, **recipe):
-    """The schedule, what every rank brought home, its board: of threads with a stand-in for their
-    GPU.
-    """
-    recipe = Recipe(steps=steps, seed=1, timeout=20, **recipe)
-    sizes = {"schedule": schedule, "ranks": 2, "microbatches": 4}
-    where = Where("cuda", "threads", "pipelab")
-    setup = set_up(model, *data, functional.cross_entropy, where=where, recipe=recipe, **sizes)
-    ranks = setup.schedule.ranks
-    board, hub = Board(None, **board_sizes(setup)), Hub(ranks)
-    results, errors, ready = [None] * ranks, [], threading.Barrier(ranks)
-
-    def work(number):
-        try:
-            torch.set_num_threads(1)
-            job = rank_job(setup, number)
-            job = replace(job, stages=copied(job.stages))  # ranks change what they are given
-            seat = StandInSeat(setup, hub, board, ready, staged=staged)
-            results[number] = run_rank(seat, job)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(ranks)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert not errors and not any(thread.is_alive() for thread in threads), errors
-    return setup.schedule, results, board
-
-
-def gradients_of(results):
-    return {name: g for result in results for name, g in unpack(result.gradients).items()}
 
 
 @pytest.mark.parametrize("staged", [False, True], ids=["device copies", "through the host"])
@@ -318,6 +243,11 @@ def some_gpus(monkeypatch, count):
         ({"workers": "processes"}, ("cpu", "processes", "shared memory")),
         ({"device": "cpu", "workers": "threads"}, ("cpu", "threads", "references in one process")),
         ({"executor": "torch"}, ("cpu", "processes", "torch.distributed, gloo")),
+        ({"pace": (0.01, 0.02)}, ("cpu", "processes", "shared memory")),
+        (
+            {"pace": (0.01, 0.02), "device": "cuda"},
+            ("cuda", "threads", "device copies behind events"),
+        ),
     ],
 )
 def test_where_a_run_goes_on_a_machine_with_a_gpu(model, data, monkeypatch, options, found):
@@ -327,6 +257,8 @@ def test_where_a_run_goes_on_a_machine_with_a_gpu(model, data, monkeypatch, opti
         model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, **options
     )
     assert (run.device, run.workers, run.transport) == found
+    paced = "on the processor: a paced run is no faster on a GPU; device='cuda' takes it"
+    assert run.device_note == (paced if options == {"pace": (0.01, 0.02)} else None)
 
 
 def test_torchs_executor_is_not_given_a_gpu(model, data, monkeypatch):

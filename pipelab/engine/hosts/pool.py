@@ -26,7 +26,8 @@ from ...errors import RunCancelled, RunError, UsageError
 from .process import spawn_process
 from .server import BACKWARD, MAX_DESCRIPTORS
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
+"""Seconds for importing torch, which takes long from the cold disk of a new machine."""
 MAX_RANKS = MAX_DESCRIPTORS - 1
 
 

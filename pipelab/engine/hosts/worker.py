@@ -89,6 +89,8 @@ def main(controls: list[int], board: int, wake: list[int], inboxes: list[int]) -
         inboxes: the read end of this rank's; none where ranks are threads.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # By default CUDA has 8 queues for all streams: of more ranks, one could hold up another.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     if inboxes:
         work(WorkerSeat(Connection(controls[0]), board, tuple(wake), inboxes[0]))
         return

@@ -41,7 +41,9 @@ class Batch:
 def _moved(values: tuple[Value, ...] | None, device: torch.device) -> tuple[Value, ...] | None:
     if values is None:
         return None
-    return tuple(value.each(lambda t: t.to(device)) for value in values)
+    # From pageable memory, "not blocking" returns when CUDA has taken the data. Blocking, it would
+    # also wait for all that is queued on the GPU.
+    return tuple(value.each(lambda t: t.to(device, non_blocking=True)) for value in values)
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ class Where:
     note: str | None = None
 
     @classmethod
-    def of(cls, device: str, workers: str, executor: str) -> "Where":
+    def of(cls, device: str, workers: str, executor: str, *, paced: bool = False) -> "Where":
         """Find what "auto" stands for: GPUs by threads where there are any.
 
-        Raises UsageError for what this machine does not have.
+        paced: actions sleep most of their time. Raises UsageError for what this machine does not
+        have.
         """
         for what, value, valid in (
             ("device", device, DEVICES),
@@ -50,7 +51,7 @@ class Where:
         if device == "auto":
             device = "cpu"
             if executor == "pipelab" and workers != "processes":
-                device, note = _best_device()
+                device, note = _best_device(paced=paced)
         if workers == "auto":
             workers = "threads" if device == "cuda" else "processes"
         return cls(device, workers, executor, note)
@@ -71,8 +72,13 @@ def _require_gpu(executor: str) -> None:
         )
 
 
-def _best_device() -> tuple[str, str | None]:
-    """GPUs where CUDA can use any; else the processor, and why."""
+def _best_device(*, paced: bool) -> tuple[str, str | None]:
+    """GPUs where CUDA can use any; else the processor, and why.
+
+    A paced run gains nothing from a GPU, which takes seconds to start in each new worker.
+    """
+    if gpu_count() and paced:
+        return "cpu", "on the processor: a paced run is no faster on a GPU; device='cuda' takes it"
     if gpu_count():
         return "cuda", None
     unusable = unusable_gpus()

@@ -108,6 +108,7 @@ class Interpreter:
         while self._unread:
             instruction, loss = self._unread.pop()
             self._set_loss(instruction, loss.item(), None)
+        del self._batch  # or its memory would be held until the next has come
         self._mail.stand(-1, BETWEEN)
 
     def _execute(self, cell: list[Instruction], asked: Any) -> Any:

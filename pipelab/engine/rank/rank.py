@@ -63,11 +63,13 @@ class Rank:
         self._pace = Pace(job.durations, job.recipe.latency)
         if job.resumed:
             self._update.load(job.resumed.optimizer)
+        self._fixed = None if job.batch is None else job.batch.to(device)
         self._result = RankResult()
 
     def step(self, step: int, batch: Batch) -> None:
         """One training step, or one of evaluation."""
-        recipe, update, batch = self._job.recipe, self._update, batch.to(self._device)
+        recipe, update = self._job.recipe, self._update
+        batch = self._fixed or batch.to(self._device)
         update.clear()
         if isinstance(self._interpreter, Evaluator):
             outputs: dict[int, Value] | None = {} if recipe.outputs else None

@@ -293,7 +293,8 @@ def _flatten(parameters: list[nn.Parameter]) -> torch.Tensor:
     """Which of them have a gradient (1 or 0 each), then the gradients, one after the other."""
     like = parameters[0]
     present = [p.grad is not None for p in parameters]
-    pieces = [torch.tensor(present, dtype=like.dtype, device=like.device)]
+    flags = torch.tensor(present, dtype=like.dtype)
+    pieces = [flags.to(like.device, non_blocking=True)]  # blocking, it would wait for the GPU
     for parameter in parameters:
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         pieces.append(gradient.reshape(-1))
@@ -303,11 +304,12 @@ def _flatten(parameters: list[nn.Parameter]) -> torch.Tensor:
 def _sum(flat: list[torch.Tensor], like: list[nn.Parameter]) -> list[torch.Tensor | None]:
     """The sums of what ``_flatten`` made, one per parameter; None where no copy has a gradient."""
     sums: list[torch.Tensor | None] = []
+    present = [f[: len(like)].tolist() for f in flat]  # of a GPU, one wait for all of them
     at = len(like)
     for k, parameter in enumerate(like):
         end = at + parameter.numel()
         total = None
-        for gradient in (f[at:end] for f in flat if f[k]):
+        for gradient in (f[at:end] for f, has in zip(flat, present, strict=True) if has[k]):
             total = gradient.clone() if total is None else total + gradient
         sums.append(None if total is None else total.view(parameter.shape))
         at = end
