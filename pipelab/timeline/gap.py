@@ -19,10 +19,11 @@ def gap(measured: "Timeline", predicted: "Timeline") -> dict[str, list[float]]:
 
     The four parts sum to ``total``. compute: actions that took longer than assumed. transfer: data
     under way while the rank waited for it. waiting: for others to send, and before the first and
-    after the last action. overhead: between two actions although the input was there: starting an
-    action, handing its result over, being put off by the machine. Negative where the run was
-    faster. In the time unit of the measured timeline. Raises UsageError unless both are timelines
-    of the same schedule.
+    after the last action; where nothing makes the ranks wait for one another between two steps, it
+    holds what was left of the step before on other ranks. overhead: between two actions although
+    the input was there: starting an action, handing its result over, being put off by the machine.
+    Negative where the run was faster. In the time unit of the measured timeline. Raises UsageError
+    unless both are timelines of the same schedule.
     """
     if measured.schedule is not predicted.schedule and measured.schedule != predicted.schedule:
         raise UsageError(

@@ -48,6 +48,36 @@ def train(act, where="forward", **options):
     return pipelab.run(model, *batch(), functional.cross_entropy, **options)
 
 
+class AcceleratorError(RuntimeError):
+    """As torch's own, which needs a GPU."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            AcceleratorError("CUDA error: device-side assert triggered"),
+            "on another rank of the same",
+        ),
+        (RuntimeError("CUDA error: an illegal memory access"), "device='cpu' shows where"),
+        (
+            RuntimeError("Expected all tensors to be on the same device, cuda:0 and cpu"),
+            "self.register_buffer",
+        ),
+    ],
+)
+def test_errors_that_would_mislead_say_more(error, said):
+    """CUDA reports an index out of range later, by whichever rank asks it for something next."""
+
+    def act():
+        raise error
+
+    with pytest.raises(errors.WorkerError) as caught:
+        train(act)
+    where, more = str(caught.value).splitlines()[1:3]
+    assert where.startswith("Rank 2 has computed 2F0") and said in more
+
+
 def works_again():
     run = pipelab.run(
         mlp(4), *batch(), functional.cross_entropy, schedule="1f1b", ranks=4, microbatches=4

@@ -366,6 +366,16 @@ def test_a_model_and_a_batch_that_are_on_the_gpu_already(model, data):
 
 
 @needs_gpu
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_loss_that_holds_tensors_on_the_gpu(model, data, device):
+    """On the processor, or on another GPU, its tensors and the output were on two devices."""
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, 1.0, 1.0], device="cuda"))
+    sizes = {"schedule": "1f1b", "ranks": 2, "microbatches": 4}
+    run = pipelab.run(model, *data, loss, **sizes, device=device)
+    assert run.gradient_error <= 1e-4 and loss.weight.is_cuda
+
+
+@needs_gpu
 def test_dropout_on_the_gpu_is_that_of_its_micro_batch(data):
     torch.manual_seed(0)
     layers = [nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.3)) for _ in range(7)] + [

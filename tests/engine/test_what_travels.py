@@ -6,6 +6,7 @@ the gradients were wrong: its reference had lost the same thing on the same way.
 
 import copy
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -249,6 +250,75 @@ def test_the_switch_for_deterministic_algorithms_travels():
         assert_true(train(model), model)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    ("change", "undo", "read"),
+    [
+        (
+            lambda: torch.backends.cuda.enable_flash_sdp(False),
+            lambda: torch.backends.cuda.enable_flash_sdp(True),
+            lambda: torch.backends.cuda.flash_sdp_enabled(),
+        ),
+        (
+            lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+            lambda: setattr(torch.backends.cudnn, "allow_tf32", True),
+            lambda: torch.backends.cudnn.allow_tf32,
+        ),
+        (
+            lambda: torch.set_float32_matmul_precision("high"),
+            lambda: torch.set_float32_matmul_precision("highest"),
+            lambda: torch.get_float32_matmul_precision() == "highest",
+        ),
+        (
+            lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+            lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "none"),
+            lambda: torch.backends.cuda.matmul.fp32_precision != "tf32",
+        ),
+    ],
+    ids=["attention", "cuDNN's TF32", "precision of products", "of CUDA's products"],
+)
+def test_settings_of_speed_and_precision_travel(change, undo, read):
+    """People compare a run with their own loop. With the last one set, every run was refused."""
+
+    class Tells(nn.Module):
+        def forward(self, x):
+            return x * (1 + read())
+
+    model = nn.Sequential(nn.Linear(8, 8), Tells(), nn.Linear(8, 8))
+    change()
+    try:
+        assert not read()
+        assert_true(train(model), model)
+    finally:
+        undo()
+
+
+def test_a_layer_that_mentions_a_module_of_an_own_type_travels():
+    """``torch.backends`` could not be pickled: "cannot pickle 'GenericModule' object"."""
+    backends = torch.backends
+
+    class Asks(nn.Module):
+        def forward(self, x):
+            return x * (1 + backends.mkldnn.is_available())
+
+    assert_true(train(model := nn.Sequential(nn.Linear(8, 8), Asks(), nn.Linear(8, 8))), model)
+
+
+def test_what_cannot_travel_is_named():
+    lock = threading.Lock()
+
+    class Careful(nn.Module):
+        def forward(self, x):
+            with lock:
+                return x
+
+    with pytest.raises(UsageError, match=r"'_thread.lock' object \(in the function .*Careful.forw"):
+        train(nn.Sequential(nn.Linear(8, 8), Careful(), nn.Linear(8, 8)))
+    layer = nn.Linear(8, 8)
+    layer.guard = lock
+    with pytest.raises(UsageError, match=r"'_thread.lock' object \(in a layer of type Linear\)"):
+        train(nn.Sequential(nn.Linear(8, 8), layer, nn.ReLU()))
 
 
 def test_autocast_around_a_run_is_refused():

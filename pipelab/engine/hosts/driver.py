@@ -18,6 +18,7 @@ from ..job.torch_handover import TorchJob
 from ..record.board import WAITING
 from ..transport.choose import class_for
 from ..travel.ship import dumps
+from .hints import hint
 from .pool import MAX_RANKS, Crew, worker_source
 from .process import describe_exit
 from .seat import run_rank
@@ -158,8 +159,8 @@ class Driver:
             return self.watch.stalled()
         first = next((line for line in text.splitlines() if line.strip()), "")
         return WorkerError(
-            f"Rank {rank} raised {kind}: {first}\n{self.watch.where(rank)}\n\nThe worker's own "
-            f"traceback:\n{trace.rstrip()}"
+            f"Rank {rank} raised {kind}: {first}\n{self.watch.where(rank)}{hint(kind, text)}\n\n"
+            f"The worker's own traceback:\n{trace.rstrip()}"
         )
 
 

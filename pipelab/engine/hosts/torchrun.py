@@ -30,6 +30,7 @@ from ..transport.network import DistributedTransport
 from ..transport.protocol import Transport
 from ..travel.ship import copied
 from .group import WAYS, gather, join, lanes_of, leave, offset_to_rank_0, release_lanes, way_of
+from .hints import hint
 from .lookout import lookout
 from .seat import run_rank
 from .watch import Progress, Watch
@@ -83,8 +84,9 @@ class TorchrunDriver:
                 raise WorkerStalled(f"The run stalled. {where}{reason}") from error
             if isinstance(error, ConnectionError):
                 raise WorkerError(f"Rank {seat.rank} lost another rank. {where}{reason}") from error
+            kind, text = type(error).__name__, str(error)
             raise WorkerError(
-                f"Rank {seat.rank} raised {type(error).__name__}: {error}\n{where}"
+                f"Rank {seat.rank} raised {kind}: {text}\n{where}{hint(kind, text)}"
             ) from error
 
     def _lookout(self, rank: int) -> AbstractContextManager:

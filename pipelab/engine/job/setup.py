@@ -128,7 +128,7 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
     if resume is not None:
         model, resumed = checkpoint.resume_from(resume, model)
     stages = _layers_of_stages(model, order, partition)
-    stages = _on_processor(stages)
+    stages, loss = _on_processor(stages, loss_fn)
     require_own_parameters(own, loss_fn, recipe, order)
     if Kind.STEP in order.kinds:
         _require_own_weights(order, stages)
@@ -141,7 +141,7 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
     recipe = replace(recipe, latency=latency_of(recipe, pace), seed=_seed(recipe, where, resumed))
     own_layers = [layer for stage in own for layer in stage]
     setup = Setup(
-        order, stages, own_layers, loss_fn, data, recipe, where, pace, resumed, Settings.of_caller()
+        order, stages, own_layers, loss, data, recipe, where, pace, resumed, Settings.of_caller()
     )
     check_reductions(order, setup.exchange)
     return setup
@@ -233,19 +233,22 @@ def _layers_of_stages(
     return stages
 
 
-def _on_processor(stages: list[list[Layer]]) -> list[list[Layer]]:
-    """The layers on the processor, from where each rank takes its part; copies, if need be."""
+def _on_processor(stages: list[list[Layer]], loss: Callable) -> tuple[list[list[Layer]], Callable]:
+    """Layers and loss on the processor, from where each rank takes its part; copies, if need be."""
+
+    def modules(stages: list[list[Layer]], loss: Callable) -> list[nn.Module]:
+        layers = [module for stage in stages for _, _, module in stage]
+        return [*layers, loss] if isinstance(loss, nn.Module) else layers
+
     tensors: list[torch.Tensor] = []
-    for stage in stages:
-        for _, _, module in stage:
-            tensors += [*module.parameters(), *module.buffers()]
+    for module in modules(stages, loss):
+        tensors += [*module.parameters(), *module.buffers()]
     if all(tensor.device.type == "cpu" for tensor in tensors):
-        return stages
-    stages = copied(stages)
-    for stage in stages:
-        for _, _, module in stage:
-            module.cpu()
-    return stages
+        return stages, loss
+    stages, loss = copied((stages, loss))
+    for module in modules(stages, loss):
+        module.cpu()
+    return stages, loss
 
 
 def _require_own_weights(schedule: Schedule, stages: list[list[Layer]]) -> None:

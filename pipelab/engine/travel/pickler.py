@@ -4,8 +4,11 @@ torch itself does not pickle the hooks of a parameter, and refuses parametrized 
 what a model computes or how it trains, so they travel here.
 """
 
+import importlib
 import io
+import sys
 from collections.abc import Callable
+from types import FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -22,6 +25,9 @@ class ModelPickler(cloudpickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """How an object is taken apart and put together again."""
+        if isinstance(obj, ModuleType) and type(obj) is not ModuleType:
+            if sys.modules.get(obj.__name__) is obj:  # such as torch.backends
+                return importlib.import_module, (obj.__name__,)
         if isinstance(obj, nn.Parameter):
             hooks = _hooks_of(obj)
             if hooks:
@@ -34,11 +40,19 @@ class ModelPickler(cloudpickle.Pickler):
 
 
 class _Looker(ModelPickler):
-    """Walks through an object without copying its tensors. parameters: what it met."""
+    """Walks through an object without copying its tensors. parameters, holders: what it met."""
 
     def __init__(self) -> None:
         super().__init__(io.BytesIO())
         self.parameters: dict[nn.Parameter, None] = {}
+        self.holders: list[Any] = []
+        self.failed = False
+
+    def reducer_override(self, obj: Any) -> Any:
+        """As for sending; what has a name for people is noted."""
+        if isinstance(obj, (nn.Module, FunctionType)):
+            self.holders.append(obj)
+        return super().reducer_override(obj)
 
     def persistent_id(self, obj: Any) -> str | None:
         """Tensors are noted instead of copied."""
@@ -54,6 +68,27 @@ def dumps(value: Any) -> bytes:
     return file.getvalue()
 
 
+def culprit(value: Any) -> str:
+    """The innermost layer or function that holds what cannot be pickled, in words."""
+    looker = _looked(value)
+    for holder in reversed(looker.holders):
+        if _looked(holder).failed:
+            if isinstance(holder, FunctionType):
+                return f" (in the function {holder.__qualname__})"
+            return f" (in a layer of type {type(holder).__name__})"
+    return ""
+
+
+def _looked(value: Any) -> _Looker:
+    """A walk through an object, as far as it goes."""
+    looker = _Looker()
+    try:
+        looker.dump(value)
+    except Exception:  # whatever an object raises that does not want to be pickled
+        looker.failed = True
+    return looker
+
+
 def reached_parameters(value: Any) -> list[nn.Parameter]:
     """The parameters that a module or a function reaches, registered or not.
 
@@ -62,10 +97,8 @@ def reached_parameters(value: Any) -> list[nn.Parameter]:
     found: dict[nn.Parameter, None] = {}
     waiting: list[Any] = [value]
     while waiting:
-        looker = _Looker()
-        try:
-            looker.dump(waiting.pop())
-        except Exception:
+        looker = _looked(waiting.pop())
+        if looker.failed:
             continue
         for parameter in looker.parameters:
             if parameter not in found:

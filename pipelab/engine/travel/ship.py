@@ -33,8 +33,8 @@ def dumps(values: list) -> list[bytes]:
         except Exception as error:  # whatever an object raises that does not want to be pickled
             raise UsageError(
                 "The model, its data or one of the functions cannot be sent to a worker: "
-                f"{error}. What is used there must not hold on to open files, locks, threads or "
-                "devices."
+                f"{error}{pickler.culprit(values)}. What is used there must not hold on to open "
+                "files, locks, threads or devices."
             ) from error
 
 
