@@ -228,6 +228,22 @@ class Run:
         return [result.peak_reserved or 0 for result in self.results()]
 
     @property
+    def waited_for_python(self) -> list[float] | None:
+        """The share of the time in which each rank computed that its GPU waited for Python.
+
+        That is when it was done as soon as Python had queued an action. The first of several steps
+        does not count. None on processors, and in paced runs.
+        """
+        waited = [result.waited_for_host for result in self.results()]
+        return [share for share in waited if share is not None] or None
+
+    @property
+    def advice(self) -> str | None:
+        """How long GPUs waited for Python, and what to do about it; None without GPUs."""
+        waited = self.waited_for_python
+        return None if waited is None else self._setup.where.advice(waited, self.schedule.ranks)
+
+    @property
     def gradient_error(self) -> float | None:
         """The largest relative error of a parameter's gradient against the unsplit model.
 
@@ -487,8 +503,8 @@ def run(  # noqa: PLR0913 - the whole of what a run can be told
         resume: a checkpoint of ``Run.save`` to go on from; steps are numbered on.
         device: "cpu", "cuda" or "auto": the GPUs if there are any and the run is not paced.
         workers: "processes", "threads" of one process, "torchrun" (this process is one of the
-            ranks), or "auto": torchrun where it has started this process, else threads with a
-            stream each on GPUs, and processes without.
+            ranks), or "auto": torchrun where it has started this process; threads where ranks share
+            a GPU, or one Python keeps up with all of theirs; else processes.
         executor: "pipelab", or "torch" for torch.distributed.pipelining's own runtime under the
             same schedule.
         on_event: called with each finished action, from another thread.

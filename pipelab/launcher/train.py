@@ -197,6 +197,8 @@ def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict[s
         "peak_activation_bytes": run.peak_activation_bytes,
         "peak_memory_bytes": run.peak_memory_bytes,
         "peak_reserved_bytes": run.peak_reserved_bytes,
+        "waited_for_python": run.waited_for_python,
+        "advice": run.advice,
         "gap_ms": {part: [1000 * s for s in seconds] for part, seconds in run.gap.items()},
     }
     if ours is not None:
@@ -265,6 +267,8 @@ def as_text(data: dict[str, Any], note: str | None) -> str:
     ]
     lines += ["  ".join(f"{cell:>11}" for cell in row) for row in rows]
     lines.append(f"gap to the prediction on rank 0: {_gap(data['gap_ms'])}")
+    if data["advice"]:
+        lines.append(data["advice"])
     if "beside" in data:
         lines.append(_beside_text(data))
     return "\n".join(lines)

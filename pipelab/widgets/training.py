@@ -74,6 +74,10 @@ class RealRun(Protocol):
         """Why it runs there, where that is not what one would expect."""
 
     @property
+    def advice(self) -> str | None:
+        """How long GPUs waited for Python, and what to do about it; None without GPUs."""
+
+    @property
     def workers(self) -> str:
         """The kind of workers: processes or threads."""
 
@@ -242,6 +246,8 @@ class Training:
         )
         if run.device_note:
             message += f" Why {run.device_note}."
+        if run.advice:
+            message += f" {run.advice}."
         if self.paced:  # the prediction is already there, on the same axis
             self._tell("done", message, about=about, timelines={"measured": run.timeline})
         else:

@@ -20,8 +20,8 @@ from .fake_cuda import Cuda
 
 
 class HostTransport(ThreadTransport):
-    """What StagedTransport gives it has left the GPU, for which the host has waited: ``cpu()`` of a
-    tensor on the stand-in does not."""
+    """What StagedTransport gives it leaves the GPU, for which the host waits: to copy a tensor on
+    the stand-in does not."""
 
     def send(self, *what):
         Cuda.current_stream(None).synchronize()

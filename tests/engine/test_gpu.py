@@ -1,10 +1,10 @@
 """Ranks on GPUs. On a machine with one: the real thing. Everywhere: the same code with a stand-in
 for torch.cuda.
 
-All of them on a machine with a GPU, and a table of what they measure:  python
-tests/benchmarks/bench_gpu.py
+All of them on a machine with a GPU, and what it measures:  python tests/benchmarks/gpu_proof.py
 """
 
+import os
 import threading
 import time
 
@@ -18,10 +18,11 @@ import pipelab
 from pipelab.catalogue import names
 from pipelab.engine import shutdown
 from pipelab.engine.hosts.driver import Driver
+from pipelab.engine.job.where import Where
 from pipelab.engine.record.board import TRACE, Board
 from pipelab.engine.record.clock import EventClock, HostClock
 from pipelab.engine.transport import gpu
-from pipelab.engine.transport.threads import Hub
+from pipelab.engine.transport.threads import Hub, ThreadTransport
 
 from .conftest import batch, mlp
 from .fake_cuda import Cuda, Tensor
@@ -71,7 +72,7 @@ def test_a_rank_tells_what_the_allocator_held(model, data, monkeypatch):
 
 @pytest.fixture
 def board():
-    board = Board(None, ranks=2, steps=1, atoms=32, microbatches=1, messages=1)
+    board = Board(None, ranks=2, steps=2, atoms=32, microbatches=1, messages=1)
     yield board
     board.close()
 
@@ -158,6 +159,30 @@ def test_who_watches_sees_each_action_of_a_gpu_end(board):
     assert max(late) < 0.2
 
 
+@pytest.mark.timing
+def test_how_long_a_gpu_waits_for_python(board):
+    """It did where it was done as soon as the host had queued an action; the first step, in which
+    kernels are loaded, does not count."""
+    clock = EventClock(board, 0, torch.device("cpu"), {}, Cuda)
+    for step in (0, 1):
+        clock.begin(step)
+        ended = clock.stamp()
+        for atom in range(4):
+            started, asked = clock.stamp(), ended
+            slow = step == 1 and atom > 0  # the GPU has more to do than the host
+            if slow:
+                Cuda.current_stream(None).queue(0.04)
+            else:
+                time.sleep(0.02)
+            ended = clock.stamp()
+            if not slow:  # as a GPU, and not the stand-in, is there at once
+                Cuda.current_stream(None).done_at = ended.event.time = ended.queued
+            clock.write(atom, asked, started, started, ended, 1.0, 0, 0, 0, 0)
+        clock.finish()
+    assert clock.waited_for_host() == pytest.approx(0.02 / 0.14, rel=0.2)
+    assert HostClock(board, 0).waited_for_host() is None
+
+
 class NoClock:
     """Of a rank whose stamps do not matter."""
 
@@ -197,6 +222,69 @@ def test_a_tensor_of_the_same_gpu_is_not_copied():
     with Cuda.stream(stream):
         assert receiver.receive(0, 1, time.perf_counter() + 1).tensor is sent
     assert sent.users == [stream]
+
+
+class Cudart:
+    """What CUDA was asked to register. code: what it answers."""
+
+    def __init__(self, code=0):
+        self.code, self.blocks = code, []
+
+    def cudaHostRegister(self, address, size, flags):
+        self.blocks.append((address, size))
+        return self.code
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_blocks_of_shared_memory_are_registered_with_cuda(monkeypatch, code):
+    """Copies took a detour through memory of the driver's own, ten times as long."""
+    cudart = Cudart(code)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: cudart)
+    board = Board(None, ranks=2, steps=1, atoms=1, microbatches=1, messages=4)
+    pipes = [os.pipe() for _ in range(2)]
+    wake, device = [write for _, write in pipes], torch.device("cpu")
+    sender, receiver = (
+        gpu.RegisteredTransport(board, rank, wake, pipes[rank][0], device) for rank in range(2)
+    )
+    for sequence in (1, 2, 3):
+        for message, size in enumerate((5, 2000)):
+            sent = torch.full((size,), float(sequence))
+            sender.send(1, message, sequence, sent, 0.0)
+            arrival = receiver.receive(message, sequence, time.perf_counter() + 1)
+            assert torch.equal(arrival.tensor, sent)
+            receiver.consumed(message, sequence)
+    if code:
+        assert len(cudart.blocks) == 2, "each side asks once, and goes on without"
+    else:  # two blocks, used again: each side has registered both, and nothing twice
+        assert len(cudart.blocks) == 4
+        (first, small), (second, large) = sorted(set(cudart.blocks))
+        assert (small, large, second - first) == (4096, 8192, 4096) and first % 4096 == 0
+    for pipe in pipes:
+        for descriptor in pipe:
+            os.close(descriptor)
+    del arrival
+    board.close()
+
+
+def test_a_block_is_used_again_when_its_copy_is_done():
+    """The GPU may still be reading it."""
+    over = Hub(1)
+    transport = gpu.StagedTransport(ThreadTransport(over, 0), torch.device("cpu"), Cuda)
+    consumed = []
+    transport._over.consumed = lambda *which: consumed.append(which)
+    stream = Cuda.current_stream(None)
+    for message in range(3):
+        transport.send(0, message, 1, torch.ones(2), 0.0)
+    stream.queue(5.0)
+    transport.receive(0, 1, time.perf_counter() + 1)
+    assert consumed == []
+    stream.done_at = 0.0
+    for message in (1, 2):
+        transport.receive(message, 1, time.perf_counter() + 1)
+    transport._copying[0][0].time = 0.0  # now it is there
+    transport.send(0, 3, 1, torch.ones(2), 0.0)
+    transport.receive(3, 1, time.perf_counter() + 1)
+    assert consumed[0] == (0, 1)
 
 
 def test_threads_take_turns_for_their_first_matrix_product(monkeypatch):
@@ -257,8 +345,54 @@ def test_where_a_run_goes_on_a_machine_with_a_gpu(model, data, monkeypatch, opti
         model, *data, functional.cross_entropy, schedule="1f1b", ranks=2, microbatches=2, **options
     )
     assert (run.device, run.workers, run.transport) == found
-    paced = "on the processor: a paced run is no faster on a GPU; device='cuda' takes it"
-    assert run.device_note == (paced if options == {"pace": (0.01, 0.02)} else None)
+    note = None
+    if run.device == "cuda":
+        note = (
+            "2 ranks share a GPU: an action lasts longer while others compute there, so the bubble "
+            "is not that of the schedule, as it is in a paced run"
+        )
+    elif "pace" in options:
+        note = "on the processor: a paced run is no faster on a GPU; device='cuda' takes it"
+    assert run.device_note == note
+
+
+@pytest.mark.parametrize(
+    ("schedule", "ranks", "gpus", "workers", "note"),
+    [
+        ("1f1b", 2, 4, "threads", "one Python keeps 2 GPUs busy"),
+        ("1f1b", 3, 4, "processes", "a process for each GPU: 3 of them would wait for one Python"),
+        (
+            "zb-h1",
+            2,
+            2,
+            "processes",
+            "a process for each GPU: 2 of them would wait for one Python with split backwards",
+        ),
+        ("zb-h1", 4, 2, "threads", "4 ranks share 2 GPUs: an action lasts longer"),
+        ("1f1b", 1, 1, "threads", None),
+    ],
+)
+def test_who_works_on_several_gpus(data, monkeypatch, schedule, ranks, gpus, workers, note):
+    some_gpus(monkeypatch, gpus)
+    monkeypatch.setattr(Driver, "run", lambda self: None)
+    sizes = {"schedule": schedule, "ranks": ranks, "microbatches": 8}
+    run = pipelab.start(mlp(), *data, functional.cross_entropy, **sizes)
+    assert (run.device, run.workers) == ("cuda", workers)
+    assert run.device_note is note is None or run.device_note.startswith(note)
+    chosen = pipelab.start(mlp(), *data, functional.cross_entropy, **sizes, workers="threads")
+    assert chosen.workers == "threads"
+
+
+def test_what_to_do_where_gpus_wait_for_python(monkeypatch):
+    some_gpus(monkeypatch, 2)
+    threads, processes = (Where("cuda", each) for each in ("threads", "processes"))
+    said = "GPUs waited for Python in 20% of the time in which a rank computed"
+    assert threads.advice([0.1, 0.2], 2) == said
+    said = said.replace("20", "21") + ": larger micro-batches or layers would help"
+    assert threads.advice([0.21, 0.2], 2) == (
+        said + ", or a process for each rank (workers='processes')"
+    )
+    assert processes.advice([0.21], 2) == threads.advice([0.21], 4) == said
 
 
 def test_torchs_executor_is_not_given_a_gpu(model, data, monkeypatch):

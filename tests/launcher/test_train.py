@@ -22,6 +22,7 @@ KEYS = [
     "device",
     "workers",
     "transport",
+    "device_note",
     "executor",
     "losses",
     "measured",
@@ -30,6 +31,9 @@ KEYS = [
     "peak_in_flight",
     "peak_activation_bytes",
     "peak_memory_bytes",
+    "peak_reserved_bytes",
+    "waited_for_python",
+    "advice",
     "gap_ms",
 ]
 SMALL = ["--model", "mlp", "--layers", "4", "--width", "8"]

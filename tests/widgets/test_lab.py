@@ -290,7 +290,7 @@ class FakeRun:
     """A run as the engine's, but under the test's control: it ends when the test says so."""
 
     device, workers, transport = "cpu", "processes", "shared memory"
-    gradient_error, gradient_note, device_note = 3e-7, None, None
+    gradient_error, gradient_note, device_note, advice = 3e-7, None, None, None
 
     def __init__(self, *_, schedule, pace=None, latency=0, **options):
         self.options = options | {"pace": pace, "latency": latency}
@@ -426,10 +426,12 @@ def test_it_is_said_why_a_run_did_not_use_the_gpu(widget, runs):
     press(widget, "run")
     until(lambda: runs)
     runs[0].device_note = "on the processor: the driver is too old; install a newer one"
+    runs[0].advice = "GPUs waited for Python in 3% of the time in which a rank computed"
     runs[0].ended.set()
     assert widget.wait(20)
     assert widget.progress["message"].endswith(
-        " The last is shown. Why on the processor: the driver is too old; install a newer one."
+        " The last is shown. Why on the processor: the driver is too old; install a newer one. "
+        "GPUs waited for Python in 3% of the time in which a rank computed."
     )
 
 

@@ -75,6 +75,7 @@ def run_rank(seat: Seat, job: RankJob) -> RankResult:
         transport = seat.transport(board, job.rank, device, clock)
         result = _train_ours(seat, job, Rank(job, board, transport, clock, device))
         result.peak_memory = torch.cuda.max_memory_allocated(device)
+        result.waited_for_host = clock.waited_for_host()
         result.peak_reserved = torch.cuda.max_memory_reserved(device)
         return result
 

@@ -60,8 +60,10 @@ class WorkerSeat:
             if on_gpu:
                 return gpu.GpuTransport(self.hub, rank, device, clock)
             return ThreadTransport(self.hub, rank)
-        shared = SharedMemoryTransport(board, rank, self.wake, self.inbox)
-        return gpu.StagedTransport(shared, device) if on_gpu else shared
+        if on_gpu:
+            shared = gpu.RegisteredTransport(board, rank, self.wake, self.inbox, device)
+            return gpu.StagedTransport(shared, device)
+        return SharedMemoryTransport(board, rank, self.wake, self.inbox)
 
     def tell(self, what: str, value: Any = None) -> None:
         """Tell the driver something."""

@@ -99,7 +99,7 @@ class RankResult:
     to. state: after the last step; extra_state: what of it is not a tensor.
     optimizer: its state, as bytes. outputs: of each step of evaluation, by micro-batch. If the
     model has two copies, the first one's are returned. peak_memory, peak_reserved: of torch's
-    allocator on a GPU, in bytes.
+    allocator on a GPU, in bytes. waited_for_host: of a GPU, the share of its time.
     """
 
     gradients: dict[str, tuple] = field(default_factory=dict)
@@ -110,3 +110,4 @@ class RankResult:
     outputs: list[dict[int, dict]] = field(default_factory=list)
     peak_memory: int | None = None
     peak_reserved: int | None = None
+    waited_for_host: float | None = None

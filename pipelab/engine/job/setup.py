@@ -121,6 +121,7 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
         order, _ = with_recompute(order, Costs(), recipe.recompute)
     if recipe.evaluate:
         order = forwards_of(order)
+    where = where.settled(order)
     _check_steps(order, recipe)
     _check_trace(order, recipe.steps)
     own = _layers_of_stages(model, order, partition)

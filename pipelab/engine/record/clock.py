@@ -28,6 +28,8 @@ AHEAD = 8
 """Actions that a host may be ahead of its GPU. Further ahead it gains nothing, and memory that
 another rank has read is not given out again before the GPU has come there.
 """
+AT_ONCE = 30e-6
+"""Seconds within which an event comes to pass whose GPU has nothing else to do."""
 _ROW = struct.Struct(f"<{len(TRACE)}d")
 _ACTION, _SINCE, _DONE = (STATUS.index(name) for name in ("action", "since", "done"))
 
@@ -75,13 +77,21 @@ class HostClock:
     def finish(self) -> None:
         """The step has ended: all of its rows are written."""
 
+    def waited_for_host(self) -> float | None:
+        """None: what is queued on a GPU, if anything, is waited for."""
+        return None
+
 
 class Stamp(NamedTuple):
-    """An event on a GPU, and the one from which it counts, with its time on the host."""
+    """An event on a GPU, and the one from which it counts, with its time on the host.
+
+    queued: when the host had queued it.
+    """
 
     event: Any
     base: Any
     origin: float
+    queued: float
 
     def seconds(self) -> float:
         """The time of the event on the host's clock, once it has come to pass."""
@@ -117,10 +127,13 @@ class EventClock(HostClock):
         self._waiting: deque[tuple] = deque()
         self.stamp, self.later = self._event, _all_of
         self._base: tuple[Any, float]
+        self._computed = self._starved = 0.0
 
     def begin(self, step: int) -> None:
         """A training step begins: all ranks on one GPU count from a base that is not too old."""
         super().begin(step)
+        if step == 1:  # the first one loads kernels, which takes the host long
+            self._computed = self._starved = 0.0
         with self._lock:
             base = self._bases.get((self._device, step))
             if base is None:
@@ -147,7 +160,7 @@ class EventClock(HostClock):
     def _event(self) -> Stamp:
         event = self._new_event()
         event.record()
-        return Stamp(event, *self._base)
+        return Stamp(event, *self._base, time.perf_counter())
 
     def write(
         self,
@@ -182,4 +195,12 @@ class EventClock(HostClock):
     def _write_first(self) -> None:
         atom, stamps, worked, rest = self._waiting.popleft()
         asked, sent, started, ended = map(_seconds, stamps)
-        super().write(atom, asked, sent, started, ended, ended - started if worked else 0.0, *rest)
+        worked = ended - started if worked else 0.0
+        self._computed += worked
+        if ended - stamps[-1].queued < AT_ONCE:
+            self._starved += worked
+        super().write(atom, asked, sent, started, ended, worked, *rest)
+
+    def waited_for_host(self) -> float:
+        """The share of its time that the GPU computed things as soon as the host queued them."""
+        return self._starved / self._computed if self._computed else 0.0

@@ -6,20 +6,23 @@
 
 The host queues and goes on; what waits is a stream, for the event that the sender recorded behind
 its result. Where ranks share a GPU, nothing is copied.
-Ranks may be processes too: with a GPU each they send by NCCL (network.py), and on one GPU, which
-NCCL refuses, through the host's memory.
+Ranks may be processes too: the pool's send through the host's memory, and so do torchrun's on one
+GPU, which NCCL refuses; with a GPU each torchrun's send by NCCL (network.py).
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from ..record.board import Board
 from ..record.clock import EventClock, HostClock
 from .protocol import Arrival, Transport
+from .shared_memory import SharedMemoryTransport
 from .threads import Hub, ThreadTransport
 
 
@@ -124,13 +127,14 @@ class StagedTransport:
     """Through the host's memory, between processes that do not reach each other's GPU.
 
     It works over a transport of the host. Its price is what threads save: to hand a tensor over,
-    the host waits until the GPU has computed it.
+    the host waits until the GPU has computed it. cuda: torch.cuda.
     """
 
     carrier: ClassVar[str] = "shared memory, through the host's memory"
 
-    def __init__(self, over: Transport, device: torch.device):
-        self._over, self._device = over, device
+    def __init__(self, over: Transport, device: torch.device, cuda: Any = torch.cuda):
+        self._over, self._device, self._cuda = over, device, cuda
+        self._copying: deque[tuple[Any, int, int]] = deque()
 
     def send(
         self,
@@ -142,17 +146,70 @@ class StagedTransport:
         parts: int = 0,
     ) -> None:
         """Hand a copy of the tensor to rank ``to``, when it has been computed."""
-        self._over.send(to, message, sequence, tensor.detach().cpu(), planned, parts)
+        self._over.send(to, message, sequence, tensor.detach(), planned, parts)
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
         """A copy on this rank's GPU. Raises TimeoutError at ``deadline``."""
         arrival = self._over.receive(message, sequence, deadline)
-        arrival.tensor = arrival.tensor.to(self._device, copy=True)
-        self._over.consumed(message, sequence)
+        arrival.tensor = arrival.tensor.to(self._device, non_blocking=True, copy=True)
+        done = self._cuda.Event()
+        done.record()
+        self._copying.append((done, message, sequence))
+        while self._copying and self._copying[0][0].query():
+            _, copied, when = self._copying.popleft()
+            self._over.consumed(copied, when)
         return arrival
 
     def consumed(self, message: int, sequence: int) -> None:
         """The copy is the receiver's own."""
+
+
+class RegisteredTransport(SharedMemoryTransport):
+    """Shared memory that CUDA knows: it copies straight between a block and the GPU.
+
+    Each side registers a block when it first sees it. Where the system does not allow that (memory
+    that may be locked is limited), copies take a detour, and take longer. cuda: torch.cuda.
+    """
+
+    grain: ClassVar[int] = 4096  # pages: blocks that share one cannot both be registered
+
+    def __init__(
+        self,
+        board: Board,
+        rank: int,
+        wake: Sequence[int],
+        inbox: int,
+        device: torch.device,
+        cuda: Any = torch.cuda,
+    ):
+        super().__init__(board, rank, wake, inbox)
+        self._device, self._cuda = device, cuda
+        self._base = np.frombuffer(board.memory, np.uint8, 1).ctypes.data
+        self._registered: set[int] = set()
+        self._allowed = True
+
+    def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
+        """Wait for a message and return a view of it, valid until ``consumed``."""
+        arrival = super().receive(message, sequence, deadline)
+        if arrival.tensor.numel():
+            self._register(arrival.tensor.data_ptr(), arrival.tensor.nbytes)
+        return arrival
+
+    def _block(self, size: int) -> int:
+        """An offset with ``size`` free bytes that CUDA knows."""
+        offset = super()._block(size)
+        self._register(self._base + offset, size)
+        return offset
+
+    def _register(self, address: int, size: int) -> None:
+        if not self._allowed or address in self._registered:
+            return
+        size = -(-size // self.grain) * self.grain
+        self._registered.add(address)
+        if int(self._cuda.cudart().cudaHostRegister(address, size, 0)) != 0:
+            self._allowed = False
+            with suppress(RuntimeError):  # CUDA reports what failed once more, here
+                torch.zeros(1, device=self._device).add_(1)
 
 
 def clock_of(

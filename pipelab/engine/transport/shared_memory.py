@@ -40,6 +40,7 @@ class SharedMemoryTransport:
     """
 
     carrier: ClassVar[str] = "shared memory"
+    grain: ClassVar[int] = 64  # bytes of which blocks are multiples
 
     def __init__(self, board: Board, rank: int, wake: Sequence[int], inbox: int):
         self._board, self._memory, self._wake, self._inbox = board, board.memory, wake, inbox
@@ -64,7 +65,7 @@ class SharedMemoryTransport:
         """
         tensor = tensor.detach()
         require_sendable(tensor)
-        size = -(-max(tensor.nbytes, 1) // 64) * 64
+        size = -(-max(tensor.nbytes, 1) // self.grain) * self.grain
         offset = self._block(size)
         count = tensor.numel()
         if count:
