@@ -1,0 +1,24 @@
+"""The tests marked gpu, in a pytest of their own."""
+
+import os
+import sys
+from pathlib import Path
+
+from .common import DRY, row
+from .processes import run_limited
+
+ENGINE = Path(__file__).parents[2] / "engine"
+
+
+def tests(limit=145):
+    files = [str(ENGINE / name) for name in ("test_gpu.py", "test_torchrun.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", *files]
+    said, out = run_limited(command, limit, dict(os.environ), ENGINE.parents[1])
+    lines = out.splitlines()
+    for line in lines:
+        if line.startswith(("FAILED", "ERROR")):
+            row("test", "FAILED", line[:200], good=False)
+    ends = [line for line in lines if "passed" in line or "failed" in line or "skipped" in line]
+    value = ends[-1] if ends else said or "?"
+    good = not said and ("passed" in value or DRY)
+    row("tests marked gpu", value, "" if ends else out[-300:], good=good)
