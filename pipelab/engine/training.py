@@ -268,7 +268,9 @@ class Run:
         """
         state = self.state_dict
         parts = [
-            checkpoint.from_bytes(result.optimizer) for result in self.results() if result.optimizer
+            checkpoint.from_bytes(result.optimizer)
+            for result in self.results()
+            if result.optimizer is not None
         ]
         order = list(dict(checkpoint.named_parameters(self._setup.layers)))
         rest = {"step": self._setup.first_step + self._setup.recipe.steps, "seed": self.seed}

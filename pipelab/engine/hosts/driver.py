@@ -18,6 +18,7 @@ from ..job.torch_handover import TorchJob
 from ..record.board import WAITING
 from ..transport.choose import class_for
 from ..travel.ship import dumps
+from . import parcel
 from .hints import hint
 from .pool import MAX_RANKS, Crew, worker_source
 from .process import describe_exit
@@ -140,14 +141,14 @@ class Driver:
         """What a worker says. Raises WorkerDied where it is gone."""
         control = crew.controls[rank]
         try:
-            return pickle.loads(control.recv_bytes())
+            return parcel.receive(control)
         except (EOFError, ConnectionError):
             pass
         # Another worker may have failed first and this one only followed: its error tells more.
         for other, line in enumerate(crew.controls):
             with contextlib.suppress(EOFError, OSError):
                 while line is not control and self.results[other] is None and line.poll():
-                    what, value = pickle.loads(line.recv_bytes())
+                    what, value = parcel.receive(line)
                     if what == "error":
                         raise self._worker_error(other, *value)
         where = self.watch.where(rank)

@@ -20,7 +20,10 @@ from ..transport import gpu
 from ..transport.protocol import Transport
 from ..transport.shared_memory import SharedMemoryTransport
 from ..transport.threads import Hub, ThreadTransport
-from . import seat  # noqa: F401 - what jobs run: imported before the fork, not after it
+from . import (
+    parcel,
+    seat,  # noqa: F401 - what jobs run: imported before the fork, not after it
+)
 from .process import settle
 
 
@@ -67,7 +70,7 @@ class WorkerSeat:
 
     def tell(self, what: str, value: Any = None) -> None:
         """Tell the driver something."""
-        self.control.send_bytes(pickle.dumps((what, value)))
+        parcel.send(self.control, what, value)
 
     def ask(self, what: str, value: Any = None) -> Any:
         """The driver's answer.

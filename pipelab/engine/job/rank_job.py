@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..travel.checkpoint import Resumed
 from ..travel.settings import Settings
 from .batches import Batch
@@ -106,7 +108,7 @@ class RankResult:
     before: dict[str, tuple] = field(default_factory=dict)
     state: dict[str, tuple] = field(default_factory=dict)
     extra_state: bytes = b""
-    optimizer: bytes | None = None
+    optimizer: np.ndarray | None = None
     outputs: list[dict[int, dict]] = field(default_factory=list)
     peak_memory: int | None = None
     peak_reserved: int | None = None

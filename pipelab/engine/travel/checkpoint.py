@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,16 +22,16 @@ from ...errors import UsageError
 from .ship import copied
 
 
-def to_bytes(state: Any) -> bytes:
+def to_bytes(state: Any) -> np.ndarray:
     """Write dictionaries and tensors as bytes, for the way from a worker."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    return buffer.getvalue()
+    return np.frombuffer(buffer.getbuffer(), np.uint8)
 
 
-def from_bytes(data: bytes) -> Any:
+def from_bytes(data: np.ndarray) -> Any:
     """Read what ``to_bytes`` wrote."""
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return torch.load(io.BytesIO(data.data), map_location="cpu", weights_only=True)
 
 
 def merge(parts: list[dict], order: list[str]) -> dict[str, Any]:

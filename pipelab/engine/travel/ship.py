@@ -108,22 +108,20 @@ def _installed_folders() -> tuple[str, ...]:
 
 
 def pack(tensors: Mapping[Any, torch.Tensor]) -> dict[Any, tuple]:
-    """Tensors as (dtype, shape, bytes), which pickle without torch's file-descriptor passing."""
-    return {
-        name: (
-            t.dtype,
-            tuple(t.shape),
-            t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(),
-        )
-        for name, t in tensors.items()
-    }
+    """Tensors as (dtype, shape, bytes), which pickle without torch's file-descriptor passing.
+
+    The bytes are a numpy array, a copy of the tensor's.
+    """
+    packed = {}
+    for name, t in tensors.items():
+        data = t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        packed[name] = t.dtype, tuple(t.shape), data.view(-1).view(torch.uint8).numpy()
+    return packed
 
 
 def unpack(packed: Mapping[Any, tuple]) -> dict[Any, torch.Tensor]:
     """The inverse of ``pack``: tensors that own their memory."""
-    return {
-        name: torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
-        if data
-        else torch.empty(shape, dtype=dtype)
-        for name, (dtype, shape, data) in packed.items()
-    }
+    tensors = {}
+    for name, (dtype, shape, data) in packed.items():
+        tensors[name] = torch.from_numpy(data.copy()).view(dtype).view(shape)
+    return tensors
