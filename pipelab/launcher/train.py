@@ -256,7 +256,7 @@ def as_text(data: dict[str, Any], note: str | None) -> str:
         f"{data['schedule']}: {data['ranks']} ranks, {data['stages']} stages, "
         f"{data['microbatches']} micro-batches; {data['device']}, {data['workers']}, "
         f"{data['transport']}",
-        *([f"why              {data['device_note']}"] if data["device_note"] else []),
+        *([f"note             {data['device_note']}"] if data["device_note"] else []),
         f"loss             {data['losses'][0]:.4f} → {data['losses'][-1]:.4f} in "
         f"{len(data['losses'])} steps",
         f"makespan         measured {last['makespan_ms']:.1f} ms, predicted "

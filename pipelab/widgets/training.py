@@ -244,10 +244,8 @@ class Training:
             f"Trained {what}: {len(run.losses)} steps on {run.device}, {run.workers}, "
             f"{run.transport}. The last is shown."
         )
-        if run.device_note:
-            message += f" Why {run.device_note}."
-        if run.advice:
-            message += f" {run.advice}."
+        for note in filter(None, [run.device_note, run.advice]):
+            message += f" {note[0].upper()}{note[1:]}."
         if self.paced:  # the prediction is already there, on the same axis
             self._tell("done", message, about=about, timelines={"measured": run.timeline})
         else:

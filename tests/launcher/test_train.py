@@ -13,6 +13,7 @@ import pytest
 
 from pipelab.cli import main
 from pipelab.launcher.child import descendants
+from pipelab.launcher.train import as_text
 
 KEYS = [
     "schedule",
@@ -304,3 +305,13 @@ def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path):
     _, left = psutil.wait_procs(family, timeout=10)
     assert not left
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_it_ran_and_what_would_help_is_said(train):
+    _, data, _ = train(*SMALL, "--steps", "1")
+    plain = as_text(data, None)
+    said = as_text(
+        data | {"device_note": "on the processor: no driver", "advice": "wait less"}, None
+    )
+    more = [line for line in said.splitlines() if line not in plain.splitlines()]
+    assert more == ["note             on the processor: no driver", "wait less"]

@@ -430,7 +430,7 @@ def test_it_is_said_why_a_run_did_not_use_the_gpu(widget, runs):
     runs[0].ended.set()
     assert widget.wait(20)
     assert widget.progress["message"].endswith(
-        " The last is shown. Why on the processor: the driver is too old; install a newer one. "
+        " The last is shown. On the processor: the driver is too old; install a newer one. "
         "GPUs waited for Python in 3% of the time in which a rank computed."
     )
 
