@@ -199,9 +199,10 @@ def test_copies_from_one_gpu_do_not_stand_in_each_others_way():
     hub = Hub(3)
     ranks = [gpu.GpuTransport(hub, i, gpus[i], NoClock, Cuda) for i in range(3)]
     computing = [Cuda.Stream(each) for each in gpus]
+    sent = [Tensor(gpus[0]) for _ in range(2)]
     with Cuda.stream(computing[0]):
-        for to in (1, 2):
-            ranks[0].send(to, to, 1, Tensor(gpus[0]), 0.0)
+        for to, tensor in enumerate(sent, start=1):
+            ranks[0].send(to, to, 1, tensor, 0.0)
     computing[1].queue(5.0)
     begin = time.perf_counter()
     fetched = []
@@ -212,6 +213,7 @@ def test_copies_from_one_gpu_do_not_stand_in_each_others_way():
     assert computing[2].done_at - begin < 1, "it waits for what rank 1 computes"
     assert not set(Cuda.default) & set(gpus), "a default stream was used"
     assert [each.users for each in fetched] == [[computing[1]], [computing[2]]]
+    assert [[stream.device for stream in each.users] for each in sent] == [[gpus[0]], [gpus[0]]]
 
 
 def test_a_tensor_of_the_same_gpu_is_not_copied():
