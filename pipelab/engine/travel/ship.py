@@ -79,10 +79,11 @@ def _own_modules() -> list:
     """
     own = []
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
+        known = getattr(module, "__dict__", {})  # asking a lazy module itself would import it
+        file = known.get("__file__")
         if (
             file
-            and name == getattr(module, "__name__", None)
+            and name == known.get("__name__")
             and name != "__main__"
             and not _is_installed(file)
         ):
@@ -92,8 +93,8 @@ def _own_modules() -> list:
 
 @functools.cache
 def _is_installed(file: str) -> bool:
-    path = os.path.realpath(file)
-    return any(path.startswith(folder) for folder in _installed_folders())
+    folders = _installed_folders()
+    return file.startswith(folders) or os.path.realpath(file).startswith(folders)
 
 
 @functools.cache
@@ -104,7 +105,8 @@ def _installed_folders() -> tuple[str, ...]:
         site.getusersitepackages(),
         os.path.dirname(pipelab.__file__),
     ]
-    return tuple(os.path.realpath(path) + os.sep for path in paths if path)
+    both = {path for given in paths if given for path in (given, os.path.realpath(given))}
+    return tuple(path + os.sep for path in both)
 
 
 def pack(tensors: Mapping[Any, torch.Tensor]) -> dict[Any, tuple]:
