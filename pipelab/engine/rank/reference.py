@@ -35,7 +35,7 @@ from .loss_kind import not_a_mean
 
 FLOOR = 1e-3
 """How small a parameter's gradient may be, as a share of all, and still count by itself."""
-GREEN = {torch.float64: 1e-12}
+GREEN = {torch.float64: 1e-12, torch.complex128: 1e-12}
 """Largest error of a right float32 gradient is 1e-5; of other dtypes what stands here."""
 NO_MEMORY = "the unsplit model does not fit in memory"
 

@@ -25,7 +25,7 @@ from ..job.rank_job import RankJob, RankResult
 from ..job.torch_handover import TorchJob
 from ..job.values import joined
 from ..record.board import BETWEEN, COMPUTING, TRACE, WAITING, Board
-from ..stage.saved_bytes import SavedBytes
+from ..stage.saved_bytes import SavedBytes, storages
 from ..transport.network import SLOWEST
 from ..travel.ship import pack
 
@@ -108,7 +108,7 @@ class TorchRank:
 
     def _timed_stage(self, index: int, part: list) -> pipelining.PipelineStage:
         module = nn.Sequential(*(layer for _, _, layer in part))
-        own = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
+        own = set(storages([*module.parameters(), *module.buffers()]))
         stage = pipelining.PipelineStage(module, index, self._stage_count, torch.device("cpu"))
         forward, backward, weights = (
             stage.forward_one_chunk,

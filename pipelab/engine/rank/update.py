@@ -20,6 +20,7 @@ from ..job.values import Alone
 from ..record.board import BETWEEN, WAITING
 from ..transport.protocol import Arrival
 from .mail import Mail
+from .shared_gradients import flatten, summed
 
 Name = tuple[int, str]
 """(replica, name in the whole model) of a parameter on its rank."""
@@ -99,7 +100,7 @@ class Update:
         reduction, rank, sent_bytes = self._reductions[instruction.atom], self._mail.rank, 0
         for number in reduction.sends:
             shared = self._exchange.shared[number]
-            flat = {i: _flatten(parameters) for i, parameters in self._held(shared).items()}
+            flat = {i: flatten(parameters) for i, parameters in self._held(shared).items()}
             self._flat[number] = flat
             for transfer in shared.transfers():
                 if transfer.source == rank:
@@ -122,7 +123,7 @@ class Update:
             shared = self._exchange.shared[number]
             held, flat = self._held(shared), self._flat.pop(number)
             like = next(iter(held.values()))
-            totals = _sum([flat[i] for i in range(len(shared.holders))], like)
+            totals = summed([flat[i] for i in range(len(shared.holders))], like)
             for k, total in enumerate(totals):
                 for parameters in held.values():
                     parameters[k].grad = total if total is None or len(held) == 1 else total.clone()
@@ -183,8 +184,9 @@ class Update:
                 if i > 0:
                     counted_elsewhere.update(parameters)
         own = [p.grad for p in self.all if p.grad is not None and p not in counted_elsewhere]
-        total = sum((g.double().square().sum() for g in own), torch.zeros((), dtype=torch.float64))
-        scale = min(1.0, clip / (self.meet(total).sqrt().item() + 1e-6))
+        total = sum((_square(g) for g in own), torch.zeros((), dtype=torch.float64))
+        norm = self.meet(total).sqrt()
+        scale = (clip / (norm + 1e-6)).clamp(max=1.0)  # nan stays nan
         for parameter in self.all:
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
@@ -289,26 +291,8 @@ def _load(optimizer: torch.optim.Optimizer, saved: dict, names: dict[nn.Paramete
     optimizer.load_state_dict(now)
 
 
-def _flatten(parameters: list[nn.Parameter]) -> torch.Tensor:
-    """Which of them have a gradient (1 or 0 each), then the gradients, one after the other."""
-    like = parameters[0]
-    present = [p.grad is not None for p in parameters]
-    pieces = [torch.tensor(present, dtype=like.dtype, device=like.device)]
-    for parameter in parameters:
-        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        pieces.append(gradient.reshape(-1))
-    return torch.cat(pieces)
-
-
-def _sum(flat: list[torch.Tensor], like: list[nn.Parameter]) -> list[torch.Tensor | None]:
-    """The sums of what ``_flatten`` made, one per parameter; None where no copy has a gradient."""
-    sums: list[torch.Tensor | None] = []
-    at = len(like)
-    for k, parameter in enumerate(like):
-        end = at + parameter.numel()
-        total = None
-        for gradient in (f[at:end] for f in flat if f[k]):
-            total = gradient.clone() if total is None else total + gradient
-        sums.append(None if total is None else total.view(parameter.shape))
-        at = end
-    return sums
+def _square(gradient: torch.Tensor) -> torch.Tensor:
+    """The square of a gradient's norm, in double precision."""
+    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    wide = torch.complex128 if values.is_complex() else torch.float64
+    return torch.linalg.vector_norm(values, dtype=wide).square()
