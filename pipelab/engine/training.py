@@ -455,7 +455,9 @@ def run(  # noqa: PLR0913 - the whole of what a run can be told
         stages_per_rank: as for ``build``; a Schedule knows it.
         partition: the number of layers of each stage; without it as equal as possible.
         steps: how many training steps.
-        optimizer: a factory parameters -> Optimizer; without one only gradients are computed.
+        optimizer: a factory parameters -> Optimizer; without one only gradients are computed. Each
+            rank gives it its own parameters, and where it has an argument ``named``, there (name in
+            the model, parameter) of each: weight decay can go by names.
         scheduler: a factory optimizer -> LRScheduler, stepped once a step.
         clip: the largest norm of the gradients of the whole model.
         dtype: "float32" computes in the model's own precision, "bfloat16" under autocast.

@@ -8,13 +8,14 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...errors import UnknownName, UsageError
 from ...simulator import Costs
 from ...simulator.recompute import MODES
 
-OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+"""From the parameters of a rank to its optimizer; with an argument ``named``, from their names
+too: (name in the caller's model, parameter) of each."""
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 DTYPES = ("float32", "bfloat16")
 

@@ -28,6 +28,7 @@ from ..record.board import BETWEEN, COMPUTING, TRACE, WAITING, Board
 from ..stage.saved_bytes import SavedBytes, storages
 from ..transport.network import SLOWEST
 from ..travel.ship import pack
+from .optimizer import make_optimizer, make_scheduler
 
 
 class TorchRank:
@@ -67,10 +68,12 @@ class TorchRank:
         self._time_loss()
         self._parameters = parameters = list(dict.fromkeys(self._named.values()))
         self._optimizer = self._scheduler = None
-        if self._recipe.optimizer and parameters:
-            self._optimizer = self._recipe.optimizer(parameters)
-            if self._recipe.scheduler:
-                self._scheduler = self._recipe.scheduler(self._optimizer)
+        if self._recipe.optimizer:
+            names = {p: name for name, p in reversed(self._named.items())}
+            named = [(names[p], p) for p in parameters]
+            self._optimizer = make_optimizer(self._recipe.optimizer, named)
+        if self._optimizer and self._recipe.scheduler:
+            self._scheduler = make_scheduler(self._recipe.scheduler, self._optimizer)
         self._result = RankResult()
 
     def step(self, step: int, batch: Batch) -> None:

@@ -15,17 +15,19 @@ from ...errors import UsageError
 from ..job.exchange import Shared, Transfer
 from ..job.program import Instruction
 from ..job.rank_job import RankJob
-from ..job.recipe import OptimizerFactory, require_simple_optimizer
 from ..job.values import Alone
 from ..record.board import BETWEEN, WAITING
 from ..transport.protocol import Arrival
 from .mail import Mail
+from .optimizer import make_optimizer, make_scheduler
 from .shared_gradients import flatten, summed
 
 Name = tuple[int, str]
 """(replica, name in the whole model) of a parameter on its rank."""
 Key = tuple[int, int] | None
 """(replica, stage) that an optimizer steps; None: all of a rank."""
+_WHO = ("params", "param_names")
+"""What of a group is no option."""
 
 
 class Update:
@@ -56,16 +58,17 @@ class Update:
         if by_stage is not None:
             whose = {key: mine for key, mine in by_stage.items()}
         self.optimizers: dict[Key, torch.optim.Optimizer] = {}
+        first = {p: name for (_, name), p in reversed(parameters.items())}
+        names = {p: job.tied.get(name, name) for p, name in first.items()}
         if recipe.optimizer:
             for key, mine in whose.items():
-                made = _made(recipe.optimizer, mine)
+                made = make_optimizer(recipe.optimizer, [(names[p], p) for p in mine])
                 if made is not None:
                     self.optimizers[key] = made
         self.schedulers: list[Any] = []
         if recipe.scheduler:
-            self.schedulers = [recipe.scheduler(each) for each in self.optimizers.values()]
-            for scheduler in self.schedulers:
-                require_simple_optimizer(scheduler)
+            for optimizer in self.optimizers.values():
+                self.schedulers.append(make_scheduler(recipe.scheduler, optimizer))
         self._stepped: dict[nn.Parameter, torch.Tensor | None] = {}
         self._rehearsing = False
 
@@ -219,7 +222,7 @@ class Update:
                 mine = [p for p in group["params"] if p in names]
                 state |= {names[p]: optimizer.state[p] for p in mine if p in optimizer.state}
                 if g == len(groups):
-                    options = {k: v for k, v in group.items() if k != "params"}
+                    options = {k: v for k, v in group.items() if k not in _WHO}
                     groups.append(options | {"params": []})
                 groups[g]["params"] += [names[p] for p in mine]
         scheduler = self.schedulers[0].state_dict() if self.schedulers else None
@@ -242,35 +245,6 @@ class Update:
             scheduler.load_state_dict(saved["scheduler"])
 
 
-def _made(
-    factory: OptimizerFactory, parameters: list[nn.Parameter]
-) -> torch.optim.Optimizer | None:
-    """The optimizer of some parameters; None where the factory keeps none of them.
-
-    Raises UsageError for one that holds parameters it was not given, or needs a closure.
-    """
-    if not parameters:
-        return None
-    try:
-        optimizer = factory(parameters)
-    except ValueError as error:
-        if "empty parameter list" in str(error):
-            return None
-        raise
-    if optimizer is None:
-        return None
-    require_simple_optimizer(optimizer)
-    given = set(parameters)
-    for group in optimizer.param_groups:
-        if any(parameter not in given for parameter in group["params"]):
-            raise UsageError(
-                "The optimizer holds parameters that its factory was not given, so this rank's own "
-                "would not be trained. Let the factory use its argument: lambda params: "
-                "torch.optim.SGD(params, lr=0.1)."
-            )
-    return optimizer
-
-
 def _load(optimizer: torch.optim.Optimizer, saved: dict, names: dict[nn.Parameter, str]) -> None:
     """Give one optimizer the state of its parameters. Raises UsageError for other groups."""
     now, index = optimizer.state_dict(), 0
@@ -282,7 +256,7 @@ def _load(optimizer: torch.optim.Optimizer, saved: dict, names: dict[nn.Paramete
             "that it was saved with"
         )
     for group, old in zip(now["param_groups"], saved["groups"], strict=True):
-        group |= {k: v for k, v in old.items() if k != "params"}
+        group |= {k: v for k, v in old.items() if k not in _WHO}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if names[parameter] in saved["state"]:
