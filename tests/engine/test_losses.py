@@ -91,6 +91,34 @@ def test_a_microbatch_of_weight_0_counts_for_nothing_even_where_it_is_nan(schedu
     run = train(cross_entropy, None, x, y, weight=lambda t: (t != -100).sum(), **how)
     for gradient, truth in zip(run.gradients.values(), wanted, strict=True):
         torch.testing.assert_close(gradient, truth)
+    assert run.gradient_error <= 1e-5  # it was nan: the full batch's backward is 0 times nan
+
+
+def normed():
+    torch.manual_seed(0)
+    return [nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8), nn.BatchNorm1d(8)]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"schedule": "zb-h1"}, {"recompute": "early"}, {"workers": "threads"}], ids=str
+)
+@pytest.mark.parametrize("bad", [1.0, float("nan")])
+def test_batchnorm_sees_a_microbatch_of_weight_0_as_in_plain_torch(options, bad):
+    """Its samples are in the batch: they count in the statistics, and for no gradient."""
+    torch.manual_seed(2)
+    x, y = torch.randn(12, 8), torch.randint(0, 8, (12,))
+    x[3:6], y[3:6] = x[3:6] * bad, -100
+    plain = nn.Sequential(*normed())
+    for inputs, target in zip(x.split(3), y.split(3), strict=True):
+        output = plain(inputs)
+        if (target != -100).any():
+            (cross_entropy(output, target) / 3).backward()
+    run = train(cross_entropy, normed(), x, y, weight=lambda t: (t != -100).sum(), **options)
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(run.gradients[name], parameter.grad)
+    for name, value in plain.named_buffers():
+        torch.testing.assert_close(run.state_dict[name], value, equal_nan=True)
+    assert run.gradient_error <= 1e-5
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,18 @@ def test_every_process_must_bring_the_same_batch(tmp_path):
             assert text in answer["text"], answer
 
 
+def test_a_microbatch_of_weight_0_beside_batchnorm(tmp_path):
+    """Nobody had tried it: inputs that are nan, and count for nothing, in processes of torchrun."""
+    before = "model = nn.Sequential(*model, nn.BatchNorm1d(16, affine=False)); y[4:8] = -100"
+    weighed = "; options['weight'] = lambda t: (t != -100).sum()"
+    runs = [{"tamper": "x[4:8] = 0" + weighed}, {"tamper": "x[4:8] = float('nan')" + weighed}]
+    answers = torchrun(tmp_path, 2, before=before, runs=runs)
+    healthy, odd = answers[0]
+    assert healthy["losses"] == odd["losses"] and max(healthy["error"], odd["error"]) <= 1e-5
+    for name, value in healthy["weights"].items():
+        assert "running" in name or value == odd["weights"][name], name
+
+
 def test_data_that_end_in_one_process_end_the_run_in_all(tmp_path):
     before = "x, y = (lambda step, b=iter([(x, y)] * (3 - rank)): next(b)), None"
     answers = torchrun(tmp_path, 2, before=before)
