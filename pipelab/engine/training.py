@@ -19,6 +19,7 @@ from ..simulator import Costs, simulate
 from ..timeline import Timeline, gap
 from .hosts.driver import Driver
 from .hosts.watch import Progress
+from .job.callables import require_takes
 from .job.rank_job import RankResult
 from .job.recipe import OptimizerFactory, Recipe, SchedulerFactory
 from .job.setup import Setup, set_up
@@ -392,6 +393,8 @@ def start(  # noqa: PLR0913 - the whole of what a run can be told
     and errors are those of ``run``.
     """
     given = locals()
+    if on_event is not None:
+        require_takes("on_event", on_event, ("event",), "it takes each finished action")
     recipe = Recipe(**{f.name: given[f.name] for f in fields(Recipe) if f.name in given})
     setup = set_up(
         model,

@@ -66,6 +66,20 @@ def test_a_detached_loss_is_refused_with_its_place(recompute):
         train(lambda o, t: mse_loss(o, t).detach(), recompute=recompute)
 
 
+@pytest.mark.parametrize(
+    ("loss", "text"),
+    [
+        (lambda o, t: mse_loss(o, t) * 1j, "not a complex tensor of no dimensions"),
+        (lambda o, t: None, "one real number as a tensor, averaged over the batch, not None"),
+        (lambda o, t: (mse_loss(o, t), 1), "not a tuple"),
+    ],
+)
+def test_a_loss_that_is_no_number_is_refused(loss, text):
+    """float() argument must be a real number, not 'complex': nothing said what that was."""
+    with pytest.raises(pipelab.PipelabError, match=text):
+        train(loss)
+
+
 def test_a_sum_is_told_from_a_mean():
     x, y = torch.randn(12, 8), torch.randn(12, 8)
     whole = mse_loss(x, y, reduction="sum").item()

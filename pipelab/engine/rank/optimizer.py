@@ -27,10 +27,12 @@ def make_optimizer(factory: OptimizerFactory, named: Named) -> torch.optim.Optim
     except ValueError as error:
         if "empty parameter list" in str(error):
             return None
-        raise
+        raise _failed("optimizer", error) from error
+    except Exception as error:
+        raise _failed("optimizer", error) from error
     if optimizer is None and not any(parameter.requires_grad for _, parameter in named):
         return None
-    _require_made("optimizer", optimizer, "lambda params: torch.optim.SGD(params, lr=0.1)")
+    _require_made("optimizer", optimizer)
     require_simple_optimizer(optimizer)
     given = {parameter for _, parameter in named}
     for group in optimizer.param_groups:
@@ -45,23 +47,35 @@ def make_optimizer(factory: OptimizerFactory, named: Named) -> torch.optim.Optim
 
 def make_scheduler(factory: SchedulerFactory, optimizer: torch.optim.Optimizer) -> Any:
     """The scheduler of an optimizer. Raises UsageError for anything else, or one with a metric."""
-    scheduler = factory(optimizer)
-    example = "lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 10)"
-    _require_made("scheduler", scheduler, example)
+    try:
+        scheduler = factory(optimizer)
+    except Exception as error:
+        raise _failed("scheduler", error) from error
+    _require_made("scheduler", scheduler)
     require_simple_optimizer(scheduler)
     return scheduler
 
 
-def _require_made(what: str, made: object, example: str) -> None:
+def _failed(what: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"The {what} factory raised {type(error).__name__}: {error}. One that works: "
+        f"{what}={_EXAMPLE[what]}."
+    )
+
+
+def _require_made(what: str, made: object) -> None:
     if isinstance(made, type) or not callable(getattr(made, "step", None)):
         returned = f"the class {made.__name__}" if isinstance(made, type) else repr(made)
         raise UsageError(
-            f"The {what} factory returned {returned} instead of {_A[what]}: {what}={example}. "
-            "A function needs a return."
+            f"The {what} factory returned {returned}, which is no {what}: "
+            f"{what}={_EXAMPLE[what]}. A function needs a return."
         )
 
 
-_A = {"optimizer": "an optimizer", "scheduler": "a scheduler"}
+_EXAMPLE = {
+    "optimizer": "lambda params: torch.optim.SGD(params, lr=0.1)",
+    "scheduler": "lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 10)",
+}
 
 
 def _call(factory: OptimizerFactory, named: Named) -> Any:

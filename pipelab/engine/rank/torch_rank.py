@@ -174,7 +174,10 @@ class TorchRank:
         instruction, asked = self._instructions[kind, stage, microbatch], self._ended
         self._stand(instruction.atom, COMPUTING)
         started = time.perf_counter()
-        result = compute()
+        try:
+            result = compute()
+        except RuntimeError as error:  # torch says "Failed to run", and keeps why beside it
+            raise (error.__cause__ or error) from None
         self._ended = ended = time.perf_counter()
         kept = self._kept.get((stage, microbatch), 0)
         self._held += kept if kind == Kind.F else 0

@@ -63,6 +63,8 @@ def _unpack(saved: tuple[torch.Tensor, int]) -> torch.Tensor:
     if tensor._version != version:
         raise RuntimeError(
             f"a tensor of shape {tuple(tensor.shape)} that the backward needs was changed in "
-            "place after the forward had saved it"
+            "place after the forward had saved it. The forward of the next micro-batch may come "
+            "before: a buffer that a layer counts in needs a new tensor each time (self.seen = "
+            "self.seen + 1)"
         )
     return tensor

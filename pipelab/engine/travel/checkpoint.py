@@ -100,6 +100,8 @@ def read(path: str | os.PathLike) -> dict:
 
     Raises UsageError for any other file, OSError where there is none.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(f"resume is {path!r}; it is the path of a checkpoint that Run.save wrote.")
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
