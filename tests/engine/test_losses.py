@@ -80,6 +80,17 @@ def test_a_loss_that_is_no_number_is_refused(loss, text):
         train(loss)
 
 
+@pytest.mark.parametrize("recompute", [None, "in-backward"])
+def test_a_loss_that_changes_the_target_in_place_finds_it_whole_in_the_next_step(recompute):
+    """Its targets grew from step to step on the rank, and the badge said 4."""
+    y = torch.ones(12, 8)
+    how = {"steps": 3, "recompute": recompute}
+    run = train(lambda o, t: mse_loss(o, t.mul_(2)), None, None, y, **how)
+    assert run.gradient_error <= 1e-5 and bool((y == 1).all())
+    plain = train(lambda o, t: mse_loss(o, t * 2), None, None, y, **how)
+    assert run.losses == plain.losses
+
+
 def test_a_sum_is_told_from_a_mean():
     x, y = torch.randn(12, 8), torch.randn(12, 8)
     whole = mse_loss(x, y, reduction="sum").item()

@@ -140,7 +140,7 @@ class Reference:
             half = self.dtype == "bfloat16"
             with torch.autocast(x[0].device.type, torch.bfloat16, enabled=half):
                 output = run_layers(self._plain(), x.each(torch.clone), seeds, i)
-                loss = weighted_loss(self.loss, output, target, share)
+                loss = weighted_loss(self.loss, output, target.each(torch.clone), share)
             if share:  # else 0 times nan would spoil the truth
                 loss.backward()
             total += loss.item()

@@ -267,13 +267,15 @@ class Stage:
         first = microbatch not in self._looked_at
         if first or self._in_place:
             value = value.each(torch.clone)
+            if task.target is not None:
+                task = task._replace(target=task.target.each(torch.clone))
         if self._half:
             with torch.autocast(value[0].device.type, torch.bfloat16):
                 result = self._layers_and_loss(microbatch, value, task)
         else:
             result = self._layers_and_loss(microbatch, value, task)
         if first:
-            self._in_place |= any(tensor._version for tensor in value)
+            self._in_place |= any(tensor._version for tensor in (*value, *(task.target or ())))
             self._looked_at.add(microbatch)
         return result
 
