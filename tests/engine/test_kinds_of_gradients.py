@@ -187,6 +187,27 @@ def test_sparse_buffers(schedule, layout):
     assert run.state_dict["0.links"].layout == model[0].links.layout
 
 
+class Graph(nn.Module):
+    """Learns the weights of the links that there are."""
+
+    def __init__(self):
+        super().__init__()
+        self.links = nn.Parameter(torch.eye(8).roll(1, 0).to_sparse())
+
+    def forward(self, x):
+        return torch.sparse.mm(self.links, x.t()).t()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_sparse_parameters(schedule):
+    torch.manual_seed(0)
+    model = nn.Sequential(Graph(), nn.Linear(8, 8), Graph())
+    data = [torch.randn(12, 8) for _ in range(2)]
+    run = pipelab.run(model, *data, squared, schedule=schedule, ranks=2, microbatches=4)
+    assert run.gradient_error <= 1e-5
+    assert run.gradients["0.links"].is_sparse and run.state_dict["0.links"].is_sparse
+
+
 def waves(dtype=torch.complex64):
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(8, 8, dtype=dtype) for _ in range(4)))

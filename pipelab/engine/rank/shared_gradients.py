@@ -35,7 +35,7 @@ def flatten(parameters: list[nn.Parameter]) -> torch.Tensor:
             continue
         if gradient.is_sparse:
             gradient = gradient.coalesce()
-            touched = like.new_zeros(gradient.shape[: gradient.sparse_dim()])
+            touched = gradient.values().new_zeros(gradient.shape[: gradient.sparse_dim()])
             touched[tuple(gradient.indices())] = 1
             pieces.append(touched.reshape(-1))
             gradient = gradient.to_dense()

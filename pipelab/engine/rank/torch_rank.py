@@ -176,8 +176,13 @@ class TorchRank:
         started = time.perf_counter()
         try:
             result = compute()
-        except RuntimeError as error:  # torch says "Failed to run", and keeps why beside it
-            raise (error.__cause__ or error) from None
+        except RuntimeError as error:  # "Failed to run", and why beside it
+            why = error.__cause__ or error
+            first = next((line for line in str(why).splitlines() if line.strip()), repr(why))
+            raise RuntimeError(
+                f"torch.distributed.pipelining's own runtime failed: {first.strip()} "
+                "(executor='pipelab' may run what it cannot)"
+            ) from why
         self._ended = ended = time.perf_counter()
         kept = self._kept.get((stage, microbatch), 0)
         self._held += kept if kind == Kind.F else 0
