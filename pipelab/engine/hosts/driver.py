@@ -155,8 +155,9 @@ class Driver:
         if kind == "TimeoutError" and self.watch.position(rank)[1] == WAITING:
             return self.watch.stalled()
         first = next((line for line in text.splitlines() if line.strip()), "")
+        what = f"{kind}: {first}" if first else kind
         return WorkerError(
-            f"Rank {rank} raised {kind}: {first}\n{self.watch.where(rank)}\n\nThe worker's own "
+            f"Rank {rank} raised {what}\n{self.watch.where(rank)}\n\nThe worker's own "
             f"traceback:\n{trace.rstrip()}"
         )
 

@@ -17,6 +17,7 @@ from ..job.program import Instruction
 from ..job.values import MAX_PARTS, Value
 from ..record.board import BETWEEN, COMPUTING, WAITING, Board
 from ..record.clock import HostClock
+from ..stage.gradients import can_have_gradient
 from ..stage.kept import Task
 from ..stage.layers import not_finite
 from ..stage.loss_checks import all_ignored
@@ -188,6 +189,8 @@ class Interpreter:
         if instruction.message_in is not None and value is not None:
             # Read in place, so it stays until the backward is done.
             self._borrowed[stage.index, microbatch] = instruction.message_in, len(value)
+            if not all(map(can_have_gradient, value)):  # may become the indices of a sparse one
+                value = value.each(lambda t: t if can_have_gradient(t) else t.clone())
         value = self._input(instruction, value)
         output, kept = stage.forward(
             microbatch,

@@ -117,8 +117,8 @@ class DistributedTransport:
 
         Raises TypeError for what cannot be sent.
         """
-        tensor = tensor.detach().contiguous()
         require_sendable(tensor)
+        tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
         shape = tuple(tensor.shape) + (0,) * (MAX_DIMS - tensor.dim())
         times = planned + self._offset, time.perf_counter() + self._offset
         lanes = self._lanes if self._lanes is not None and self._lanes.takes(tensor) else None

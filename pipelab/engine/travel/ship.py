@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import pickle
 import site
@@ -110,22 +111,30 @@ def _installed_folders() -> tuple[str, ...]:
 
 
 def pack(tensors: Mapping[Any, torch.Tensor]) -> dict[Any, tuple]:
-    """Tensors as (dtype, shape, bytes), which pickle without torch's file-descriptor passing."""
-    return {
-        name: (
-            t.dtype,
-            tuple(t.shape),
-            t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(),
-        )
-        for name, t in tensors.items()
-    }
+    """Tensors as (dtype, shape, bytes), which pickle without torch's file-descriptor passing.
+
+    Sparse ones as (None, (), a file of torch's).
+    """
+    return {name: _packed(tensor.detach().cpu()) for name, tensor in tensors.items()}
+
+
+def _packed(tensor: torch.Tensor) -> tuple:
+    if tensor.layout is not torch.strided:
+        file = io.BytesIO()
+        torch.save(tensor, file)
+        return None, (), file.getvalue()
+    plain = tensor.resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return tensor.dtype, tuple(tensor.shape), plain.view(torch.uint8).numpy().tobytes()
 
 
 def unpack(packed: Mapping[Any, tuple]) -> dict[Any, torch.Tensor]:
     """The inverse of ``pack``: tensors that own their memory."""
-    return {
-        name: torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
-        if data
-        else torch.empty(shape, dtype=dtype)
-        for name, (dtype, shape, data) in packed.items()
-    }
+    return {name: _unpacked(*parts) for name, parts in packed.items()}
+
+
+def _unpacked(dtype: torch.dtype | None, shape: tuple[int, ...], data: bytes) -> torch.Tensor:
+    if dtype is None:
+        return torch.load(io.BytesIO(data), weights_only=True)
+    if not data:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
