@@ -19,6 +19,7 @@ from ..simulator import Costs, simulate
 from ..timeline import Timeline, gap
 from .hosts.driver import Driver
 from .hosts.watch import Progress
+from .job.callables import require_takes
 from .job.rank_job import RankResult
 from .job.recipe import OptimizerFactory, Recipe, SchedulerFactory
 from .job.setup import Setup, set_up
@@ -426,6 +427,8 @@ def start(  # noqa: PLR0913 - the whole of what a run can be told
     and errors are those of ``run``.
     """
     given = locals()
+    if on_event is not None:
+        require_takes("on_event", on_event, ("event",), "it takes each finished action")
     recipe = Recipe(**{f.name: given[f.name] for f in fields(Recipe) if f.name in given})
     setup = set_up(
         model,
@@ -489,7 +492,9 @@ def run(  # noqa: PLR0913 - the whole of what a run can be told
         stages_per_rank: as for ``build``; a Schedule knows it.
         partition: the number of layers of each stage; without it as equal as possible.
         steps: how many training steps.
-        optimizer: a factory parameters -> Optimizer; without one only gradients are computed.
+        optimizer: a factory parameters -> Optimizer; without one only gradients are computed. Each
+            rank gives it its own parameters, and where it has an argument ``named``, there (name in
+            the model, parameter) of each: weight decay can go by names.
         scheduler: a factory optimizer -> LRScheduler, stepped once a step.
         clip: the largest norm of the gradients of the whole model.
         dtype: "float32" computes in the model's own precision, "bfloat16" under autocast.

@@ -51,6 +51,7 @@ def as_data(timeline: Timeline, found: "Found | None", args: argparse.Namespace)
             "objective": found.objective,
             "lower_bound": found.lower_bound,
             "gap": found.gap,
+            "bound_is_weak": found.bound_is_weak,
         }
     if args.optimizer:
         data["time_per_step"] = time_per_step(timeline)
@@ -86,6 +87,11 @@ def as_text(timeline: Timeline, found: "Found | None", args: argparse.Namespace)
             "memory takes less",
             f"gap              {text(found.gap)}  {what} / lower_bound − 1{proven}",
         ]
+        if found.bound_is_weak:
+            lines.append(
+                "                 the bound is weak here: on a V with less memory than 1F1B's, the "
+                "best possible may be far above it"
+            )
     lines += [
         f"bubble_fraction  {text(metrics['bubble_fraction'])}  idle / (ranks × makespan)",
         f"bubble_overhead  {text(metrics['bubble_overhead'])}  idle / busy",

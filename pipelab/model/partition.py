@@ -5,11 +5,13 @@ the names they have in the whole model, so that `2.weight` is the same parameter
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
+from numbers import Integral
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import UsageError
 
@@ -41,7 +43,7 @@ def split(
     ['4.weight', '4.bias']
     """
     layers = _layers(model)
-    counts = _equal(len(layers), stages) if partition is None else list(map(int, partition))
+    counts = _equal(len(layers), stages) if partition is None else _whole(partition)
     _check_counts(counts, stages, len(layers), given=partition is not None)
     stage_of_layer: list[int] = []
     for stage, count in enumerate(counts):
@@ -64,11 +66,17 @@ def _layers(model: nn.Sequential | Sequence[nn.Module]) -> list[tuple[str, nn.Mo
         _require_plain(model)
         layers = [(name, layer) for name, layer in model._modules.items() if layer is not None]
     else:
+        if isinstance(model, (Iterator, Mapping)) or not isinstance(model, Iterable):
+            raise UsageError(
+                f"a model of type {type(model).__name__} cannot be cut into stages: pass an "
+                "nn.Sequential or a list of modules"
+            )
         for index, layer in enumerate(model):
             if not isinstance(layer, nn.Module):
-                raise UsageError(
-                    f"layer {index} of the model is a {type(layer).__name__}, not an nn.Module"
-                )
+                what = f"a {type(layer).__name__}, not an nn.Module"
+                if isinstance(layer, type):
+                    what = f"the class {layer.__name__}: make one of it, {layer.__name__}(...)"
+                raise UsageError(f"layer {index} of the model is {what}")
         layers = [(str(index), layer) for index, layer in enumerate(model)]
     for index, (_, layer) in enumerate(layers):
         _require_movable(index, layer)
@@ -99,7 +107,14 @@ def _require_plain(model: nn.Sequential) -> None:
 
 def _require_movable(index: int, layer: nn.Module) -> None:
     """Refuse layers that cannot go to a rank."""
-    for name, module in layer.named_modules():
+    try:
+        modules = list(layer.named_modules())
+    except AttributeError as error:
+        raise UsageError(
+            f"layer {index} ({type(layer).__name__}) is no whole module: {error}; begin its "
+            "__init__ with super().__init__()"
+        ) from None
+    for name, module in modules:
         what = f"layer {index}" + (f" ({name})" if name else "")
         if isinstance(module, torch.jit.ScriptModule):
             raise UsageError(
@@ -107,11 +122,26 @@ def _require_movable(index: int, layer: nn.Module) -> None:
                 "use the module that it was made from"
             )
     for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
+        if is_lazy(tensor):
+            raise UsageError(
+                f"{name} of layer {index} has no shape yet, as its module is lazy: run the model "
+                "once before, on a sample (model(inputs[:1]))"
+            )
         if tensor.is_meta:
             raise UsageError(
                 f"{name} of layer {index} is on the meta device, which holds no numbers: give the "
                 "model some first (model.to_empty(device='cpu'), then initialise it)"
             )
+
+
+def _whole(partition: Sequence[int]) -> list[int]:
+    """A partition as whole numbers, which it must be."""
+    counts = list(partition) if isinstance(partition, Iterable) else []
+    if not counts or not all(isinstance(count, Integral) for count in counts):
+        raise UsageError(
+            f"partition is {partition!r}; it is the number of layers of each stage, such as [3, 2]"
+        )
+    return [int(count) for count in counts]
 
 
 def _equal(layers: int, stages: int) -> list[int]:
@@ -158,7 +188,9 @@ def _check_shared(layers: list[tuple[str, nn.Module]], stage_of_layer: list[int]
     for index, (layer_name, layer) in enumerate(layers):
         for name, parameter in layer.named_parameters(prefix=layer_name, remove_duplicate=False):
             # Two Parameter objects over one memory are tied as well; "meta" tensors have none.
-            key = parameter.untyped_storage().data_ptr() or id(parameter)
+            key = id(parameter)
+            if parameter.layout is torch.strided:
+                key = parameter.untyped_storage().data_ptr() or key
             earlier, earlier_name, same = first.setdefault(key, (index, name, parameter))
             if parameter is not same and stage_of_layer[earlier] != stage_of_layer[index]:
                 raise UsageError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ..schedule import Kind, Schedule
 from ..simulator import Costs, simulate
 from ..timeline import Timeline
-from .bounds import lower_bound
+from .bounds import is_weak, lower_bound
 from .exact import solve
 from .greedy import Greedy, Policy, first_backwards
 from .improve import improve
@@ -33,7 +33,9 @@ class Found:
     objective: what was to be short, "makespan" or "span". length: that of the schedule, in the unit
     of the costs, as lower_bound: no schedule of F, B, I and W with this placement and memory is
     shorter. gap: length / lower_bound − 1. proven: whether the length is known to be the optimum.
-    memory: the most that each rank holds, in the unit of the limit.
+    bound_is_weak: whether the optimum may lie far above the bound, as it does on a V whose ranks
+    hold less than 1F1B's: the gap then tells little. memory: the most that each rank holds, in the
+    unit of the limit.
     """
 
     schedule: Schedule
@@ -41,6 +43,7 @@ class Found:
     lower_bound: float
     memory: list[float]
     objective: str = "makespan"
+    bound_is_weak: bool = False
 
     @property
     def makespan(self) -> float:
@@ -129,7 +132,9 @@ def best(  # noqa: PLR0913 - keywords alone: what is searched for, and how
     if exact and not found.optimal:
         bound = max(bound, found.exact(time_limit))
     schedule, timeline = found.best
-    return Found(schedule, timeline, bound, peak_memory(schedule, weight_grad_memory), objective)
+    memory = peak_memory(schedule, weight_grad_memory)
+    weak = is_weak(problem) and bound <= found.bound and not found.optimal
+    return Found(schedule, timeline, bound, memory, objective, weak)
 
 
 class BestSoFar:

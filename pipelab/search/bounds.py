@@ -24,6 +24,14 @@ def lower_bound(problem: Problem, costs: Costs) -> float:
     return max(lower_bounds(problem, costs).values())
 
 
+def is_weak(problem: Problem) -> bool:
+    """Whether the bound is known to lie far below the optimum in places: on a V with little memory.
+
+    Which micro-batches wait in their first arm, and which have turned, is not in it.
+    """
+    return problem.arms == 2 and problem.limit < problem.ranks
+
+
 def lower_bounds(problem: Problem, costs: Costs) -> dict[str, float]:
     """Each bound by name.
 
@@ -91,7 +99,9 @@ def _work(problem: Problem, rank: int, first: float) -> float:
         return with_closing(max(0.0, _closing(problem, rank)))
     own = with_closing(max(0.0, _closing(problem, rank, own=True))) - before
     to_rank_0 = _closing(problem, rank)
-    return max(own, with_closing(to_rank_0)) if to_rank_0 > 0 else own
+    # Where all F's fit, what is idle before the first I bounds the end of this rank alone.
+    on_rank_0 = work + (opening if apart else before) + to_rank_0
+    return max(own, on_rank_0) if to_rank_0 > 0 else own
 
 
 def _busy(problem: Problem, rank: int) -> float:

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..schedule import Kind, Schedule
-from ..search.bounds import lower_bound
+from ..search.bounds import is_weak, lower_bound
 from ..search.problem import pose
 from ..simulator import Costs, closed_form
 from ..timeline import Timeline
@@ -26,6 +26,8 @@ def bound(timeline: Timeline, costs: Costs, memory_limit: float = 0.0) -> tuple[
     problem = pose(schedule.ranks, schedule.microbatches, name, costs, limit, 0.5)
     within = "within the memory limit" if memory_limit else "with any amount of memory"
     definition = f"no order of these actions on these ranks is shorter, {within}"
+    if is_weak(problem):
+        definition += " (a weak bound: on a V with so little memory the best may be far above it)"
     return lower_bound(problem, costs), definition
 
 

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 import pipelab
 from pipelab.engine.hosts import pool
+from pipelab.errors import UsageError
 
 from .conftest import batch, mlp
 
@@ -85,7 +86,7 @@ def train(model=None, data=None, loss=functional.cross_entropy, **options):
         ({"data": ([1, 2], torch.zeros(2))}, "inputs must be a tensor"),
         (
             {"data": ((torch.zeros(2), [1, 2]), torch.zeros(2))},
-            "or a tuple of such tensors, not list.",
+            "or a tuple of such tensors, not a list.",
         ),
         (
             {"data": ((torch.zeros(3, 16), torch.zeros(2)), torch.zeros(3))},
@@ -125,3 +126,51 @@ def test_a_model_without_layers_is_refused():
     with pytest.raises(pipelab.PipelabError, match="the model has no layers"):
         pipelab.run(nn.Sequential(), *batch(), functional.cross_entropy, schedule="1f1b", ranks=2,
                     microbatches=2)  # fmt: skip
+
+
+X = torch.zeros(24, 8)
+
+
+class Unfinished(nn.Module):
+    def __init__(self):
+        self.scale = 2
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"model": None}, "a model of type NoneType cannot be cut into stages"),
+        ({"model": (nn.Linear(8, 8) for _ in range(2))}, "a model of type generator cannot be cut"),
+        ({"model": {"a": nn.Linear(8, 8)}}, "a model of type dict cannot be cut"),
+        ({"model": [nn.Linear, nn.Linear]}, "is the class Linear: make one of it, Linear(...)"),
+        ({"model": [nn.Linear(8, 8), torch.relu]}, "layer 1 of the model is a builtin_function"),
+        ({"model": [nn.LazyLinear(8), nn.ReLU()]}, "layer 0 has no shape yet, as its module is la"),
+        ({"model": [nn.ReLU(), Unfinished()]}, "begin its __init__ with super().__init__()"),
+        ({"partition": "auto"}, "partition is 'auto'; it is the number of layers of each stage"),
+        ({"partition": [0.5, 1.5]}, "partition is [0.5, 1.5]; it is the number of layers"),
+        ({"schedule": None}, "schedule is None; it is a name, such as '1f1b', or a Schedule"),
+        ({"loss_fn": nn.CrossEntropyLoss}, "the class CrossEntropyLoss; make one of it: loss_fn="),
+        ({"loss_fn": lambda output: output}, "loss_fn cannot be called with output, target: too"),
+        ({"optimizer": lambda: None}, "optimizer cannot be called with parameters: too many"),
+        ({"optimizer": torch.optim.Adam, "scheduler": torch.optim.lr_scheduler.StepLR},
+         "scheduler cannot be called with optimizer: missing a required argument: 'step_size'"),
+        ({"on_event": "print"}, "on_event is not callable; it takes each finished action"),
+        ({"seed": "seven"}, "seed is 'seven'; it is a whole number"),
+        ({"resume": 3, "optimizer": torch.optim.Adam}, "resume is 3; it is the path of a checkpoi"),
+        ({"weight": "tokens"}, "weight is not callable; it takes the target of a micro-batch"),
+        ({"weight": lambda t: None}, "weight must return one number for the target of a micro-bat"),
+        ({"weight": lambda t: t}, "not a tensor of shape (12, 8); such as lambda t: (t != -100)"),
+        ({"inputs": X[:0], "targets": X[:0]}, "The batch is empty"),
+        ({"inputs": torch.zeros(())}, "not a tensor of no dimensions"),
+        ({"inputs": X.to_sparse()}, "inputs has a sparse_coo tensor, which cannot be split into"),
+        ({"inputs": iter([(X, X)]), "targets": None}, "inputs=lambda step: next(batches)"),
+        ({"inputs": lambda: (X, X), "targets": None}, "inputs cannot be called with step: too ma"),
+    ],
+)  # fmt: skip
+def test_what_came_bare_from_python_or_torch_is_refused_by_name(given, text):
+    """AttributeError, KeyError, NotImplementedError …: none of them said what to do."""
+    how = {"model": [nn.Linear(8, 8), nn.Linear(8, 8)], "inputs": X, "targets": X}
+    how |= {"loss_fn": functional.mse_loss, "schedule": "1f1b", "ranks": 2, "microbatches": 2}
+    with pytest.raises(UsageError) as caught:
+        pipelab.run(**how | given)
+    assert text in str(caught.value)

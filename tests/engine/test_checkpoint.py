@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import pipelab
+from pipelab.errors import UsageError
 
 from .conftest import batch, mlp
 from .test_training import decay, language_model, sentences
@@ -175,3 +176,18 @@ def test_what_cannot_be_resumed(tmp_path):
         )
     with pytest.raises(pipelab.PipelabError, match="was saved without a scheduler"):
         train(mlp(), resume=path, scheduler=decay)
+
+
+def test_other_optimizers_on_different_ranks_are_not_saved_as_one(tmp_path):
+    """The options of the first rank's were written for all, and a resumed run trained with them."""
+
+    def by_width(parameters):
+        return torch.optim.SGD(parameters, lr=0.1 if len(parameters) > 2 else 0.5)
+
+    torch.manual_seed(0)
+    layers = [nn.Linear(8, 8) for _ in range(3)]
+    x = torch.randn(12, 8)
+    run = pipelab.run(layers, x, x, functional.mse_loss, schedule="1f1b", ranks=2, microbatches=2,
+                      optimizer=by_width)  # fmt: skip
+    with pytest.raises(UsageError, match="other optimizers or options on different ranks"):
+        run.save(tmp_path / "never.pt")

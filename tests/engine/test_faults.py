@@ -276,7 +276,7 @@ class Returning(nn.Module):
         ),
         (lambda x: {"x": x}, "returned a dict"),
         (lambda x: (x, (x, x)), "returned a tuple whose part 1 is a tuple"),
-        (lambda x: (x, None), "returned a tuple whose part 1 is a NoneType"),
+        (lambda x: (x, None), "returned a tuple whose part 1 is None"),
         (lambda x: (), "returned an empty tuple"),
         (lambda x: (x,) * 9, "stage 1 hands on 9 tensors, but at most 8 pass between stages"),
         (
@@ -319,7 +319,9 @@ def test_a_loss_must_be_one_number():
     def per_sample(output, target):
         return functional.cross_entropy(output, target, reduction="none")
 
-    with pytest.raises(errors.WorkerError, match=r"loss_fn must return one number.*shape \(12,\)"):
+    with pytest.raises(
+        errors.WorkerError, match=r"loss_fn must return one real number.*shape \(12,\)"
+    ):
         pipelab.run(mlp(4), *batch(), per_sample, schedule="1f1b", ranks=2, microbatches=2)
     works_again()
 

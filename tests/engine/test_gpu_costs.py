@@ -6,7 +6,7 @@ import weakref
 import torch
 
 from pipelab.engine.job.batches import Batch
-from pipelab.engine.rank import update
+from pipelab.engine.rank import shared_gradients
 
 from .conftest import batch
 from .fake_cuda import Cuda
@@ -62,12 +62,12 @@ def test_which_gradients_there_are_is_not_asked_one_by_one(monkeypatch):
     """Each question to a GPU waits for all that is queued there."""
     some = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
     some[0].grad, some[2].grad = torch.ones(2), torch.full((2,), 2.0)
-    flat = [update._flatten(some), update._flatten(some)]
+    flat = [shared_gradients.flatten(some) for _ in range(2)]
 
     def ask(self):
         raise AssertionError("the host waits for the GPU")
 
     monkeypatch.setattr(torch.Tensor, "__bool__", ask)
-    first, second, third = update._sum(flat, some)
+    first, second, third = shared_gradients.summed(flat, some)
     assert second is None
     assert (first.tolist(), third.tolist()) == ([2, 2], [4, 4])

@@ -66,6 +66,31 @@ def test_a_detached_loss_is_refused_with_its_place(recompute):
         train(lambda o, t: mse_loss(o, t).detach(), recompute=recompute)
 
 
+@pytest.mark.parametrize(
+    ("loss", "text"),
+    [
+        (lambda o, t: mse_loss(o, t) * 1j, "not a complex tensor of no dimensions"),
+        (lambda o, t: None, "one real number as a tensor, averaged over the batch, not None"),
+        (lambda o, t: (mse_loss(o, t), 1), "not a tuple"),
+    ],
+)
+def test_a_loss_that_is_no_number_is_refused(loss, text):
+    """float() argument must be a real number, not 'complex': nothing said what that was."""
+    with pytest.raises(pipelab.PipelabError, match=text):
+        train(loss)
+
+
+@pytest.mark.parametrize("recompute", [None, "in-backward"])
+def test_a_loss_that_changes_the_target_in_place_finds_it_whole_in_the_next_step(recompute):
+    """Its targets grew from step to step on the rank, and the badge said 4."""
+    y = torch.ones(12, 8)
+    how = {"steps": 3, "recompute": recompute}
+    run = train(lambda o, t: mse_loss(o, t.mul_(2)), None, None, y, **how)
+    assert run.gradient_error <= 1e-5 and bool((y == 1).all())
+    plain = train(lambda o, t: mse_loss(o, t * 2), None, None, y, **how)
+    assert run.losses == plain.losses
+
+
 def test_a_sum_is_told_from_a_mean():
     x, y = torch.randn(12, 8), torch.randn(12, 8)
     whole = mse_loss(x, y, reduction="sum").item()
@@ -91,6 +116,34 @@ def test_a_microbatch_of_weight_0_counts_for_nothing_even_where_it_is_nan(schedu
     run = train(cross_entropy, None, x, y, weight=lambda t: (t != -100).sum(), **how)
     for gradient, truth in zip(run.gradients.values(), wanted, strict=True):
         torch.testing.assert_close(gradient, truth)
+    assert run.gradient_error <= 1e-5  # it was nan: the full batch's backward is 0 times nan
+
+
+def normed():
+    torch.manual_seed(0)
+    return [nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8), nn.BatchNorm1d(8)]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"schedule": "zb-h1"}, {"recompute": "early"}, {"workers": "threads"}], ids=str
+)
+@pytest.mark.parametrize("bad", [1.0, float("nan")])
+def test_batchnorm_sees_a_microbatch_of_weight_0_as_in_plain_torch(options, bad):
+    """Its samples are in the batch: they count in the statistics, and for no gradient."""
+    torch.manual_seed(2)
+    x, y = torch.randn(12, 8), torch.randint(0, 8, (12,))
+    x[3:6], y[3:6] = x[3:6] * bad, -100
+    plain = nn.Sequential(*normed())
+    for inputs, target in zip(x.split(3), y.split(3), strict=True):
+        output = plain(inputs)
+        if (target != -100).any():
+            (cross_entropy(output, target) / 3).backward()
+    run = train(cross_entropy, normed(), x, y, weight=lambda t: (t != -100).sum(), **options)
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(run.gradients[name], parameter.grad)
+    for name, value in plain.named_buffers():
+        torch.testing.assert_close(run.state_dict[name], value, equal_nan=True)
+    assert run.gradient_error <= 1e-5
 
 
 @pytest.mark.parametrize(

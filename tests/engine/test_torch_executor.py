@@ -6,6 +6,7 @@ import tempfile
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 import pipelab
@@ -133,3 +134,19 @@ def test_the_kinds_it_can_run_are_those_of_its_notation():
         for name in sorted(set(names()) - OURS_ALONE)
         for kind in build(name, ranks=2, microbatches=4).kinds
     } == {Kind.F, Kind.B, Kind.I, Kind.W}
+
+
+class Flat(nn.Module):
+    def forward(self, x):
+        return x.view(len(x), -1)
+
+
+def test_what_torchs_runtime_cannot_do_is_said_in_one_line():
+    """The first line was empty, the next "Failed to run stage backward input:"."""
+    layers = [nn.Linear(8, 8), Flat(), nn.Linear(8, 8)]
+    x = torch.randn(12, 8)
+    with pytest.raises(
+        pipelab.PipelabError, match="own runtime failed: Can't detach views.*may ru"
+    ):
+        pipelab.run(layers, x, x, functional.mse_loss, schedule="zb-h1", ranks=3, microbatches=4,
+                    executor="torch")  # fmt: skip

@@ -313,6 +313,59 @@ def test_processes_that_do_not_agree(tmp_path):
             assert answer["failed"] == "UsageError" and text in answer["text"]
 
 
+EACH_ITS_OWN = """
+def shuffled(seed):
+    torch.manual_seed(seed)
+    data = torch.utils.data.TensorDataset(x, y)
+    batches = iter(torch.utils.data.DataLoader(data, batch_size=12, shuffle=True))
+    return lambda step: next(batches)
+"""
+
+
+def test_every_process_must_bring_the_same_batch(tmp_path):
+    """Inputs of one process met targets of another; the badge said 1 and the run went on."""
+    flipped = "x, y = (lambda step, x=x, y=y: (x, y.flip(0) if rank * step == 2 else y)), None"
+    cases = {
+        "Rank 1 brought other inputs and targets than rank 0 to step 0: rank 0 uses its inputs": {
+            "tamper": "old, x, y = (x, y), shuffled(rank), None"
+        },
+        "The data ended: inputs(2) raised StopIteration": {
+            "tamper": "x, y = old; x, y = shuffled(0), None"
+        },
+        "Rank 2 brought other targets than rank 0 to step 1:": {"tamper": "x, y = old; " + flipped},
+        # The same sums:
+        "was started with other inputs than rank": {
+            "tamper": "x, y = old; x = x.flip(0) if rank else x"
+        },
+        "was started with another kind of data than rank": {
+            "tamper": "x, y = old if rank else (lambda step: old, None)"
+        },
+    }
+    for answers in torchrun(tmp_path, 3, before=EACH_ITS_OWN, runs=list(cases.values())):
+        for answer, text in zip(answers, cases, strict=True):
+            assert text in answer["text"], answer
+
+
+def test_a_microbatch_of_weight_0_beside_batchnorm(tmp_path):
+    """Nobody had tried it: inputs that are nan, and count for nothing, in processes of torchrun."""
+    before = "model = nn.Sequential(*model, nn.BatchNorm1d(16, affine=False)); y[4:8] = -100"
+    weighed = "; options['weight'] = lambda t: (t != -100).sum()"
+    runs = [{"tamper": "x[4:8] = 0" + weighed}, {"tamper": "x[4:8] = float('nan')" + weighed}]
+    answers = torchrun(tmp_path, 2, before=before, runs=runs)
+    healthy, odd = answers[0]
+    assert healthy["losses"] == odd["losses"] and max(healthy["error"], odd["error"]) <= 1e-5
+    for name, value in healthy["weights"].items():
+        assert "running" in name or value == odd["weights"][name], name
+
+
+def test_data_that_end_in_one_process_end_the_run_in_all(tmp_path):
+    before = "x, y = (lambda step, b=iter([(x, y)] * (3 - rank)): next(b)), None"
+    answers = torchrun(tmp_path, 2, before=before)
+    assert "The data ended: inputs(2) raised StopIteration" in answers[1]["text"]
+    assert answers[0]["text"].startswith("Rank 1 had no data for step 2: rank 0 uses its inputs")
+    assert {answer["failed"] for answer in answers} == {"DataEnded"}
+
+
 def test_a_group_without_gloo(tmp_path):
     joined = "torch.distributed.init_process_group('cuda:gloo')"
     (answer,) = torchrun(tmp_path, 1, before=joined)

@@ -109,6 +109,9 @@ def test_the_bound_is_never_above_the_makespan_and_says_what_it_means():
         assert "shorter" in definition
     tight = Settings("auto", microbatches=12, memory_limit=2)
     assert "within the memory limit" in bound(tight.predict(), tight.costs(4), 2.0)[1]
+    v = Settings("zb-v", microbatches=12)
+    assert "a weak bound" in bound(v.predict(), v.costs(8), 2.0)[1]
+    assert "a weak bound" not in bound(v.predict(), v.costs(8), 4.0)[1]
 
 
 def test_a_schedule_beyond_the_memory_limit_can_be_shorter_than_the_bound_within_it():

@@ -159,8 +159,9 @@ class Driver:
         if kind == "TimeoutError" and self.watch.position(rank)[1] == WAITING:
             return self.watch.stalled()
         first = next((line for line in text.splitlines() if line.strip()), "")
+        what = f"{kind}: {first}" if first else kind
         return WorkerError(
-            f"Rank {rank} raised {kind}: {first}\n{self.watch.where(rank)}{hint(kind, text)}\n\n"
+            f"Rank {rank} raised {what}\n{self.watch.where(rank)}{hint(kind, text)}\n\n"
             f"The worker's own traceback:\n{trace.rstrip()}"
         )
 

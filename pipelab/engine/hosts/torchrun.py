@@ -20,7 +20,7 @@ import torch.distributed as dist
 from ...errors import RunCancelled, UsageError, WorkerError, WorkerStalled
 from ..job.pacing import require_keepable_pace
 from ..job.program import program
-from ..job.rank_job import RankResult, rank_job
+from ..job.rank_job import RankResult, part_of_rank, rank_job
 from ..job.setup import Setup
 from ..job.torch_handover import with_senders
 from ..record.board import TRACE, Board
@@ -29,11 +29,12 @@ from ..transport import gpu
 from ..transport.network import DistributedTransport
 from ..transport.protocol import Transport
 from ..travel.ship import copied
+from .agreement import agreed_batch, require_same_run
 from .group import WAYS, gather, join, lanes_of, leave, offset_to_rank_0, release_lanes, way_of
 from .hints import hint
 from .lookout import lookout
 from .seat import run_rank
-from .watch import Progress, Watch
+from .watch import DataEnded, Progress, Watch
 
 
 class TorchrunDriver:
@@ -56,7 +57,7 @@ class TorchrunDriver:
         """
         setup, watch = self._setup, self.watch
         join()
-        _require_same_run(setup)
+        require_same_run(setup)
         self._way = way_of(setup.where.device)
         watch.open()
         try:
@@ -74,7 +75,7 @@ class TorchrunDriver:
                 result = run_rank(seat, job)
             seat.finish(time.perf_counter() + job.recipe.limit)
             return result
-        except (RunCancelled, UsageError):
+        except (RunCancelled, UsageError, DataEnded):  # known to all
             raise
         except BaseException as error:
             where, reason = self.watch.where(seat.rank), leave(seat.rank, error)
@@ -170,7 +171,8 @@ class ProcessSeat:
         """The batch of a step, or a sign that all are ready."""
         self._watch.stop_if_cancelled()
         if what == "batch":
-            return self._watch.part(value, self.rank)
+            batch = agreed_batch(self._watch, value, self._setup.recipe.limit)
+            return part_of_rank(batch, self._setup, self.rank)
         dist.barrier()  # "ready"
         self._watch.going = True
         return None
@@ -179,29 +181,3 @@ class ProcessSeat:
         """Wait until everything that was sent has been taken."""
         if self._transport is not None:
             self._transport.finish(deadline)
-
-
-def _require_same_run(setup: Setup) -> None:
-    """Raise UsageError unless every process makes the same call, one process per rank."""
-    schedule = setup.schedule
-    if dist.get_world_size() != schedule.ranks:
-        raise UsageError(
-            f"torchrun started {dist.get_world_size()} processes, but the schedule has "
-            f"{schedule.ranks} ranks: start one process per rank (nodes × --nproc-per-node)."
-        )
-    parameters = [p for _, _, module in setup.layers for p in module.parameters()]
-    call = {
-        "schedule": schedule.to_csv(),
-        "device": setup.where.device,
-        "checkpoint": setup.first_step,
-        **{f"value of {name}": v for name, v in setup.recipe.comparable().items()},
-        "model": [float(p.detach().double().sum()) for p in parameters],
-    }
-    for rank, other in enumerate(gather(call)):
-        different = next((name for name, value in call.items() if other[name] != value), None)
-        if different:
-            raise UsageError(
-                f"Rank {rank} was started with another {different} than rank {dist.get_rank()}: "
-                "every process must make the same call. Seed the model with torch.manual_seed "
-                "before it is built."
-            )

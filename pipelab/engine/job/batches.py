@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ...errors import UsageError
-from .values import Alone, Value
+from .callables import require_takes
+from .values import Alone, Value, describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +67,26 @@ def data_of(inputs: Any, targets: Any, microbatches: int, weight: Callable | Non
                 "inputs is callable and gives inputs and targets of a step, so targets must be "
                 "None."
             )
+        how = "as a function it takes the number of a step and returns (inputs, targets)"
+        require_takes("inputs", inputs, ("step",), how)
 
         def of_step(step: int) -> Batch:
             pair = inputs(step)
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise UsageError(
-                    f"inputs({step}) returned a {type(pair).__name__}, not (inputs, targets)."
+                    f"inputs({step}) returned {describe(pair)}, not (inputs, targets)."
                 )
             return _split_batch(pair[0], pair[1], microbatches, weight)
 
         return Data(of_step, None)
+    if weight is not None:
+        how = "it takes the target of a micro-batch and returns what that counts, one number"
+        require_takes("weight", weight, ("target",), how)
     if targets is None:
         raise UsageError(
             "targets is missing: pass the targets of the batch, or a callable step -> (inputs, "
-            "targets)."
+            "targets). Of a DataLoader: batches = iter(loader), and inputs=lambda step: "
+            "next(batches)."
         )
     fixed = _split_batch(inputs, targets, microbatches, weight)
     return Data(lambda _: fixed, fixed)
@@ -87,6 +94,8 @@ def data_of(inputs: Any, targets: Any, microbatches: int, weight: Callable | Non
 
 def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Batch:
     size = _size(inputs, targets)
+    if not size:
+        raise UsageError("The batch is empty: its first dimension, the samples, is 0.")
     if microbatches > size:
         raise UsageError(
             f"A batch of {size} cannot be split into {microbatches} micro-batches: use at most "
@@ -94,7 +103,7 @@ def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable 
         )
     xs, ys = _pieces(inputs, microbatches), _pieces(targets, microbatches)
     if weight:
-        weights = [float(weight(y.opened())) for y in ys]
+        weights = [_counted(weight, y) for y in ys]
     else:
         weights = [float(len(piece)) for piece in torch.arange(size).tensor_split(microbatches)]
     total = sum(weights)
@@ -106,6 +115,19 @@ def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable 
     return Batch(xs, ys, tuple(each / total for each in weights))
 
 
+def _counted(weight: Callable, target: Value) -> float:
+    """What a micro-batch counts."""
+    counts = weight(target.opened())
+    try:
+        return float(counts)
+    except (TypeError, ValueError, RuntimeError):
+        what = describe(counts)
+        raise UsageError(
+            f"weight must return one number for the target of a micro-batch, not {what}; such as "
+            "lambda t: (t != -100).sum()."
+        ) from None
+
+
 def _size(inputs: Any, targets: Any) -> int:
     """The first dimension that all tensors of a batch have. Raises UsageError."""
     sizes: list[list[int]] = []
@@ -115,7 +137,13 @@ def _size(inputs: Any, targets: Any) -> int:
             if not isinstance(part, torch.Tensor) or part.dim() == 0:
                 raise UsageError(
                     f"{name} must be a tensor whose first dimension is the batch, or a tuple of "
-                    f"such tensors, not {type(part).__name__}."
+                    f"such tensors, not {describe(part)}."
+                )
+            if part.layout is not torch.strided or part.is_nested:
+                kind = "nested" if part.is_nested else str(part.layout).removeprefix("torch.")
+                raise UsageError(
+                    f"{name} has a {kind} tensor, which cannot be split into micro-batches: make "
+                    "it dense (to_dense(), or padded)."
                 )
         sizes.append([part.shape[0] for part in parts])
     if len({*sizes[0], *sizes[1]}) > 1:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..travel.checkpoint import Resumed
+from ..travel.checkpoint import Resumed, named_parameters
 from ..travel.settings import Settings
 from .batches import Batch
 from .exchange import Exchange, Layer
@@ -23,8 +23,9 @@ class RankJob:
     """All that a rank needs for a run.
 
     sizes: of the board. stages: (replica, index) -> (layers, loss or None). weights: which
-    versions of them the schedule keeps. reductions: what each REDUCE_GRAD does, by atom. batch: the
-    rank's part of a batch that every step uses, or None. durations: seconds of each atom in paced
+    versions of them the schedule keeps. reductions: what each REDUCE_GRAD does, by atom. tied: name
+    of a parameter -> the first that the model has for it, where that is another. batch: the rank's
+    part of a batch that every step uses, or None. durations: seconds of each atom in paced
     mode, or None. resumed: what it goes on from, or None. torch: where torch's own runtime is to
     execute the schedule, else None.
     """
@@ -38,6 +39,7 @@ class RankJob:
     where: Where
     exchange: Exchange
     reductions: dict[int, Reduction]
+    tied: dict[str, str]
     batch: Batch | None
     durations: dict[int, float] | None
     resumed: Resumed | None
@@ -64,12 +66,24 @@ def rank_job(setup: Setup, rank: int, torch: TorchJob | None = None) -> RankJob:
         where=setup.where,
         exchange=setup.exchange,
         reductions=reductions(schedule, setup.exchange, rank),
+        tied=_tied(setup.layers),
         batch=None if fixed is None else part_of_rank(fixed, setup, rank),
         durations=setup.durations(rank),
         resumed=setup.resumed,
         settings=setup.settings,
         torch=torch,
     )
+
+
+def _tied(layers: list[Layer]) -> dict[str, str]:
+    """Name of a parameter -> the name under which the unsplit model has it, where they differ."""
+    first = {parameter: name for name, parameter in named_parameters(layers)}
+    tied = {}
+    for _, layer, module in layers:
+        for name, parameter in module.named_parameters():
+            if first[parameter] != f"{layer}.{name}":
+                tied[f"{layer}.{name}"] = first[parameter]
+    return tied
 
 
 def part_of_rank(batch: Batch, setup: Setup, rank: int) -> Batch:

@@ -8,13 +8,15 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...errors import UnknownName, UsageError
 from ...simulator import Costs
 from ...simulator.recompute import MODES
+from .callables import require_takes
 
-OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+"""From the parameters of a rank to its optimizer; with an argument ``named``, from their names
+too: (name in the caller's model, parameter) of each."""
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 DTYPES = ("float32", "bfloat16")
 
@@ -64,25 +66,23 @@ class Recipe:
                 "clip is 0, which leaves nothing of the gradients; it is the largest norm they may "
                 "have, such as 1.0."
             )
-        if self.optimizer is not None and not callable(self.optimizer):
-            raise UsageError(
-                "optimizer is not callable; pass a factory that takes the parameters of a rank, "
-                "such as lambda params: torch.optim.SGD(params, lr=0.1)."
-            )
-        if self.scheduler is not None and not callable(self.scheduler):
-            raise UsageError(
-                "scheduler is not callable; pass a factory that takes the optimizer of a rank, "
-                "such as lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 10)."
-            )
+        for name in ("scheduler", "clip"):
+            if getattr(self, name) is not None:
+                self.require_optimizer(name)
+        for name, (arguments, how, extra) in _FACTORIES.items():
+            factory = getattr(self, name)
+            if factory is not None:
+                require_takes(name, factory, arguments, how, extra)
+        if self.seed is not None:
+            if not isinstance(self.seed, Integral) or isinstance(self.seed, bool):
+                raise UsageError(f"seed is {self.seed!r}; it is a whole number.")
+            object.__setattr__(self, "seed", int(self.seed))
         for name in ("latency", "timeout", "clip"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else float(value))
         _require_simple("optimizer", self.optimizer, torch.optim.LBFGS, _LBFGS)
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
         _require_simple("scheduler", self.scheduler, plateau, _PLATEAU)
-        for name in ("scheduler", "clip"):
-            if getattr(self, name) is not None:
-                self.require_optimizer(name)
 
     def require_optimizer(self, name: str) -> None:
         """Raise UsageError where an option is given that needs an optimizer, and there is none."""
@@ -103,6 +103,20 @@ class Recipe:
         return {name: callable(v) if callable(v) else v for name, v in values.items()}
 
 
+_FACTORIES: dict[str, tuple[tuple[str, ...], str, str | None]] = {
+    "optimizer": (
+        ("parameters",),
+        "pass a factory that takes the parameters of a rank, such as lambda params: "
+        "torch.optim.SGD(params, lr=0.1)",
+        "named",
+    ),
+    "scheduler": (
+        ("optimizer",),
+        "pass a factory that takes the optimizer of a rank, such as lambda optimizer: "
+        "torch.optim.lr_scheduler.StepLR(optimizer, 10)",
+        None,
+    ),
+}
 _LBFGS = (
     "LBFGS runs forward and backward again within one optimizer step (it needs a closure), and a "
     "pipeline runs them once. Use SGD, Adam or another optimizer that takes one gradient."

@@ -28,6 +28,7 @@ from ..travel.checkpoint import Resumed
 from ..travel.settings import Settings
 from ..travel.ship import copied
 from .batches import Data, data_of
+from .callables import require_takes
 from .exchange import Exchange, Layer, plan_exchange
 from .losses import check_loss
 from .own_parameters import require_own_parameters
@@ -106,11 +107,8 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
     resume: str | os.PathLike | None = None,
 ) -> Setup:
     """Check the arguments of ``run`` and split the model. Raises UsageError, ScheduleError."""
-    if not callable(loss_fn):
-        raise UsageError(
-            "loss_fn is not callable; it takes (output, target) and returns a mean, such as "
-            "F.cross_entropy."
-        )
+    how = "it takes (output, target) and returns a mean, such as F.cross_entropy"
+    require_takes("loss_fn", loss_fn, ("output", "target"), how)
     if not recipe.evaluate:
         check_loss(loss_fn)
     if resume is not None:
@@ -161,16 +159,15 @@ def _schedule(
         schedule = build(
             schedule, ranks=ranks, microbatches=microbatches, stages_per_rank=stages_per_rank
         )
-    for name, wanted in (
-        ("ranks", ranks),
-        ("microbatches", microbatches),
-        ("stages_per_rank", stages_per_rank),
-    ):
-        if wanted is not None and wanted != getattr(schedule, name):
-            raise UsageError(
-                f"The schedule {schedule.name} has {name} = {getattr(schedule, name)}, not "
-                f"{wanted}."
-            )
+    if not isinstance(schedule, Schedule):
+        raise UsageError(
+            f"schedule is {schedule!r}; it is a name, such as '1f1b', or a Schedule of "
+            "pipelab.build or Schedule.from_csv."
+        )
+    _require_sizes(
+        schedule,
+        {"ranks": ranks, "microbatches": microbatches, "stages_per_rank": stages_per_rank},
+    )
     require_legal(schedule)
     beyond = sorted((schedule.kinds & COLLECTIVES) - {Kind.REDUCE_GRAD})
     if beyond:
@@ -187,6 +184,16 @@ def _schedule(
             "gradient would count twice: let each micro-batch go through one of them."
         )
     return schedule
+
+
+def _require_sizes(schedule: Schedule, given: dict[str, int | None]) -> None:
+    """Refuse other sizes than those of a Schedule."""
+    for name, wanted in given.items():
+        if wanted is not None and wanted != getattr(schedule, name):
+            raise UsageError(
+                f"The schedule {schedule.name} has {name} = {getattr(schedule, name)}, not "
+                f"{wanted}."
+            )
 
 
 def _check_steps(schedule: Schedule, recipe: Recipe) -> None:

@@ -32,6 +32,16 @@ class Alone(Value):
     alone = True
 
 
+def describe(what: object) -> str:
+    """A thing that is not what it should be, for people."""
+    if what is None:
+        return "None"
+    if isinstance(what, torch.Tensor):
+        shape = f"shape {tuple(what.shape)}" if what.dim() else "no dimensions"
+        return f"a {'complex ' if what.is_complex() else ''}tensor of {shape}"
+    return f"a {type(what).__name__}"
+
+
 def closed(what: torch.Tensor | tuple[torch.Tensor, ...]) -> Value:
     """The inverse of ``Value.opened``."""
     return Alone((what,)) if isinstance(what, torch.Tensor) else Value(what)

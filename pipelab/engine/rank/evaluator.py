@@ -6,6 +6,7 @@ import torch
 
 from ..job.program import Instruction
 from ..job.values import Value
+from ..stage.stage import Stage
 from .interpreter import Done, Interpreter
 
 
@@ -19,13 +20,12 @@ class Evaluator(Interpreter):
         super().__init__(*arguments)
         self.outputs: dict[int, Value] | None = None
 
-    def _forward(self, instruction: Instruction, value: Value | None) -> Done:
-        stage = self._stage(instruction)
+    def _forward(self, instruction: Instruction, stage: Stage, value: Value | None) -> Done:
         if value is not None and instruction.message_in is not None:
             received, value = value, value.each(torch.clone)  # a layer may return what it was given
             self._mail.release(instruction.message_in, len(received))
         value = self._input(instruction, value)
-        output, last = stage.infer(instruction.microbatch, value, self._task(instruction))
+        output, last = stage.infer(instruction.microbatch, value, self._task(instruction, stage))
         if stage.loss is None:
             return output, 0, 0
         self._note_loss(instruction, output[0], value)

@@ -17,6 +17,7 @@ from ..job.program import Instruction
 from ..job.values import MAX_PARTS, Value
 from ..record.board import BETWEEN, COMPUTING, WAITING, Board
 from ..record.clock import HostClock
+from ..stage.gradients import can_have_gradient
 from ..stage.kept import Task
 from ..stage.layers import not_finite
 from ..stage.loss_checks import all_ignored
@@ -28,6 +29,9 @@ from .weights import Weights
 
 Done = tuple[Value | None, int, int]
 """Of an action: what the neighbouring stage needs, the bytes it keeps, and the bytes it frees."""
+
+Cell = list[tuple[Instruction, Stage, Callable[[Instruction, Stage, Value | None], Done]]]
+"""One action, or two that overlap, each with its stage and the method of its kind."""
 
 
 class Interpreter:
@@ -53,7 +57,7 @@ class Interpreter:
     ):
         self.stages, self._mail, self._board, self._clock = stages, mail, board, clock
         self._weights = weights
-        self._do: dict[int, Callable[[Instruction, Value | None], Done]] = {
+        do: dict[int, Callable[[Instruction, Stage, Value | None], Done]] = {
             Kind.F: self._forward,
             Kind.B: self._backward,
             Kind.I: self._input_gradient,
@@ -62,12 +66,11 @@ class Interpreter:
             Kind.STEP: self._step_optimizer,
             Kind.REDUCE_GRAD: self._reduce_gradients,
         }
-        self._cells: list[list[Instruction]] = []
-        for instruction in instructions:
-            if instruction.paired:
-                self._cells[-1].append(instruction)
-            else:
-                self._cells.append([instruction])
+        self._cells: list[Cell] = []
+        for each in instructions:
+            if not each.paired:
+                self._cells.append([])
+            self._cells[-1].append((each, stages[each.replica, each.stage], do[each.kind]))
         self._local: dict[tuple[bool, int, int], Value] = {}
         """Values that stay on this rank, by (forward?, stage that needs it, micro-batch)."""
         self._borrowed: dict[tuple[int, int], tuple[int, int]] = {}
@@ -111,11 +114,11 @@ class Interpreter:
         del self._batch  # or its memory would be held until the next has come
         self._mail.stand(-1, BETWEEN)
 
-    def _execute(self, cell: list[Instruction], asked: Any) -> Any:
+    def _execute(self, cell: Cell, asked: Any) -> Any:
         """Execute one action, or two that overlap. asked, and the result: stamps."""
         clock, mail = self._clock, self._mail
         sent, planned, inputs, sent_bytes = None, 0.0, [], 0
-        for instruction in cell:  # [1]
+        for instruction, _, _ in cell:  # [1]
             value, arrivals = None, []
             if instruction.message_in is not None:
                 mail.stand(instruction.atom, WAITING)
@@ -128,13 +131,13 @@ class Interpreter:
                 sent = arrival.sent if sent is None else clock.later(sent, arrival.sent)
                 planned = max(planned, arrival.planned)
             inputs.append(value)
-        self._pace.begin(cell[0].atom, sent, planned)  # [2]
+        self._pace.begin(cell[0][0].atom, sent, planned)  # [2]
         started, work_began = clock.stamp(), self._work_clock()
         outputs, freed = [], 0
-        for instruction, value in zip(cell, inputs, strict=True):  # [3]
+        for (instruction, stage, do), value in zip(cell, inputs, strict=True):  # [3]
             mail.stand(instruction.atom, COMPUTING)
-            output, kept, gone = self._do[instruction.kind](instruction, value)
-            outputs.append((output, self._stage(instruction).version))
+            output, kept, gone = do(instruction, stage, value)
+            outputs.append((output, stage.version))
             self._held += kept
             freed += gone
         if clock.settle:
@@ -144,7 +147,7 @@ class Interpreter:
         ended = clock.stamp()
         self._held -= freed
         sent = asked if sent is None else sent
-        for instruction, (output, version) in zip(cell, outputs, strict=True):
+        for (instruction, _, _), (output, version) in zip(cell, outputs, strict=True):
             if output is not None:
                 sent_bytes = self._hand_on(instruction, output, planned_end)  # [4]
             rest = (worked, held, self._held, sent_bytes, version)
@@ -152,9 +155,6 @@ class Interpreter:
             asked = sent = started  # of a pair, the first carries the wait and the work
             worked, sent_bytes = 0.0, 0
         return ended
-
-    def _stage(self, instruction: Instruction) -> Stage:
-        return self.stages[instruction.replica, instruction.stage]
 
     def _hand_on(self, instruction: Instruction, output: Value, planned: float) -> int:
         """Give a result to the stage that needs it. Returns the bytes sent to another rank."""
@@ -178,23 +178,25 @@ class Interpreter:
             return self._local.pop((True, instruction.stage, instruction.microbatch))
         return value
 
-    def _task(self, instruction: Instruction) -> Task:
-        is_last = self._stage(instruction).loss is not None
+    def _task(self, instruction: Instruction, stage: Stage) -> Task:
+        is_last = stage.loss is not None
         target = self._batch.targets_of(instruction.microbatch) if is_last else None
         return Task(self._seeds, target, self._batch.shares[instruction.microbatch])
 
     # One method per kind.
 
-    def _forward(self, instruction: Instruction, value: Value | None) -> Done:
-        stage, microbatch = self._stage(instruction), instruction.microbatch
+    def _forward(self, instruction: Instruction, stage: Stage, value: Value | None) -> Done:
+        microbatch = instruction.microbatch
         if instruction.message_in is not None and value is not None:
             # Read in place, so it stays until the backward is done.
             self._borrowed[stage.index, microbatch] = instruction.message_in, len(value)
+            if not all(map(can_have_gradient, value)):  # may become the indices of a sparse one
+                value = value.each(lambda t: t if can_have_gradient(t) else t.clone())
         value = self._input(instruction, value)
         output, kept = stage.forward(
             microbatch,
             value,
-            self._task(instruction),
+            self._task(instruction, stage),
             recomputed=instruction.recomputed,
             version=instruction.version,
         )
@@ -203,35 +205,37 @@ class Interpreter:
         self._note_loss(instruction, output[0], value)
         return None, kept, 0
 
-    def _backward(self, instruction: Instruction, gradient: Value | None) -> Done:
-        result = self._backward_through(instruction, gradient, split=False)
+    def _backward(self, instruction: Instruction, stage: Stage, gradient: Value | None) -> Done:
+        result = self._backward_through(instruction, stage, gradient, split=False)
         self._release_input(instruction)
         return result
 
-    def _input_gradient(self, instruction: Instruction, gradient: Value | None) -> Done:
-        return self._backward_through(instruction, gradient, split=True)
+    def _input_gradient(
+        self, instruction: Instruction, stage: Stage, gradient: Value | None
+    ) -> Done:
+        return self._backward_through(instruction, stage, gradient, split=True)
 
-    def _weight_gradient(self, instruction: Instruction, _: Value | None) -> Done:
-        freed = self._stage(instruction).weight_gradient(instruction.microbatch)
+    def _weight_gradient(self, instruction: Instruction, stage: Stage, _: Value | None) -> Done:
+        freed = stage.weight_gradient(instruction.microbatch)
         self._release_input(instruction)
         return None, 0, freed
 
-    def _recompute(self, instruction: Instruction, _: Value | None) -> Done:
-        return None, self._stage(instruction).recompute(instruction.microbatch), 0
+    def _recompute(self, instruction: Instruction, stage: Stage, _: Value | None) -> Done:
+        return None, stage.recompute(instruction.microbatch), 0
 
-    def _step_optimizer(self, instruction: Instruction, _: Value | None) -> Done:
+    def _step_optimizer(self, instruction: Instruction, stage: Stage, _: Value | None) -> Done:
         self._weights.step_stage(instruction)
-        self._stage(instruction).stepped(instruction.version)
+        stage.stepped(instruction.version)
         return None, 0, 0
 
-    def _reduce_gradients(self, instruction: Instruction, _: Value | None) -> Done:
+    def _reduce_gradients(self, instruction: Instruction, _stage: Stage, _: Value | None) -> Done:
         self._weights.reduce(instruction)
         return None, 0, 0
 
     def _backward_through(
-        self, instruction: Instruction, received: Value | None, *, split: bool
+        self, instruction: Instruction, stage: Stage, received: Value | None, *, split: bool
     ) -> Done:
-        stage, gradient = self._stage(instruction), None
+        gradient = None
         if received is not None and instruction.message_in is not None:
             # A copy of it: autograd may keep a view of it as the gradient of a parameter.
             gradient = received.each(torch.clone)
@@ -257,5 +261,6 @@ class Interpreter:
         if not math.isfinite(loss):
             microbatch, stage = instruction.microbatch, instruction.stage
             target = self._batch.targets_of(microbatch)
-            ignored = all_ignored(self._stage(instruction).loss, target)
+            loss_fn = self.stages[instruction.replica, stage].loss
+            ignored = all_ignored(loss_fn, target)
             raise not_finite(loss, microbatch, stage, value, ignored)

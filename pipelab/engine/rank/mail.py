@@ -63,11 +63,12 @@ class Mail:
 
         planned: when its maker meant to be done (paced mode).
         """
-        parts = 0 if value.alone else len(value)
+        parts, sent = 0 if value.alone else len(value), 0
         for k, tensor in enumerate(value):
             part = self._part(message, k)
             self._transport.send(to, part, self._sequence, tensor, planned, parts)
-        return sum(tensor.nbytes for tensor in value)
+            sent += tensor.nbytes
+        return sent
 
     def release(self, message: int, parts: int) -> None:
         """A received value is no longer needed: its memory may be used again."""

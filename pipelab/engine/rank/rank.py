@@ -105,7 +105,9 @@ class Rank:
                 state |= {name: value for name, value in own.items() if self._is_new(value)}
         tensors = {name: t for name, t in state.items() if isinstance(t, torch.Tensor)}
         rest = {name: value for name, value in state.items() if name not in tensors}
-        self._result.state, self._result.extra_state = pack(tensors), dumps([rest])[0]
+        self._result.state = pack(tensors)
+        if rest:
+            self._result.extra_state = dumps([rest])[0]
         if self._job.recipe.optimizer:
             self._result.optimizer = to_bytes(self._update.state())
         return self._result

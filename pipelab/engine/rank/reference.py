@@ -35,7 +35,7 @@ from .loss_kind import not_a_mean
 
 FLOOR = 1e-3
 """How small a parameter's gradient may be, as a share of all, and still count by itself."""
-GREEN = {torch.float64: 1e-12}
+GREEN = {torch.float64: 1e-12, torch.complex128: 1e-12}
 """Largest error of a right float32 gradient is 1e-5; of other dtypes what stands here."""
 NO_MEMORY = "the unsplit model does not fit in memory"
 
@@ -87,7 +87,7 @@ class Reference:
         batch, seeds = self.batch.to(where), replace(self.seeds, generator=generator_of(where))
         whole, of_batch, reason = self._in_one_pass(named, batch, seeds)
         error = None if whole is None else gradient_error(gradients, whole)
-        if error is not None and (error <= _green(named) or error != error):
+        if error is not None and (error <= _green(named) or _spoilt(gradients)):
             return error, None
         with _buffers_kept(self.layers):
             pieces, of_pieces = self._piece_by_piece(named, batch, seeds)
@@ -140,8 +140,9 @@ class Reference:
             half = self.dtype == "bfloat16"
             with torch.autocast(x[0].device.type, torch.bfloat16, enabled=half):
                 output = run_layers(self._plain(), x.each(torch.clone), seeds, i)
-                loss = weighted_loss(self.loss, output, target, share)
-            loss.backward()
+                loss = weighted_loss(self.loss, output, target.each(torch.clone), share)
+            if share:  # else 0 times nan would spoil the truth
+                loss.backward()
             total += loss.item()
         return _taken(named), total
 
@@ -246,6 +247,11 @@ def gradient_error(gradients: dict[str, torch.Tensor], reference: dict[str, torc
         if difference != difference:  # NaN never compares as larger
             return float("nan")
     return worst
+
+
+def _spoilt(gradients: dict[str, torch.Tensor]) -> bool:
+    """Whether a number is in them that is none."""
+    return not all(bool(_wide(gradient).isfinite().all()) for gradient in gradients.values())
 
 
 def _wide(gradient: torch.Tensor) -> torch.Tensor:

@@ -25,9 +25,10 @@ from ..job.rank_job import RankJob, RankResult
 from ..job.torch_handover import TorchJob
 from ..job.values import joined
 from ..record.board import BETWEEN, COMPUTING, TRACE, WAITING, Board
-from ..stage.saved_bytes import SavedBytes
+from ..stage.saved_bytes import SavedBytes, storages
 from ..transport.network import SLOWEST
 from ..travel.ship import pack
+from .optimizer import make_optimizer, make_scheduler
 
 
 class TorchRank:
@@ -67,10 +68,12 @@ class TorchRank:
         self._time_loss()
         self._parameters = parameters = list(dict.fromkeys(self._named.values()))
         self._optimizer = self._scheduler = None
-        if self._recipe.optimizer and parameters:
-            self._optimizer = self._recipe.optimizer(parameters)
-            if self._recipe.scheduler:
-                self._scheduler = self._recipe.scheduler(self._optimizer)
+        if self._recipe.optimizer:
+            names = {p: name for name, p in reversed(self._named.items())}
+            named = [(names[p], p) for p in parameters]
+            self._optimizer = make_optimizer(self._recipe.optimizer, named)
+        if self._optimizer and self._recipe.scheduler:
+            self._scheduler = make_scheduler(self._recipe.scheduler, self._optimizer)
         self._result = RankResult()
 
     def step(self, step: int, batch: Batch) -> None:
@@ -108,7 +111,7 @@ class TorchRank:
 
     def _timed_stage(self, index: int, part: list) -> pipelining.PipelineStage:
         module = nn.Sequential(*(layer for _, _, layer in part))
-        own = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
+        own = set(storages([*module.parameters(), *module.buffers()]))
         stage = pipelining.PipelineStage(module, index, self._stage_count, torch.device("cpu"))
         forward, backward, weights = (
             stage.forward_one_chunk,
@@ -171,7 +174,15 @@ class TorchRank:
         instruction, asked = self._instructions[kind, stage, microbatch], self._ended
         self._stand(instruction.atom, COMPUTING)
         started = time.perf_counter()
-        result = compute()
+        try:
+            result = compute()
+        except RuntimeError as error:  # "Failed to run", and why beside it
+            why = error.__cause__ or error
+            first = next((line for line in str(why).splitlines() if line.strip()), repr(why))
+            raise RuntimeError(
+                f"torch.distributed.pipelining's own runtime failed: {first.strip()} "
+                "(executor='pipelab' may run what it cannot)"
+            ) from why
         self._ended = ended = time.perf_counter()
         kept = self._kept.get((stage, microbatch), 0)
         self._held += kept if kind == Kind.F else 0

@@ -15,16 +15,19 @@ from ...errors import UsageError
 from ..job.exchange import Shared, Transfer
 from ..job.program import Instruction
 from ..job.rank_job import RankJob
-from ..job.recipe import OptimizerFactory, require_simple_optimizer
 from ..job.values import Alone
 from ..record.board import BETWEEN, WAITING
 from ..transport.protocol import Arrival
 from .mail import Mail
+from .optimizer import make_optimizer, make_scheduler
+from .shared_gradients import flatten, summed
 
 Name = tuple[int, str]
 """(replica, name in the whole model) of a parameter on its rank."""
 Key = tuple[int, int] | None
 """(replica, stage) that an optimizer steps; None: all of a rank."""
+_WHO = ("params", "param_names")
+"""What of a group is no option."""
 
 
 class Update:
@@ -55,16 +58,17 @@ class Update:
         if by_stage is not None:
             whose = {key: mine for key, mine in by_stage.items()}
         self.optimizers: dict[Key, torch.optim.Optimizer] = {}
+        first = {p: name for (_, name), p in reversed(parameters.items())}
+        names = {p: job.tied.get(name, name) for p, name in first.items()}
         if recipe.optimizer:
             for key, mine in whose.items():
-                made = _made(recipe.optimizer, mine)
+                made = make_optimizer(recipe.optimizer, [(names[p], p) for p in mine])
                 if made is not None:
                     self.optimizers[key] = made
         self.schedulers: list[Any] = []
         if recipe.scheduler:
-            self.schedulers = [recipe.scheduler(each) for each in self.optimizers.values()]
-            for scheduler in self.schedulers:
-                require_simple_optimizer(scheduler)
+            for optimizer in self.optimizers.values():
+                self.schedulers.append(make_scheduler(recipe.scheduler, optimizer))
         self._stepped: dict[nn.Parameter, torch.Tensor | None] = {}
         self._rehearsing = False
 
@@ -99,7 +103,7 @@ class Update:
         reduction, rank, sent_bytes = self._reductions[instruction.atom], self._mail.rank, 0
         for number in reduction.sends:
             shared = self._exchange.shared[number]
-            flat = {i: _flatten(parameters) for i, parameters in self._held(shared).items()}
+            flat = {i: flatten(parameters) for i, parameters in self._held(shared).items()}
             self._flat[number] = flat
             for transfer in shared.transfers():
                 if transfer.source == rank:
@@ -122,7 +126,7 @@ class Update:
             shared = self._exchange.shared[number]
             held, flat = self._held(shared), self._flat.pop(number)
             like = next(iter(held.values()))
-            totals = _sum([flat[i] for i in range(len(shared.holders))], like)
+            totals = summed([flat[i] for i in range(len(shared.holders))], like)
             for k, total in enumerate(totals):
                 for parameters in held.values():
                     parameters[k].grad = total if total is None or len(held) == 1 else total.clone()
@@ -183,8 +187,9 @@ class Update:
                 if i > 0:
                     counted_elsewhere.update(parameters)
         own = [p.grad for p in self.all if p.grad is not None and p not in counted_elsewhere]
-        total = sum((g.double().square().sum() for g in own), torch.zeros((), dtype=torch.float64))
-        scale = min(1.0, clip / (self.meet(total).sqrt().item() + 1e-6))
+        total = sum((_square(g) for g in own), torch.zeros((), dtype=torch.float64))
+        norm = self.meet(total).sqrt()
+        scale = (clip / (norm + 1e-6)).clamp(max=1.0)  # nan stays nan
         for parameter in self.all:
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
@@ -217,7 +222,7 @@ class Update:
                 mine = [p for p in group["params"] if p in names]
                 state |= {names[p]: optimizer.state[p] for p in mine if p in optimizer.state}
                 if g == len(groups):
-                    options = {k: v for k, v in group.items() if k != "params"}
+                    options = {k: v for k, v in group.items() if k not in _WHO}
                     groups.append(options | {"params": []})
                 groups[g]["params"] += [names[p] for p in mine]
         scheduler = self.schedulers[0].state_dict() if self.schedulers else None
@@ -240,35 +245,6 @@ class Update:
             scheduler.load_state_dict(saved["scheduler"])
 
 
-def _made(
-    factory: OptimizerFactory, parameters: list[nn.Parameter]
-) -> torch.optim.Optimizer | None:
-    """The optimizer of some parameters; None where the factory keeps none of them.
-
-    Raises UsageError for one that holds parameters it was not given, or needs a closure.
-    """
-    if not parameters:
-        return None
-    try:
-        optimizer = factory(parameters)
-    except ValueError as error:
-        if "empty parameter list" in str(error):
-            return None
-        raise
-    if optimizer is None:
-        return None
-    require_simple_optimizer(optimizer)
-    given = set(parameters)
-    for group in optimizer.param_groups:
-        if any(parameter not in given for parameter in group["params"]):
-            raise UsageError(
-                "The optimizer holds parameters that its factory was not given, so this rank's own "
-                "would not be trained. Let the factory use its argument: lambda params: "
-                "torch.optim.SGD(params, lr=0.1)."
-            )
-    return optimizer
-
-
 def _load(optimizer: torch.optim.Optimizer, saved: dict, names: dict[nn.Parameter, str]) -> None:
     """Give one optimizer the state of its parameters. Raises UsageError for other groups."""
     now, index = optimizer.state_dict(), 0
@@ -280,7 +256,7 @@ def _load(optimizer: torch.optim.Optimizer, saved: dict, names: dict[nn.Paramete
             "that it was saved with"
         )
     for group, old in zip(now["param_groups"], saved["groups"], strict=True):
-        group |= {k: v for k, v in old.items() if k != "params"}
+        group |= {k: v for k, v in old.items() if k not in _WHO}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if names[parameter] in saved["state"]:
@@ -289,28 +265,8 @@ def _load(optimizer: torch.optim.Optimizer, saved: dict, names: dict[nn.Paramete
     optimizer.load_state_dict(now)
 
 
-def _flatten(parameters: list[nn.Parameter]) -> torch.Tensor:
-    """Which of them have a gradient (1 or 0 each), then the gradients, one after the other."""
-    like = parameters[0]
-    present = [p.grad is not None for p in parameters]
-    flags = torch.tensor(present, dtype=like.dtype)
-    pieces = [flags.to(like.device, non_blocking=True)]  # blocking, it would wait for the GPU
-    for parameter in parameters:
-        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        pieces.append(gradient.reshape(-1))
-    return torch.cat(pieces)
-
-
-def _sum(flat: list[torch.Tensor], like: list[nn.Parameter]) -> list[torch.Tensor | None]:
-    """The sums of what ``_flatten`` made, one per parameter; None where no copy has a gradient."""
-    sums: list[torch.Tensor | None] = []
-    present = [f[: len(like)].tolist() for f in flat]  # of a GPU, one wait for all of them
-    at = len(like)
-    for k, parameter in enumerate(like):
-        end = at + parameter.numel()
-        total = None
-        for gradient in (f[at:end] for f, has in zip(flat, present, strict=True) if has[k]):
-            total = gradient.clone() if total is None else total + gradient
-        sums.append(None if total is None else total.view(parameter.shape))
-        at = end
-    return sums
+def _square(gradient: torch.Tensor) -> torch.Tensor:
+    """The square of a gradient's norm, in double precision."""
+    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    wide = torch.complex128 if values.is_complex() else torch.float64
+    return torch.linalg.vector_norm(values, dtype=wide).square()

@@ -37,6 +37,16 @@ def run_backward(roots: list[GradientEdge | None], gradient: Value | None) -> No
         torch.autograd.backward([root for root, _ in pairs], [g for _, g in pairs])
 
 
+def add_gradient(parameter: torch.Tensor, gradient: torch.Tensor) -> None:
+    """Add to ``.grad``, as autograd does: a sparse one may have a dense one added to it."""
+    if parameter.grad is None:
+        parameter.grad = gradient
+    elif parameter.grad.is_sparse and not gradient.is_sparse:
+        parameter.grad = gradient + parameter.grad
+    else:
+        parameter.grad += gradient
+
+
 def input_gradients(value: Value) -> Value:
     """The gradients of the inputs that can have one; nothing for an input that nothing used.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..job.values import Value, closed
+from ..job.values import Value, closed, describe
 from .randomness import TURNS, Seeds
 
 
@@ -46,14 +46,14 @@ def _takes_several(forward: Callable) -> bool:
 
 
 def _require_tensors(value: object, who: str) -> None:
-    what = f"a {type(value).__name__}"
+    what = describe(value)
     if type(value) is tuple:
         astray = [i for i, part in enumerate(value) if not isinstance(part, torch.Tensor)]
         if value and not astray:
             return
         what = "an empty tuple"
         if astray:
-            what = f"a tuple whose part {astray[0]} is a {type(value[astray[0]]).__name__}"
+            what = f"a tuple whose part {astray[0]} is {describe(value[astray[0]])}"
     raise TypeError(
         f"{who} returned {what}; between the layers of a pipeline passes a tensor or a flat tuple "
         "of tensors"
@@ -69,12 +69,10 @@ def weighted_loss(loss: Callable, output: Value, target: Value, share: float) ->
     if share == 0:
         return Nothing.apply(*output)
     value = loss(output.opened(), target.opened())
-    if not isinstance(value, torch.Tensor) or value.numel() != 1:
-        what = f"a {type(value).__name__}"
-        if isinstance(value, torch.Tensor):
-            what = f"a tensor of shape {tuple(value.shape)}"
+    if not isinstance(value, torch.Tensor) or value.numel() != 1 or value.is_complex():
         raise TypeError(
-            f"loss_fn must return one number as a tensor, not {what}; average over the batch"
+            "loss_fn must return one real number as a tensor, averaged over the batch, not "
+            f"{describe(value)}"
         )
     return value.reshape(()) * share
 

@@ -12,6 +12,7 @@ import torch
 
 from ..job.losses import REMEDY
 from ..job.values import Value
+from .saved_bytes import storages
 
 
 class LossCheck:
@@ -66,7 +67,7 @@ def require_no_own_weights(
     known: the addresses of the stage's weights.
     """
     inside = {t.grad_fn for t in output} - {None}
-    known = known | {t.untyped_storage().data_ptr() for t in output}
+    known = known | set(storages(output))
     seen: set[Any] = set()
     waiting = [loss.grad_fn]
     while waiting:
@@ -75,7 +76,7 @@ def require_no_own_weights(
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)
-        if leaf is not None and leaf.untyped_storage().data_ptr() not in known:
+        if leaf is not None and known.isdisjoint(storages([leaf])):
             raise TypeError(
                 f"loss_fn, computed by stage {stage} for micro-batch {microbatch}, uses a "
                 f"trainable tensor of shape {tuple(leaf.shape)} that is none of that stage's "

@@ -1,7 +1,29 @@
 """The memory of a forward: exact bytes of what autograd keeps for the backward."""
 
+from collections.abc import Iterable
+
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+
+
+def storages(tensors: Iterable[torch.Tensor]) -> dict[int, int]:
+    """Where tensors lie in memory: address -> bytes. A sparse one lies in several places."""
+    found: dict[int, int] = {}
+    for tensor in tensors:
+        for part in _parts(tensor):
+            storage = part.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return found
+
+
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    if tensor.layout is torch.strided:
+        return [tensor]
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    by_row = tensor.layout in (torch.sparse_csr, torch.sparse_bsr)
+    names = ("crow_indices", "col_indices") if by_row else ("ccol_indices", "row_indices")
+    return [*(getattr(tensor, name)() for name in names), tensor.values()]
 
 
 class SavedBytes:
@@ -22,9 +44,9 @@ class SavedBytes:
         return sum(dict(self.log).values())
 
     def _pack(self, tensor: torch.Tensor) -> tuple[torch.Tensor, int]:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._excluded:
-            self.log.append((storage.data_ptr(), storage.nbytes()))
+        for address, size in storages([tensor]).items():
+            if address not in self._excluded:
+                self.log.append((address, size))
         return tensor, tensor._version
 
     def __enter__(self) -> "SavedBytes":
@@ -41,6 +63,8 @@ def _unpack(saved: tuple[torch.Tensor, int]) -> torch.Tensor:
     if tensor._version != version:
         raise RuntimeError(
             f"a tensor of shape {tuple(tensor.shape)} that the backward needs was changed in "
-            "place after the forward had saved it"
+            "place after the forward had saved it. The forward of the next micro-batch may come "
+            "before: a buffer that a layer counts in needs a new tensor each time (self.seen = "
+            "self.seen + 1)"
         )
     return tensor

@@ -29,7 +29,8 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
 
-from .saved_bytes import SavedBytes
+from .gradients import add_gradient
+from .saved_bytes import SavedBytes, storages
 from .splittable import DifferentiatesInForward, has_hooks, is_splittable, weights_behind
 
 Gradients = Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -110,12 +111,9 @@ class DeferredGradients:
                 for parameter, gradient in deferred.compute():
                     sums[parameter] = sums[parameter] + gradient if parameter in sums else gradient
             for parameter, gradient in sums.items():
-                if parameter.grad is not None:
-                    parameter.grad += gradient
-                elif gradient.is_contiguous() and not gradient._is_view():
-                    parameter.grad = gradient
-                else:
-                    parameter.grad = gradient.clone(memory_format=torch.contiguous_format)
+                if parameter.grad is None and not _is_whole(gradient):
+                    gradient = gradient.clone(memory_format=torch.contiguous_format)
+                add_gradient(parameter, gradient)
 
     def _forward(self, module: nn.Module, forward: Callable, *arguments, **named) -> torch.Tensor:
         weights = [p for p in module._parameters.values() if p is not None and p.requires_grad]
@@ -174,14 +172,14 @@ class SplitLinear(torch.autograd.Function):
 
         def weight_gradients() -> Gradients:
             if weight.requires_grad:
-                yield weight, rows.t() @ flat
+                yield weight, rows.t() @ flat.conj()
             if bias is not None and bias.requires_grad:
                 yield bias, rows.sum(0)
 
         storage = x.untyped_storage()
         saved = [(storage.data_ptr(), storage.nbytes())]
         ctx.store.put_off(ctx.module, Deferred(weight_gradients, gradient, saved))
-        dx = (rows @ values).view(x.shape) if ctx.needs_input_grad[2] else None
+        dx = (rows @ values.conj()).view(x.shape) if ctx.needs_input_grad[2] else None
         return None, None, dx, None, None
 
 
@@ -236,12 +234,17 @@ class SplitLayer(torch.autograd.Function):
         return None, None, None, dx, *[None] * len(weights)
 
 
+def _is_whole(gradient: torch.Tensor) -> bool:
+    """Whether it can be a ``.grad`` as it is."""
+    return gradient.is_contiguous() and not gradient._is_view()
+
+
 def kept_bytes(queue: list[Deferred]) -> tuple[int, int]:
     """Bytes that W still needs: of activations, and of output gradients.
 
     Each address counts once.
     """
     activations = {address: size for deferred in queue for address, size in deferred.saved or ()}
-    storages = [deferred.gradient.untyped_storage() for deferred in queue]
-    gradients = {s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in activations}
-    return sum(activations.values()), sum(gradients.values())
+    gradients = storages(deferred.gradient for deferred in queue)
+    others = [size for address, size in gradients.items() if address not in activations]
+    return sum(activations.values()), sum(others)

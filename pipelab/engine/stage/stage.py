@@ -17,7 +17,7 @@ from .gradients import ask_for_gradients, can_have_gradient, input_gradients, ru
 from .kept import Kept, Task, WaitingForW
 from .layers import run_layers, weighted_loss
 from .loss_checks import LossCheck
-from .saved_bytes import SavedBytes
+from .saved_bytes import SavedBytes, storages
 from .split import Deferred, DeferredGradients, kept_bytes
 from .splittable import DifferentiatesInForward
 from .stash import Stash
@@ -59,7 +59,7 @@ class Stage:
             held = {name: buffer for name, buffer in module._buffers.items() if buffer is not None}
             self._buffers += [(module, name) for name in held]
             tensors = (*module.parameters(recurse=False), *held.values())
-            self._own.update(t.untyped_storage().data_ptr() for t in tensors)
+            self._own.update(storages(tensors))
         trains = index > 0 or any(p.requires_grad for m in modules for p in m.parameters())
         self._loss_check = LossCheck(index, trains=trains)
         self._in_place = any(getattr(module, "inplace", False) for module in modules)
@@ -206,8 +206,7 @@ class Stage:
         kept.buffers = [buffer.clone() for buffer in self._buffers_now()]
         with torch.no_grad():
             output = self._compute(microbatch, kept)
-        storages = [t.untyped_storage() for t in kept.value]
-        kept.bytes = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+        kept.bytes = sum(storages(kept.value).values())
         return output
 
     def _remember(self, microbatch: int, kept: Kept) -> tuple[Value, int]:
@@ -268,13 +267,15 @@ class Stage:
         first = microbatch not in self._looked_at
         if first or self._in_place:
             value = value.each(torch.clone)
+            if task.target is not None:
+                task = task._replace(target=task.target.each(torch.clone))
         if self._half:
             with torch.autocast(value[0].device.type, torch.bfloat16):
                 result = self._layers_and_loss(microbatch, value, task)
         else:
             result = self._layers_and_loss(microbatch, value, task)
         if first:
-            self._in_place |= any(tensor._version for tensor in value)
+            self._in_place |= any(tensor._version for tensor in (*value, *(task.target or ())))
             self._looked_at.add(microbatch)
         return result
 

@@ -12,6 +12,9 @@ a version goes when nobody can need it any more.
 import torch
 from torch import nn
 
+from .gradients import add_gradient
+from .saved_bytes import storages
+
 
 class Stash:
     """The versions of one stage's weights.
@@ -64,18 +67,14 @@ class Stash:
         """A micro-batch has its gradients: they are added to those of the live weights."""
         for live, copy in self._versions[version].items():
             if copy is not live and copy.grad is not None:
-                live.grad = copy.grad if live.grad is None else live.grad.add_(copy.grad)
+                add_gradient(live, copy.grad)
                 copy.grad = None
         self._users[version] -= 1
         self._drop()
 
     def memory(self) -> set[int]:
         """Where the versions lie: weights are no activations."""
-        return {
-            t.untyped_storage().data_ptr()
-            for copies in self._versions.values()
-            for t in copies.values()
-        }
+        return set(storages(t for copies in self._versions.values() for t in copies.values()))
 
     def _drop(self) -> None:
         for version in [

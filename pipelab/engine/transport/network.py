@@ -125,8 +125,8 @@ class DistributedTransport:
 
         Raises TypeError for what cannot be sent.
         """
-        tensor = tensor.detach().contiguous()
         require_sendable(tensor)
+        tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
         shape = tuple(tensor.shape) + (0,) * (MAX_DIMS - tensor.dim())
         times = planned + self._offset, time.perf_counter() + self._offset
         way, lanes = _BY_GLOO, self._lanes

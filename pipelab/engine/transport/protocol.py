@@ -69,6 +69,11 @@ class Transport(Protocol):
 
 def require_sendable(tensor: torch.Tensor) -> None:
     """Raise TypeError for a tensor that no header can describe."""
+    if tensor.layout is not torch.strided:
+        raise TypeError(
+            f"cannot send a tensor with layout {tensor.layout} between ranks: let the layer return "
+            "it dense (to_dense()), or keep it and the layer behind on one stage (partition=[...])"
+        )
     if tensor.dtype not in CODES or tensor.dim() > MAX_DIMS:
         raise TypeError(
             f"cannot send a tensor of {tensor.dtype} with {tensor.dim()} dimensions between ranks"

@@ -48,6 +48,14 @@ def merge(parts: list[dict], order: list[str]) -> dict[str, Any]:
             "ranks, so they cannot be saved as the groups of one optimizer. Let it make the same "
             "groups for any list of parameters, empty ones included."
         )
+    for g in range(max(counts, default=0)):
+        options = dict.fromkeys(repr(_options(part["groups"][g])) for part in parts)
+        if len(options) > 1:
+            raise UsageError(
+                "The optimizer factory made other optimizers or options on different ranks, so "
+                f"they cannot be saved as one optimizer: {' and '.join(options)}. Let it make the "
+                "same for any list of parameters, in groups where options differ (also empty ones)."
+            )
     place, states = (
         {name: i for i, name in enumerate(order)},
         {n: s for part in parts for n, s in part["state"].items()},
@@ -73,6 +81,10 @@ def merge(parts: list[dict], order: list[str]) -> dict[str, Any]:
     }
 
 
+def _options(group: dict) -> dict:
+    return {name: value for name, value in group.items() if name != "params"}
+
+
 def write(path: str | os.PathLike, checkpoint: dict) -> None:
     """Write the file, whole or not at all."""
     target = Path(path).resolve()
@@ -89,6 +101,8 @@ def read(path: str | os.PathLike) -> dict:
 
     Raises UsageError for any other file, OSError where there is none.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(f"resume is {path!r}; it is the path of a checkpoint that Run.save wrote.")
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

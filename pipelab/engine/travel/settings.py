@@ -68,7 +68,12 @@ class Settings:
     def apply(self) -> None:
         """Set them in this process."""
         torch.set_default_dtype(self.default_dtype)
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
+        algorithms = self.deterministic, self.warn_only
+        if algorithms != (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ):  # only then: torch imports for a second to set them
+            torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
         if self.matmul_precision is not None:
             torch.set_float32_matmul_precision(self.matmul_precision)
         if self.cudnn_tf32 is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import pickle
 import site
@@ -79,10 +80,11 @@ def _own_modules() -> list:
     """
     own = []
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
+        known = getattr(module, "__dict__", {})  # asking a lazy module itself would import it
+        file = known.get("__file__")
         if (
             file
-            and name == getattr(module, "__name__", None)
+            and name == known.get("__name__")
             and name != "__main__"
             and not _is_installed(file)
         ):
@@ -92,8 +94,8 @@ def _own_modules() -> list:
 
 @functools.cache
 def _is_installed(file: str) -> bool:
-    path = os.path.realpath(file)
-    return any(path.startswith(folder) for folder in _installed_folders())
+    folders = _installed_folders()
+    return file.startswith(folders) or os.path.realpath(file).startswith(folders)
 
 
 @functools.cache
@@ -104,24 +106,35 @@ def _installed_folders() -> tuple[str, ...]:
         site.getusersitepackages(),
         os.path.dirname(pipelab.__file__),
     ]
-    return tuple(os.path.realpath(path) + os.sep for path in paths if path)
+    both = {path for given in paths if given for path in (given, os.path.realpath(given))}
+    return tuple(path + os.sep for path in both)
 
 
 def pack(tensors: Mapping[Any, torch.Tensor]) -> dict[Any, tuple]:
     """Tensors as (dtype, shape, bytes), which pickle without torch's file-descriptor passing.
 
-    The bytes are a numpy array, a copy of the tensor's.
+    The bytes are a numpy array, a copy of the tensor's. Sparse ones go as (None, (), a file of
+    torch's).
     """
-    packed = {}
-    for name, t in tensors.items():
-        data = t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        packed[name] = t.dtype, tuple(t.shape), data.view(-1).view(torch.uint8).numpy()
-    return packed
+    return {name: _packed(tensor.detach()) for name, tensor in tensors.items()}
+
+
+def _packed(tensor: torch.Tensor) -> tuple:
+    if tensor.layout is not torch.strided:
+        file = io.BytesIO()
+        torch.save(tensor.cpu(), file)
+        return None, (), file.getvalue()
+    plain = tensor.resolve_conj().resolve_neg()
+    plain = plain.to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return tensor.dtype, tuple(tensor.shape), plain.view(-1).view(torch.uint8).numpy()
 
 
 def unpack(packed: Mapping[Any, tuple]) -> dict[Any, torch.Tensor]:
     """The inverse of ``pack``: tensors that own their memory."""
-    tensors = {}
-    for name, (dtype, shape, data) in packed.items():
-        tensors[name] = torch.from_numpy(data.copy()).view(dtype).view(shape)
-    return tensors
+    return {name: _unpacked(*parts) for name, parts in packed.items()}
+
+
+def _unpacked(dtype: torch.dtype | None, shape: tuple[int, ...], data: Any) -> torch.Tensor:
+    if dtype is None:
+        return torch.load(io.BytesIO(data), weights_only=True)
+    return torch.from_numpy(data.copy()).view(dtype).view(shape)
