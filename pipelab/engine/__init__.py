@@ -13,7 +13,8 @@ from .hosts.pool import shutdown, warm
 if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
     from .job.gpus import gpu_names, unusable_gpus
-    from .training import Event, Run, run, start
+    from .outcome import Event, Run
+    from .training import run, start
 
 __all__ = [
     "Evaluation",
@@ -32,7 +33,7 @@ __all__ = [
 # the same time.
 _LATE = dict.fromkeys(("gpu_names", "unusable_gpus"), "job.gpus")
 _LATE |= {"Evaluation": "evaluation", "evaluate": "evaluation"}
-_LATE |= dict.fromkeys(("Event", "Run", "run", "start"), "training")
+_LATE |= dict.fromkeys(("run", "start"), "training") | dict.fromkeys(("Event", "Run"), "outcome")
 
 
 def __getattr__(name: str):

@@ -13,7 +13,8 @@ from ..timeline import Timeline
 from .job.recipe import Recipe
 from .job.setup import set_up
 from .job.where import Where
-from .training import Run, finish
+from .outcome import Run
+from .training import finish
 from .travel.ship import unpack
 
 
