@@ -39,7 +39,7 @@ ROOMS = [
     "launcher",
     "cli",
 ]
-TORCH = {"model", "engine"}
+TORCH = {"model", "engine", "grading"}  # grading: tensors of tests and of students' files
 
 
 def loaded_by(source):

@@ -1,9 +1,13 @@
 """Grading: a student's files, tests with points, and a fair result whatever the files do.
 
 In: a folder of exercises, each with a stub and its tests, or a folder of submissions. Out: points
-with reasons, as text, JSON, JUnit, Gradescope, Markdown and a grade book. Way of the data: exercise
-→ supervisor (a process of its own runs pytest) → plugin → results → report. ``course`` is the
-table of notebooks and exercises.
+with reasons, as text, JSON, JUnit, Gradescope, Markdown and a grade book. ``course`` is the table
+of notebooks and exercises. Way of the data:
+
+    exercise ▸ supervisor ▸ judge (pytest, plugin, checks, cases) ▸ results ▸ report
+                              │ remote
+                              ▼
+               nursery ▸ room (the student's file) in its sandbox
 """
 
 from importlib import import_module

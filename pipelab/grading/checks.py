@@ -6,10 +6,14 @@ Each raises AssertionError with what was expected, what came, and what to think 
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..schedule import Kind, Schedule, check
 from ..timeline.metrics import peak_in_flight
+from .remote import Handle, NoResult
+
+LARGEST = 1_000_000
 
 seen: list[str] = []
 """Schedules that the running test has looked at, as CSV: the last one is shown with a failure."""
@@ -23,9 +27,8 @@ def plain(value: Any, kind: type, what: str) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
-        raise AssertionError(
-            f"{what} is a {type(value).__name__}, but it should be a {kind.__name__}"
-        )
+        found = value.type if isinstance(value, Handle) else type(value).__name__
+        raise AssertionError(f"{what} is a {found}, but it should be a {kind.__name__}")
     return value
 
 
@@ -41,6 +44,8 @@ def close(value: Any, expected: float, what: str, hints: dict[float, str] | None
     Raises:
         AssertionError: it is not right.
     """
+    if type(value).__name__ == "Tensor" and value.dim() == 0:
+        value = value.item()  # a tensor of one number is one
     value = plain(value, float, what)
     if math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-12):
         return
@@ -49,6 +54,16 @@ def close(value: Any, expected: float, what: str, hints: dict[float, str] | None
         if math.isclose(value, wrong, rel_tol=1e-9):
             raise AssertionError(f"{message} {hint}")
     raise AssertionError(message)
+
+
+def text_of(path: Path) -> str:
+    """The text of a file that is not a program. Raises NoResult for one that cannot be read."""
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        raise NoResult("cannot be read", f"{path.name} is not a file of at most 1 MB")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except ValueError:
+        raise NoResult("cannot be read", f"{path.name} is not text in UTF-8") from None
 
 
 def rows_of(rows: Any, ranks: int, what: str) -> list[list[str]]:
@@ -64,17 +79,20 @@ def rows_of(rows: Any, ranks: int, what: str) -> list[list[str]]:
     return [list(row) for row in rows]
 
 
-def sizes(
-    seed: int, count: int = 6, ranks: int = 5, microbatches: int = 8
-) -> Iterator[tuple[int, int]]:
-    """Pairs of ranks and micro-batches, each from 1.
+SIZES = ((4, 6), (3, 12), (1, 4), (2, 2), (5, 5))
+"""Ranks and micro-batches: ordinary ones, numbers of two digits, one stage, as many as ranks."""
+FEW = ((5, 3), (4, 1), (3, 2))
+"""Fewer micro-batches than ranks, down to no micro-batching at all."""
 
-    First more micro-batches than ranks, then fewer, then ``count`` pairs that are drawn.
-    """
+
+def sizes(
+    seed: int, count: int = 3, ranks: int = 5, microbatches: int = 12
+) -> Iterator[tuple[int, int]]:
+    """Draw pairs of ranks and micro-batches, never fewer micro-batches than ranks."""
     draw = random.Random(seed)
-    yield from ((4, 6), (5, 3))
     for _ in range(count):
-        yield draw.randint(1, ranks), draw.randint(1, microbatches)
+        drawn = draw.randint(1, ranks)
+        yield drawn, draw.randint(drawn, microbatches)
 
 
 def legal(

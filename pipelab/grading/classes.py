@@ -15,7 +15,8 @@ from ..errors import UsageError
 from .exercise import Exercise
 from .report import as_data, as_gradescope, as_junit, as_markdown, totals
 from .results import Grade
-from .supervisor import Limits, supervise
+from .room import Limits
+from .supervisor import supervise
 
 
 def grade_class(
@@ -85,7 +86,9 @@ def grade_book(rows: Sequence[tuple[str, Sequence[Grade]]]) -> str:
     for student, grades in rows:
         scores = {grade.exercise: grade for grade in grades}
         total, points = totals(grades)
-        statuses = [f"{grade.exercise}: {grade.status}" for grade in grades if grade.status != "ok"]
+        statuses = [
+            f"{grade.exercise}: {grade.status}" for grade in grades if grade.status != "passed"
+        ]
         cells = []
         for name in names:
             cells.append(f"{scores[name].score:g}" if name in scores else "")

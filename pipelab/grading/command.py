@@ -8,7 +8,8 @@ from typing import Any
 from .classes import grade_class as grade_everybody
 from .exercise import exercises
 from .report import as_classroom, as_data, as_gradescope, as_junit, as_markdown, as_text
-from .supervisor import Limits, supervise
+from .room import Limits
+from .supervisor import supervise
 
 Answer = tuple[dict[str, Any], str, dict[str, str]]
 """What to print as JSON and as text, and what to write into which file."""

@@ -3,36 +3,42 @@
     @pytest.mark.points(2, "F and B alternate in the steady state")
     def test_steady_state(student, credit): ...
 
-``student`` is the module of the file that the student edits: beside the tests, or in the folder
-that PIPELAB_SUBMISSION names. ``credit(0.5, "right order, wrong warm-up")`` gives a part of the
-points when the test fails after it. A test that meets NotImplementedError counts as not started.
-With PIPELAB_REPORT, the number of an open pipe, each test is told to the supervisor as it starts
-and ends.
+``student`` gives the functions of the file that the student edits: beside the tests, or in the
+folder that PIPELAB_SUBMISSION names. They run in a process of their own (room.py), and give plain
+data. A module of tests may say what that file may not use: ``WITHOUT = {"pipelab.catalogue": "write
+it yourself"}``. ``credit(0.5, "right order, wrong warm-up")`` gives a part of the points when the
+test fails after it. With PIPELAB_REPORT, the number of an open pipe, each test is told to the
+supervisor as it starts and ends.
 """
 
-import importlib.util
+import hashlib
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from . import checks
+from .cases import Cases
+from .nursery import Nursery
+from .remote import Guest, NoResult, NotStarted, Student
+from .room import Limits
+from .wire import shortened
 
 ENVIRONMENT = {
     "report": "PIPELAB_REPORT",
-    "nonce": "PIPELAB_NONCE",
     "submission": "PIPELAB_SUBMISSION",
     "id": "PIPELAB_STUDENT",
+    "limits": "PIPELAB_LIMITS",
 }
 NOT_STARTED = "not started"
 CREDIT = pytest.StashKey[tuple[float, str]]()
 """The part of a test's points that it has granted, and why."""
+NURSERY: list[Nursery] = []
+"""The one that a judge keeps from exercise to exercise."""
 LONGEST, LARGEST = 4000, 20_000
 """Characters of a message, and of a schedule in CSV, that are passed on."""
 
@@ -63,34 +69,32 @@ def file_of(test: Path) -> Path:
     return there[0] if there else folder / f"{stem}.py"
 
 
-def load(path: Path) -> ModuleType:
-    """Import a student's file by its path."""
-    spec = importlib.util.spec_from_file_location(f"student_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path.name} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where rooms come from: a process of this session, if there is none that stays."""
+    if NURSERY:
+        yield NURSERY[0]
+        return
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture(scope="module")
-def student(request: pytest.FixtureRequest) -> ModuleType:
-    """The student's file as a module."""
-    path = file_of(request.path)
-    if not path.exists():
-        pytest.fail(
-            f"{path.name} is missing: put it beside the tests, under that name", pytrace=False
-        )
-    try:
-        return load(path)
-    except NotImplementedError:
-        raise
-    except BaseException as error:
-        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        pytest.fail(
-            f"{path.name} cannot be imported{where}: {type(error).__name__}: {error}", pytrace=False
-        )
+def guest(request: pytest.FixtureRequest, nursery: Nursery) -> Iterator[Guest]:
+    """The student's file in its process, which the tests of a module share."""
+    limits = Limits(*json.loads(os.environ.get(ENVIRONMENT["limits"], "[]")))
+    without = getattr(request.module, "WITHOUT", {})
+    guest = Guest(nursery, file_of(request.path), without, limits)
+    yield guest
+    guest.close()
+
+
+@pytest.fixture
+def student(guest: Guest) -> Student:
+    """The functions of the student's file."""
+    guest.begin()
+    return Student(guest)
 
 
 @pytest.fixture
@@ -105,7 +109,10 @@ def student_seed() -> int:
 
     Sizes and data may follow from it.
     """
-    return int.from_bytes(os.environ.get(ENVIRONMENT["id"], "").encode()[:6] or b"\0", "big")
+    name = os.environ.get(ENVIRONMENT["id"], "")
+    if not name:
+        return 0
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6], "big")
 
 
 @pytest.fixture
@@ -121,21 +128,33 @@ def credit(request: pytest.FixtureRequest) -> Callable[[float, str], None]:
     return credit
 
 
-class Reporter:
-    """Tells the supervisor, if there is one, what starts and how it ends.
+@pytest.fixture
+def case() -> Cases:
+    """The cases of a test, of which one that fails costs only itself."""
+    return Cases()
 
-    Lines that do not carry the nonce do not count.
-    """
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Let a test fail whose cases did."""
+    result = yield
+    if isinstance(cases := pyfuncitem.funcargs.get("case"), Cases):
+        cases.close()
+    return result
+
+
+class Reporter:
+    """Tells the supervisor, if there is one, what starts and how it ends."""
 
     def __init__(self) -> None:
-        self._pipe = os.environ.pop(ENVIRONMENT["report"], None)
-        self._nonce = os.environ.pop(ENVIRONMENT["nonce"], "")
-        self._guarded = _guarded()
+        self._pipe = os.environ.get(ENVIRONMENT["report"])
         self._seconds: dict[str, float] = {}
 
     def _tell(self, **what: object) -> None:
         if self._pipe is not None:
-            os.write(int(self._pipe), (json.dumps({"nonce": self._nonce} | what) + "\n").encode())
+            data = (json.dumps(what) + "\n").encode()
+            while data:
+                data = data[os.write(int(self._pipe), data) :]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Tell which tests there are."""
@@ -160,18 +179,18 @@ class Reporter:
         """Add the outcome to pytest's report: a status, a message, and a share of the points."""
         report = yield
         raised = call.excinfo.value if call.excinfo else None
-        if isinstance(raised, NotImplementedError):
+        if isinstance(raised, NotStarted):
             report.pipelab = NOT_STARTED, "not started yet", 0.0
-        elif isinstance(raised, SystemExit):
-            report.outcome = "failed"
-            report.pipelab = "failed", f"your code ended Python: SystemExit({raised.code})", 0.0
+        elif isinstance(raised, NoResult):
+            report.pipelab = raised.status, str(raised)[:LONGEST], 0.0
+        elif report.skipped:  # only what passes has points
+            report.pipelab = "failed", f"the test did not run: {raised}"[:LONGEST], 0.0
         elif report.failed:
             share, reason = item.stash.get(CREDIT, (0.0, ""))
             text = "\n".join(filter(None, (reason, _message(call))))
-            report.pipelab = ("partial" if share else "failed"), text[-LONGEST:], share
-        elif _guarded() != self._guarded:
-            report.outcome = "failed"
-            report.pipelab = "failed", "your file changes pytest itself, so no result counts", 0.0
+            if isinstance(cases := getattr(item, "funcargs", {}).get("case"), Cases):
+                share, text = max(share, cases.share), f"{text}\n{cases}".strip()
+            report.pipelab = ("partial" if share else "failed"), shortened(text, LONGEST), share
         else:
             report.pipelab = "passed", "", 1.0
         return report
@@ -206,33 +225,4 @@ def _message(call: pytest.CallInfo[None]) -> str:
     error = call.excinfo.value
     if isinstance(error, (AssertionError, pytest.fail.Exception)) and str(error):
         return str(error).split("\nassert ")[0]
-    places = [
-        entry for entry in call.excinfo.traceback if Path(str(entry.path)).stem in _student_files()
-    ]
-    text = f"{type(error).__name__}: {error}"
-    if places:
-        text += f" (line {places[-1].lineno + 1} of {Path(str(places[-1].path)).name})"
-    return text
-
-
-def _student_files() -> set[str]:
-    return {name.removeprefix("student_") for name in sys.modules if name.startswith("student_")}
-
-
-def _guarded() -> tuple[object, ...]:
-    """What decides over results; a student's file that replaces any of it gets none."""
-    from _pytest import outcomes, runner
-
-    return (
-        pytest.raises,
-        pytest.fail,
-        pytest.skip,
-        outcomes.fail,
-        runner.call_and_report,
-        runner.pytest_runtest_makereport,
-        runner.CallInfo.__dict__["from_call"],
-        Reporter.pytest_runtest_makereport,
-        Reporter._tell,
-        json.dumps,
-        os.write,
-    )
+    return f"{type(error).__name__}: {error}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from .results import Grade
+from .results import WORST, Grade
 
 MARKS = {"passed": "✓", "partial": "◐", "not started": "·"}
 
@@ -41,7 +41,7 @@ def as_text(grades: Sequence[Grade]) -> str:
 
 
 def _how(status: str) -> str:
-    return f"  ({status})" if status in ("not started", "timeout", "crashed", "error") else ""
+    return f"  ({status})" if status in (*WORST, "not started") else ""
 
 
 def as_markdown(grades: Sequence[Grade]) -> str:

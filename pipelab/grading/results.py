@@ -3,7 +3,20 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-STATUSES = ("passed", "partial", "failed", "not started", "timeout", "crashed", "error")
+STATUSES = (
+    "passed",
+    "partial",
+    "failed",
+    "not started",
+    "missing",
+    "cannot be read",
+    "timed out",
+    "ended the process",
+    "tampered",
+    "error",
+)
+"""Of a test and of an exercise. "error": the grading did not take place, which is not a grade."""
+WORST = ("error", "tampered", "missing", "cannot be read", "timed out", "ended the process")
 
 
 @dataclass
@@ -28,8 +41,8 @@ class Result:
 class Grade:
     """One exercise of one student.
 
-    ``note`` is about all of it, such as a file that is missing; ``output`` is the end of what the
-    student's code printed.
+    ``note`` is about all of it, such as why it did not take place; ``output`` is the end of what
+    was printed; ``confined`` is False where the student's code ran without a sandbox.
     """
 
     exercise: str
@@ -38,6 +51,7 @@ class Grade:
     seconds: float = 0.0
     note: str = ""
     output: str = ""
+    confined: bool = True
 
     @property
     def points(self) -> float:
@@ -51,15 +65,14 @@ class Grade:
 
     @property
     def status(self) -> str:
-        """One word for all tests: the worst that happened to any.
-
-        That is "crashed", "timeout" or "error"; "not started" where no test was started, else "ok".
-        """
-        statuses = {result.status for result in self.results}
-        if statuses == {"not started"}:
-            return "not started"
-        bad = ("crashed", "timeout", "error")
-        return next((status for status in bad if status in statuses), "ok")
+        """One of STATUSES for all tests: the worst that happened, else how many passed."""
+        statuses = {result.status for result in self.results} or {"error"}
+        for status in WORST:
+            if status in statuses:
+                return status
+        if len(statuses) == 1:
+            return statuses.pop()
+        return "partial" if self.score else "failed"
 
     def to_dict(self) -> dict[str, Any]:
         """The grade as `pipelab grade --json` prints it."""
@@ -71,6 +84,7 @@ class Grade:
             "points": self.points,
             "status": self.status,
             "note": self.note,
+            "confined": self.confined,
             "seconds": round(self.seconds, 3),
             "tests": data["results"],
         }
@@ -79,4 +93,11 @@ class Grade:
     def from_dict(cls, data: dict[str, Any]) -> "Grade":
         """The grade that `to_dict` wrote."""
         tests = [Result(**test) for test in data["tests"]]
-        return cls(data["exercise"], data["title"], tests, data["seconds"], data["note"])
+        return cls(
+            data["exercise"],
+            data["title"],
+            tests,
+            data["seconds"],
+            data["note"],
+            confined=data["confined"],
+        )

@@ -2,17 +2,13 @@
 the reason.
 """
 
-import contextlib
 import importlib.util
-import io
 import os
-import re
 from pathlib import Path
 
 import pytest
 
 from pipelab.grading import exercises
-from pipelab.grading.plugin import ENVIRONMENT
 from pipelab.grading.supervisor import supervise
 
 ROOT = Path(__file__).parents[2] / "exercises"
@@ -20,57 +16,16 @@ SOLUTIONS = Path(__file__).parent / "solutions"
 EXERCISES = exercises(ROOT)
 
 
-class Outcomes:
-    """Collects what the plugin says of each test."""
-
-    def __init__(self):
-        self.ends, self.points = {}, {}
-
-    def pytest_collection_finish(self, session):
-        for item in session.items:
-            name = re.sub(r"\[.*", "", item.nodeid.rpartition("::")[2])
-            self.points[name] = item.get_closest_marker("points").args[0]
-
-    def pytest_runtest_logreport(self, report):
-        status, message, share = getattr(report, "pipelab", ("passed", "", 1.0))
-        if report.when == "call" or (report.when == "setup" and status != "passed"):
-            name = re.sub(r"\[.*", "", report.nodeid.rpartition("::")[2])
-            self.ends.setdefault(name, []).append((status, message, share))
-
-    @property
-    def score(self):
-        shares = {
-            name: sum(share for _, _, share in ends) / len(ends) for name, ends in self.ends.items()
-        }
-        return sum(self.points[name] * share for name, share in shares.items()), sum(
-            self.points.values()
-        )
+IDS = [f"student-{i}" for i in range(int(os.environ.get("PIPELAB_IDS", "1")))]
+"""Whose grade of each mistake is compared: by hand, with 20."""
 
 
-def grade(exercise, source, folder, monkeypatch):
-    """Runs the exercise's tests in this process on a file with this source (None: the stub)."""
+def grade(exercise, source, folder, student=None):
+    """The grade of a file with this source (None: the stub)."""
     if source is None:
-        monkeypatch.delenv(ENVIRONMENT["submission"], raising=False)
-    else:
-        (folder / exercise.file.name).write_text(source, encoding="utf-8")
-        monkeypatch.setenv(ENVIRONMENT["submission"], str(folder))
-    outcomes, printed = Outcomes(), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        pytest.main(
-            [
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                "-c",
-                str(ROOT / "pytest.ini"),
-                "--rootdir",
-                str(ROOT),
-                str(exercise.tests),
-            ],
-            plugins=[outcomes],
-        )
-    assert outcomes.ends, printed.getvalue()
-    return outcomes
+        return supervise(exercise, student=student)
+    (folder / exercise.file.name).write_text(source, encoding="utf-8")
+    return supervise(exercise, submission=folder, student=student)
 
 
 def folder_of(exercise):
@@ -94,26 +49,26 @@ every_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exerc
 
 
 @every_exercise
-def test_the_solution_and_unusual_ones_get_all_points(exercise, tmp_path, monkeypatch):
+def test_the_solution_and_unusual_ones_get_all_points(exercise, tmp_path):
     unusual = sorted(folder_of(exercise).glob(f"unusual_*{exercise.file.suffix}"))
     assert len(unusual) >= 2
     for path in (folder_of(exercise) / f"solution{exercise.file.suffix}", *unusual):
-        outcomes = grade(exercise, path.read_text(encoding="utf-8"), tmp_path, monkeypatch)
-        score, points = outcomes.score
-        assert score == points > 0, (path.name, outcomes.ends)
+        found = grade(exercise, path.read_text(encoding="utf-8"), tmp_path)
+        assert found.score == found.points > 0, (path.name, found)
+        assert found.status == "passed"
 
 
 @every_exercise
-def test_the_stub_is_not_started_and_no_error(exercise, tmp_path, monkeypatch):
-    outcomes = grade(exercise, None, tmp_path, monkeypatch)
-    assert outcomes.score[0] == 0
-    assert {status for ends in outcomes.ends.values() for status, _, _ in ends} == {
-        "not started"
-    }, outcomes.ends
+def test_the_stub_is_not_started_and_no_error(exercise, tmp_path):
+    found = grade(exercise, None, tmp_path)
+    assert found.score == 0 < found.points
+    assert {result.status for result in found.results} == {"not started"}, found
+    assert found.status == "not started"
 
 
 @every_exercise
-def test_each_mistake_loses_points_with_its_reason(exercise, tmp_path, monkeypatch):
+def test_each_mistake_loses_points_with_its_reason(exercise, tmp_path):
+    """The same ones, whoever hands it in: what shows a mistake is among the fixed cases."""
     mistakes = mistakes_of(exercise)
     assert len(mistakes) >= 4
     for name, replacements, test, phrase in mistakes:
@@ -121,10 +76,12 @@ def test_each_mistake_loses_points_with_its_reason(exercise, tmp_path, monkeypat
         for old, new in replacements:
             assert old in source, (name, old)
             source = source.replace(old, new)
-        outcomes = grade(exercise, source, tmp_path, monkeypatch)
-        assert outcomes.score[0] < outcomes.score[1], name
-        messages = [message for status, message, _ in outcomes.ends[test] if status != "passed"]
-        assert messages and any(phrase in message for message in messages), (name, outcomes.ends)
+        found = grade(exercise, source, tmp_path)
+        assert found.score < found.points, name
+        messages = [result.message for result in found.results if result.test == test]
+        assert messages and phrase in messages[0], (name, found)
+        for student in IDS:
+            assert grade(exercise, source, tmp_path, student).score == found.score, (name, student)
 
 
 def test_a_real_run_fits_into_the_limits_of_a_supervised_grading(tmp_path):

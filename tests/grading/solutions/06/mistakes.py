@@ -31,7 +31,7 @@ MISTAKES = [
         [("min(microbatches, ranks - rank - 1)", "ranks - rank - 1"),
          ("next(forwards) for _ in range(warm_up)", "f'{rank}F{i}' for i in range(warm_up)"),
          ("for forward in forwards:", "for forward in list(forwards)[warm_up:]:")],
-        "test_it_can_run", "With fewer micro-batches than ranks the warm-up is shorter",
+        "test_few", "With fewer micro-batches than ranks the warm-up is shorter",
     ),
     (
         "no cool-down",

@@ -14,7 +14,7 @@ MISTAKES = [
     (
         "a backward does not wait for the stage behind",
         [(" and (stage == stages - 1 or f\"{stage + 1}{kind}{i}\" in done)", "")],
-        "test_mended", "deadlocks are mended",
+        "test_mended", "cases are right",
     ),
     (
         "a forward does not wait for the stage before",

@@ -10,7 +10,7 @@ MISTAKES = [
         "one micro-batch through all chunks before the next",
         [("range(0, microbatches, ranks)", "range(microbatches)"), ("range(first, first + ranks)", "[first]"),
          ("2 * behind + (stages_per_rank - 1) * ranks", "stages_per_rank * microbatches")],
-        "test_makespan", "the groups are not of p micro-batches",
+        "test_makespan", "Some rank waits more than it has to",
     ),
     (
         "the chunks forgotten in the warm-up",
