@@ -1,8 +1,8 @@
 """The command line: thin, and light until a command needs more.
 
 In: arguments. Out: text, or with --json one JSON object on standard output; progress and
-messages go to standard error. Exit 0: done; 1: a run that failed, or `check` that refuses;
-2: wrong usage or unusable input; 130: interrupted.
+messages go to standard error. Exit 0: done; 1: a run that failed, `check` that refuses, or a
+grading that did not take place; 2: wrong usage or unusable input; 130: interrupted.
 """
 
 import argparse
@@ -230,18 +230,21 @@ def run_doctor(args: argparse.Namespace) -> int:
 
 def run_grade(args: argparse.Namespace) -> int:
     """Grade exercises, or a class."""
-    from .grading.command import grade_class, grade_one
+    from .grading.command import CLASS_FLAGS, grade_class, grade_one
 
-    if (args.submissions is None) != (args.out is None):
+    for name in CLASS_FLAGS:
+        if args.submissions is None and getattr(args, name) not in (None, False, []):
+            raise UsageError(f"--{name} is for a class: give its folder with --submissions")
+    if args.submissions is not None and args.out is None:
         raise UsageError(
             "--submissions and --out need each other: where the class's folders are, and where "
             "its results go"
         )
-    data, text, files = (grade_class if args.submissions else grade_one)(args, say)
+    data, text, files, whole = (grade_class if args.submissions else grade_one)(args, say)
     for name, content in files.items():
         write(name, content)
     show(args, data, text)
-    return 0
+    return 0 if whole else 1
 
 
 def run_handout(args: argparse.Namespace) -> int:
@@ -250,6 +253,20 @@ def run_handout(args: argparse.Namespace) -> int:
 
     folder = handout(args.folder, args.exercises)
     show(args, {"folder": str(folder)}, f"the students' copy is in {folder}")
+    return 0
+
+
+def run_autograder(args: argparse.Namespace) -> int:
+    """Write what platforms need to grade exercises."""
+    from .grading import autograder, exercises
+
+    chosen = exercises(args.exercises, args.names)
+    folder = autograder(args.folder, chosen, args.hidden)
+    text = (
+        f"{folder} has gradescope.zip to upload, classroom.yml for GitHub Classroom, and docker/ "
+        "with a Dockerfile that says how it is run"
+    )
+    show(args, {"folder": str(folder)}, text)
     return 0
 
 
@@ -262,6 +279,7 @@ COMMANDS = {
     "train": run_train,
     "grade": run_grade,
     "handout": run_handout,
+    "autograder": run_autograder,
 }
 
 

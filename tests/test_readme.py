@@ -63,8 +63,10 @@ def output_of(example):
 def test_every_command_is_in_the_table(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
-    listed = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
-    assert listed == ["lab", "doctor", "schedule", "simulate", "check", "train", "grade", "handout"]
+    listed = re.findall(r"^    (\w+)(?: |$)", capsys.readouterr().out, re.MULTILINE)
+    assert listed == [
+        "lab", "doctor", "schedule", "simulate", "check", "train", "grade", "handout", "autograder",
+    ]  # fmt: skip
     assert all(f"| `{command}` |" in README for command in listed)
 
 

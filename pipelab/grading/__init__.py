@@ -8,22 +8,24 @@ of notebooks and exercises. Way of the data:
                               │ remote
                               ▼
                nursery ▸ room (the student's file) in its sandbox
+
+    submissions ▸ collect ▸ workers (a supervisor each) ▸ records ▸ book, pages
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .classes import grade_class
+    from .classes import Wishes, grade_class
     from .course import Lesson, Task, lessons
     from .exercise import Exercise, exercises
-    from .handout import handout
+    from .publish import autograder, handout
     from .results import Grade
     from .run import grade
 
 __all__ = [
-    "Exercise", "Grade", "Lesson", "Task",
-    "exercises", "grade", "grade_class", "handout", "lessons",
+    "Exercise", "Grade", "Lesson", "Task", "Wishes",
+    "autograder", "exercises", "grade", "grade_class", "handout", "lessons",
 ]  # fmt: skip
 
 _LATE = {
@@ -34,8 +36,10 @@ _LATE = {
     "lessons": "course",
     "Grade": "results",
     "grade": "run",
+    "Wishes": "classes",
     "grade_class": "classes",
-    "handout": "handout",
+    "autograder": "publish",
+    "handout": "publish",
 }
 
 

@@ -3,16 +3,21 @@
 import argparse
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from ..errors import UsageError
+from .classes import Wishes
 from .classes import grade_class as grade_everybody
 from .exercise import exercises
 from .report import as_classroom, as_data, as_gradescope, as_junit, as_markdown, as_text
-from .room import Limits
-from .supervisor import supervise
+from .results import with_points
+from .supervisor import Limits, supervise
+from .workers import stopping
 
-Answer = tuple[dict[str, Any], str, dict[str, str]]
-"""What to print as JSON and as text, and what to write into which file."""
+Answer = tuple[dict[str, Any], str, dict[str, str], bool]
+"""What to print as JSON and as text, what to write into which file, and whether all took place."""
+CLASS_FLAGS = ("out", "roster", "hidden", "again", "jobs", "anonymous")
 
 
 def grade_one(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
@@ -20,7 +25,9 @@ def grade_one(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
     grades, limits = [], Limits(seconds=float(args.seconds))
     for exercise in exercises(args.exercises, args.names):
         say(f"grading {exercise.name} …")
-        grades.append(supervise(exercise, student=args.student, limits=limits))
+        with stopping():
+            grade = supervise(exercise, student=args.student, limits=limits)
+        grades.append(with_points(grade, exercise))
     files = {}
     if args.junit:
         files[args.junit] = as_junit(grades)
@@ -30,11 +37,27 @@ def grade_one(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
         files[args.markdown] = as_markdown(grades)
     if args.classroom:
         files[args.classroom] = as_classroom(grades)
-    return as_data(grades), as_text(grades), files
+    whole = all(grade.status != "error" for grade in grades)
+    return as_data(grades), as_text(grades), files, whole
 
 
 def grade_class(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
-    """Grade every folder of --submissions, with the tests of the teacher's exercises."""
-    chosen, limits = exercises(args.exercises, args.names), Limits(seconds=float(args.seconds))
-    book = grade_everybody(chosen, args.submissions, args.out, say=say, limits=limits)
-    return {"grades": str(book)}, f"the grade book is {book}", {}
+    """Grade everybody in --submissions, with the tests of the teacher's exercises."""
+    if args.jobs is not None and args.jobs < 1:
+        raise UsageError(f"--jobs is how many students are graded side by side, not {args.jobs}")
+    wishes = Wishes(
+        roster=args.roster and Path(args.roster),
+        hidden=args.hidden and Path(args.hidden),
+        again=tuple(args.again),
+        jobs=args.jobs,
+        anonymous=args.anonymous,
+        limits=Limits(seconds=float(args.seconds)),
+    )
+    chosen = exercises(args.exercises, args.names)
+    outcome = grade_everybody(chosen, args.submissions, args.out, wishes=wishes, say=say)
+    page = outcome.book.with_name("class.html")
+    text = f"the grade book is {outcome.book}; what to talk about is in {page}"
+    if outcome.failed:
+        text += f"\nNOT GRADED, so run this again: {', '.join(outcome.failed)}"
+    data = {"grades": str(outcome.book), "not_graded": list(outcome.failed)}
+    return data, text, {}, not outcome.failed

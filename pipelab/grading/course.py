@@ -78,17 +78,23 @@ def lessons(home: str | Path | None = None) -> list[Lesson]:
 
 
 def find_home() -> Path:
-    """Find the folder that holds ``notebooks/``: a checkout, or what the wheel installed.
+    """Find the folder that holds ``notebooks/``.
+
+    It is the handout or checkout that this is run in, else the package's checkout, else what the
+    wheel installed.
 
     Raises:
         UsageError: neither is there.
     """
+    here = Path.cwd()
     places = [Path(__file__).parents[2], Path(sysconfig.get_path("data")) / "share" / "pipelab"]
+    places = [here, *here.parents, *places]
     for place in places:
         if (place / TABLE).is_file():
             return place
     raise UsageError(
-        f"the notebooks are missing: found no {TABLE} in {' or '.join(map(str, places))}. "
+        f"the notebooks are missing: found no {TABLE} in {' or '.join(map(str, places[-2:]))}, nor "
+        f"in {here} or above it. "
         "Install pipelab again, or run it from a checkout (pip install -e .)"
     )
 

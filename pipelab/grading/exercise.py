@@ -1,5 +1,6 @@
 """The exercises of a folder: where each one's stub and tests are."""
 
+import ast
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,18 @@ class Exercise:
         lines = readme.read_text(encoding="utf-8").splitlines() if readme.exists() else []
         return next((line.lstrip("# ") for line in lines if line.startswith("#")), self.name)
 
+    def worth(self) -> list[tuple[str, str, float]]:
+        """Name, title and points of each test, as its file says; nothing is run for it."""
+        found = []
+        for node in ast.walk(ast.parse(self.tests.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+                marks = [each for each in node.decorator_list if isinstance(each, ast.Call)]
+                for mark in marks:
+                    if ast.unparse(mark.func) == "pytest.mark.points":
+                        points, *title = [ast.literal_eval(each) for each in mark.args]
+                        found.append((node.name, (title or [node.name])[0], float(points)))
+        return found
+
 
 def exercises(folder: str | Path | None = None, names: Sequence[str] = ()) -> list[Exercise]:
     """List the exercises of a folder, in order.
@@ -48,7 +61,7 @@ def exercises(folder: str | Path | None = None, names: Sequence[str] = ()) -> li
         UsageError: there are no exercises in the folder.
         UnknownName: none of them has such a name; the text lists those that there are.
     """
-    place = Path(folder) if folder is not None else nearest()
+    place = (Path(folder) if folder is not None else nearest()).resolve()
     found = [one for one in map(_exercise, _folders(place)) if one is not None]
     if not found:
         raise UsageError(

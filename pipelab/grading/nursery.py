@@ -100,6 +100,7 @@ def main() -> None:
 
 def _become_room(descriptor: int, limits: Limits, home: str, folder: str) -> None:
     try:
+        sandbox.die_with_parent()
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         room.begin(socket.socket(fileno=descriptor), limits, home, folder)

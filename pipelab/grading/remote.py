@@ -136,7 +136,8 @@ class Guest:
         self._nursery = nursery
         self._file, self._without, self._limits = file, without, limits
         self._line: socket.socket | None = None
-        self._until = 0.0
+        self._left = 0.0
+        """Seconds that the running test may still take: those of the student's process alone."""
         self._broken: Exception | None = None
         """Why the file cannot be imported: the tests after it need not try again."""
         self._home = ""
@@ -149,7 +150,7 @@ class Guest:
             raise NoResult("missing", _missing(self._file))
         if self._line is None:
             self._start()
-            self._until = time.monotonic() + self._limits.seconds
+            self._left = self._limits.seconds
             try:
                 self.ask("load", str(self._file), self._without)
             except NotStarted:
@@ -159,7 +160,7 @@ class Guest:
                 self._broken = self._unreadable(error)
                 self.close()
                 raise self._broken from None
-        self._until = time.monotonic() + self._limits.seconds
+        self._left = self._limits.seconds
 
     def ask(self, verb: str, *arguments: Any) -> Any:
         """Ask the room for something.
@@ -195,14 +196,15 @@ class Guest:
     def _start(self) -> None:
         self._home = tempfile.mkdtemp(prefix="pipelab-")
         self._line = self._nursery.open(self._limits, self._home, str(self._file.parent))
-        self._until = time.monotonic() + START_SECONDS
+        self._left = START_SECONDS
         self._nursery.confined = self._decoded(self._answer())
 
     def _answer(self) -> dict[str, Any]:
         """The next message of the room."""
+        until = time.monotonic() + self._left
         data, wanted = bytearray(), wire.LENGTH.size
         while len(data) < wanted:
-            left = self._until - time.monotonic()
+            left = until - time.monotonic()
             if self._line is None or left <= 0 or not select.select([self._line], [], [], left)[0]:
                 self.close()
                 raise NoResult(
@@ -222,6 +224,7 @@ class Guest:
                 if not 0 < length <= wire.LARGEST:
                     raise self._garbled()
                 wanted += length
+        self._left = until - time.monotonic()
         try:
             answer = json.loads(data[wire.LENGTH.size :])
         except (ValueError, RecursionError):

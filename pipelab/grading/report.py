@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from .results import WORST, Grade
+from .remote import clean
+from .results import WORST, Grade, Result
 
 MARKS = {"passed": "✓", "partial": "◐", "not started": "·"}
+HIDDEN = "hidden: "
+"""Before the names of tests that are never handed out."""
 
 
 def totals(grades: Sequence[Grade]) -> tuple[float, float]:
@@ -44,43 +47,67 @@ def _how(status: str) -> str:
     return f"  ({status})" if status in (*WORST, "not started") else ""
 
 
-def as_markdown(grades: Sequence[Grade]) -> str:
-    """Feedback for a student, or the summary of a workflow step."""
+def as_markdown(grades: Sequence[Grade], about: Sequence[str] = ()) -> str:
+    """Feedback for a student, or the summary of a workflow step.
+
+    about: lines on whose work it is, and when and with what it was graded.
+    """
     score, points = totals(grades)
     lines = [f"# {score:g} of {points:g} points", ""]
+    for line in about:
+        lines += [line, ""]
     for grade in grades:
-        lines += [f"## {grade.title}: {grade.score:g} of {grade.points:g}", ""]
+        lines += [f"## {grade.title}: {grade.score:g} of {grade.points:g}{_said(grade)}", ""]
+        if grade.comment:
+            lines += [*(f"> {line}" for line in clean(grade.comment).splitlines()), ""]
         if grade.note:
-            lines += ["```", grade.note, "```", ""]
+            lines += ["```", clean(grade.note).replace("```", "` ` `"), "```", ""]
+        told: set[str] = set()
         for result in grade.results:
             lines.append(
                 f"- {MARKS.get(result.status, '✗')} **{result.score:g}/{result.points:g}** "
                 f"{result.title}{_how(result.status)}"
             )
-            if result.message and result.status != "not started":
-                lines += ["", *(f"      {line}" for line in result.message.splitlines()), ""]
+            if result.message and result.status != "not started" and result.message not in told:
+                told.add(result.message)  # what is the same for all tests is said once
+                lines += ["", *(f"      {line}" for line in clean(result.message).splitlines()), ""]
         lines.append("")
     return "\n".join(lines)
 
 
+def _said(grade: Grade) -> str:
+    """The status where it is more than a number of points, and who gave them."""
+    how = _how(grade.status)
+    return f"{how}  (points given by hand)" if grade.by_hand is not None else how
+
+
 def as_junit(grades: Sequence[Grade]) -> str:
-    """JUnit XML: a suite per exercise."""
-    top = ElementTree.Element("testsuites")
+    """JUnit XML: a suite per exercise, with the numbers of tests, failures, errors and skips."""
+    top = ElementTree.Element("testsuites", _counts([r for grade in grades for r in grade.results]))
     for grade in grades:
-        bad = [result for result in grade.results if result.status != "passed"]
-        counts = {"tests": str(len(grade.results)), "failures": str(len(bad))}
-        about = {"name": grade.exercise, **counts, "time": f"{grade.seconds:.3f}"}
+        about = {"name": grade.exercise, **_counts(grade.results), "time": f"{grade.seconds:.3f}"}
         suite = ElementTree.SubElement(top, "testsuite", about)
         for result in grade.results:
             about = {"classname": grade.exercise, "name": result.test}
             about["time"] = f"{result.seconds:.3f}"
             case = ElementTree.SubElement(suite, "testcase", about)
-            if result.status == "not started":
-                ElementTree.SubElement(case, "skipped", message="not started")
-            elif result.status != "passed":
-                failure = ElementTree.SubElement(case, "failure", message=result.status)
-                failure.text = _printable(result.message)
+            if result.status != "passed":
+                outcome = ElementTree.SubElement(case, _outcome(result), message=result.status)
+                outcome.text = clean(result.message)
     return ElementTree.tostring(top, encoding="unicode", xml_declaration=True)
+
+
+def _outcome(result: Result) -> str:
+    """What JUnit calls it: a failure of the student's code, or an error that let nothing run."""
+    kinds = {"passed": "", "not started": "skipped", "failed": "failure", "partial": "failure"}
+    return kinds.get(result.status, "error")
+
+
+def _counts(results: Sequence[Result]) -> dict[str, str]:
+    kinds = [_outcome(result) for result in results]
+    names = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+    counts = {name: str(kinds.count(kind)) for name, kind in names.items()}
+    return {"tests": str(len(results)), **counts}
 
 
 def as_gradescope(grades: Sequence[Grade]) -> dict[str, Any]:
@@ -98,6 +125,8 @@ def as_gradescope(grades: Sequence[Grade]) -> dict[str, Any]:
                 "output": result.message or result.status,
                 "visibility": "visible",
             }
+            if result.test.startswith(HIDDEN):
+                about["visibility"] = "after_published"
             tests.append(about)
     seconds = round(sum(grade.seconds for grade in grades), 3)
     return {
@@ -128,8 +157,3 @@ def as_classroom(grades: Sequence[Grade]) -> str:
     status = "pass" if all(test["status"] == "pass" for test in tests) else "fail"
     data = {"version": 1, "status": status, "max_score": points, "tests": tests}
     return base64.b64encode(json.dumps(data).encode()).decode()
-
-
-def _printable(text: str) -> str:
-    """The text without control characters, which XML does not allow."""
-    return "".join(c for c in text if c in "\t\n\r" or ord(c) >= 32)

@@ -1,7 +1,11 @@
 """What a grading found: a result per test, summed to a grade."""
 
+import hashlib
+import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from .exercise import Exercise
 
 STATUSES = (
     "passed",
@@ -17,6 +21,7 @@ STATUSES = (
 )
 """Of a test and of an exercise. "error": the grading did not take place, which is not a grade."""
 WORST = ("error", "tampered", "missing", "cannot be read", "timed out", "ended the process")
+NOT_GRADED = "the grading did not take place"
 
 
 @dataclass
@@ -42,7 +47,9 @@ class Grade:
     """One exercise of one student.
 
     ``note`` is about all of it, such as why it did not take place; ``output`` is the end of what
-    was printed; ``confined`` is False where the student's code ran without a sandbox.
+    was printed; ``confined`` is False where the student's code ran without a sandbox. ``by_hand``
+    are points that a teacher gives in place of those that the tests found, and ``comment`` is the
+    teacher's.
     """
 
     exercise: str
@@ -52,6 +59,8 @@ class Grade:
     note: str = ""
     output: str = ""
     confined: bool = True
+    by_hand: float | None = None
+    comment: str = ""
 
     @property
     def points(self) -> float:
@@ -61,6 +70,8 @@ class Grade:
     @property
     def score(self) -> float:
         """The points that were reached."""
+        if self.by_hand is not None:
+            return self.by_hand
         return round(sum(result.score for result in self.results), 6)
 
     @property
@@ -101,3 +112,24 @@ class Grade:
             data["note"],
             confined=data["confined"],
         )
+
+
+def seed_of(student: str) -> int:
+    """The number that belongs to a student's id; 0 for none."""
+    if not student:
+        return 0
+    return int.from_bytes(hashlib.sha256(os.fsencode(student)).digest()[:6], "big")
+
+
+def ungraded(exercise: Exercise, status: str, message: str, note: str = "") -> Grade:
+    """The grade of an exercise none of whose tests ran: no points, of those that there are."""
+    results = [
+        Result(name, title, points, status=status, message=message)
+        for name, title, points in exercise.worth()
+    ]
+    return Grade(exercise.name, exercise.title, results, note=note)
+
+
+def with_points(grade: Grade, exercise: Exercise) -> Grade:
+    """The grade; where not even the tests were found, with the points that there are."""
+    return grade if grade.results else ungraded(exercise, "error", NOT_GRADED, grade.note)

@@ -73,8 +73,15 @@ def enter(root: str, shown: list[str], size: int) -> bool:
     return True
 
 
+def die_with_parent() -> None:
+    """Let this process end when its parent does, however that ends (Linux)."""
+    if sys.platform == "linux":
+        _call("prctl", DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+
+
 def _as_child() -> None:
     """Return in a grandchild; end as it does in the processes before it."""
+    die_with_parent()  # new namespaces have made the system forget it
     read, write = os.pipe()
     child = os.fork()
     if child:
@@ -83,7 +90,7 @@ def _as_child() -> None:
         os.waitpid(child, 0)
         _end_as(int.from_bytes(told, "little") if told else signal.SIGKILL)
     os.close(read)
-    _call("prctl", DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     child = os.fork()
     if child:  # the first process of a namespace: when it ends, so do all others
         while True:

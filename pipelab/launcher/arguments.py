@@ -170,6 +170,7 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], int]]) -> Parse
     )
     _grade(command("grade", "grade exercises, or a whole class"))
     _handout(command("handout", "the students' copy of notebooks and exercises"))
+    _autograder(command("autograder", "files for Gradescope, GitHub Classroom and Docker"))
     return top
 
 
@@ -299,8 +300,28 @@ def _grade(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--seconds", type=number, default=60, metavar="S", help="that a test may take (60)"
     )
-    added.add_argument("--submissions", metavar="DIR", help="grade a class: a folder per student")
-    added.add_argument("--out", metavar="DIR", help="where a class's results and its grade book go")
+    whole = added.add_argument_group("for a class")
+    whole.add_argument(
+        "--submissions",
+        metavar="DIR",
+        help="a folder or a zip per student, as a platform hands them out, or a zip of it all",
+    )
+    whole.add_argument("--out", metavar="DIR", help="where its results and its grade book go")
+    whole.add_argument(
+        "--roster", metavar="FILE.csv", help="id, name, e-mail: who hands in nothing is in the book"
+    )
+    whole.add_argument(
+        "--hidden", metavar="DIR", help="more tests, such as DIR/06_one_f_one_b/test_one_f_one_b.py"
+    )
+    whole.add_argument(
+        "--again",
+        action="append",
+        default=[],
+        metavar="STUDENT",
+        help="grade this one even if nothing has changed; can be given several times",
+    )
+    whole.add_argument("--jobs", type=int, metavar="N", help="students side by side (the cores)")
+    whole.add_argument("--anonymous", action="store_true", help="codes in place of names")
     for flag, what in REPORTS.items():
         added.add_argument(flag, metavar="FILE", help=what)
 
@@ -312,6 +333,17 @@ def _handout(added: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the exercises are (the nearest folder of that name)",
     )
+
+
+def _autograder(added: argparse.ArgumentParser) -> None:
+    added.add_argument("folder", metavar="DIR")
+    added.add_argument("names", nargs="*", metavar="NAME", help="exercises, such as 06 (all)")
+    added.add_argument(
+        "--exercises",
+        metavar="DIR",
+        help="where the exercises are (the nearest folder of that name)",
+    )
+    added.add_argument("--hidden", metavar="DIR", help="more tests, which are never handed out")
 
 
 def _train(added: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ def test_a_handout_and_an_installed_wheel_have_the_course_too(tmp_path, monkeypa
     shutil.copytree(course.find_home() / "notebooks", installed / "share/pipelab/notebooks")
     monkeypatch.setattr(course, "__file__", str(installed / "lib/site/pipelab/grading/course.py"))
     monkeypatch.setattr(course.sysconfig, "get_path", lambda _: str(installed))
+    monkeypatch.chdir(tmp_path)
     assert course.find_home() == installed / "share" / "pipelab"
     assert lessons() == here
 

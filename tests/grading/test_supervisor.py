@@ -16,7 +16,8 @@ import pytest
 import pipelab
 from pipelab.cli import main
 from pipelab.errors import UsageError
-from pipelab.grading import exercises, supervisor
+from pipelab.grading import exercises, supervisor, wire
+from pipelab.grading.nursery import Nursery
 from pipelab.grading.room import Limits
 from pipelab.grading.supervisor import supervise
 
@@ -255,6 +256,36 @@ def without_namespaces(monkeypatch):
     supervisor._JUDGES[:] = kept
 
 
+@pytest.mark.parametrize("namespaces", ["yes", "no"])
+def test_a_room_ends_with_its_nursery_however_that_ends(tmp_path, monkeypatch, namespaces):
+    """A grading that was killed left the student's endless loop running."""
+    monkeypatch.setenv("PIPELAB_NAMESPACES", namespaces)
+    (tmp_path / "student").mkdir()
+    (tmp_path / "home").mkdir()
+    nursery = Nursery()
+    with nursery.open(Limits(), str(tmp_path / "home"), str(tmp_path / "student")) as line:
+        assert wire.receive(line) in (b'{"value": true}', b'{"value": false}')
+        ends_with_it(nursery)
+
+
+def ends_with_it(nursery):
+    rooms = psutil.Process(nursery._process.pid).children(recursive=True)
+    assert rooms
+    nursery._process.kill()
+    assert not psutil.wait_procs(rooms, timeout=10)[1]
+    nursery.close()
+
+
+def test_the_tests_own_time_is_not_the_students(make):
+    """On a slow machine, training with a student's schedule used up the student's seconds."""
+    exercise = make()
+    slow = "    import time; time.sleep(3)\n    assert student.after(n) == n"
+    test = exercise.tests.read_text().replace("    assert student.after(n) == n", slow)
+    exercise.tests.write_text(test)
+    grade, _ = outcome(exercise, seconds=2)
+    assert grade.score == 6
+
+
 def test_without_namespaces_it_grades_and_says_so(make, without_namespaces):
     grade, results = outcome(make("return 2"))
     assert grade.score == 6 and not grade.confined
@@ -344,51 +375,6 @@ def test_every_format(make, tmp_path, capsys):
         "01_hazard  4 of 6  A hazard\n" in text
         and "  ✗ 0/2  the hazard\n        hazard() should be 2\n" in text
     )
-
-
-def test_a_class(make, tmp_path, capsys):
-    """Tests come from the teacher; a bad submission costs only its own student; what is done is not
-    done again.
-    """
-    exercise = make()
-    class_folder, out = tmp_path / "class", tmp_path / "out"
-    good = exercise.file.read_text()
-    for student, file in {
-        "ada": good,
-        "bob": good.replace("return 2", "os._exit(0)"),
-        "cem": None,
-    }.items():
-        (class_folder / student).mkdir(parents=True)
-        if file is not None:
-            (class_folder / student / "hazard.py").write_text(file)
-    (class_folder / "bob" / "test_hazard.py").write_text("def test_all(): pass\n")
-    (class_folder / "ada" / "01_hazard").mkdir()
-    (class_folder / "ada" / "01_hazard" / "hazard.py").write_text(good)
-    flags = [
-        "--exercises",
-        str(exercise.tests.parents[1]),
-        "--submissions",
-        str(class_folder),
-        "--out",
-        str(out),
-    ]
-    assert main(["grade", *flags]) == 0
-    assert (out / "grades.csv").read_text() == (
-        "student,01_hazard,total,of,status\nada,6,6,6,ok\nbob,4,4,6,01_hazard: "
-        "crashed\ncem,0,0,6,ok\n"
-    )
-    assert {path.name for path in (out / "bob").iterdir()} == {
-        "grade.json",
-        "results.json",
-        "junit.xml",
-        "feedback.md",
-    }
-    (out / "cem" / "grade.json").unlink()
-    (class_folder / "cem" / "hazard.py").write_text(good)
-    capsys.readouterr()
-    assert main(["grade", *flags]) == 0
-    assert "ada: graded before" in capsys.readouterr().err
-    assert "cem,6,6,6,ok" in (out / "grades.csv").read_text()
 
 
 def test_grade_in_a_notebook(make):
