@@ -3,13 +3,23 @@
 import pytest
 
 import pipelab
-from pipelab.grading.checks import FEW, SIZES, close, in_flight, legal, rows_of, same_rows, sizes, trains
+from pipelab.grading.checks import (
+    FEW,
+    NO_CATALOGUE,
+    SIZES,
+    catalogue_rows,
+    close,
+    in_flight,
+    legal,
+    one_stage_each,
+    rows_of,
+    same_rows,
+    sizes,
+    trains,
+)
 
 READ = "Read again: notebook 03 (1F1B and the memory wall), section “Warm-up, steady state, cool-down”."
-WITHOUT = dict.fromkeys(
-    ("pipelab.catalogue", "pipelab.search", "torch.distributed.pipelining"),
-    "the exercise is to write the order yourself: the catalogue is closed while it is graded",
-)
+WITHOUT = NO_CATALOGUE
 SHORTER = f"With fewer micro-batches than ranks the warm-up is shorter: a rank cannot send forward more than m. {READ}"
 HINTS = {
     "wrong-rank": f"Rank s holds stage s: all of its actions begin with s. {READ}",
@@ -26,15 +36,6 @@ def order_of(student, ranks, microbatches):
     return rows, legal(rows, microbatches, HINTS)
 
 
-def has_its_stages(rows, schedule):
-    assert dict(schedule.placement) == {(0, rank): rank for rank in range(len(rows))}, HINTS["wrong-rank"]
-
-
-def right_rows(ranks, microbatches):
-    right = pipelab.build("1f1b", ranks=ranks, microbatches=microbatches)
-    return [[str(action) for action in row] for row in right.actions]
-
-
 def warm_ups(rows):
     """Forwards before the first backward, of each rank."""
     return [next(step for step, action in enumerate(row) if "B" in action) for row in rows]
@@ -44,14 +45,14 @@ def warm_ups(rows):
 def test_it_can_run(student, student_seed, case):
     for ranks, microbatches in case.each(SIZES, sizes(student_seed)):
         with case:
-            has_its_stages(*order_of(student, ranks, microbatches))
+            one_stage_each(order_of(student, ranks, microbatches)[1], HINTS["wrong-rank"])
 
 
 @pytest.mark.points(1, "fewer micro-batches than ranks, down to one")
 def test_few(student, case):
     for ranks, microbatches in case.each(FEW):
         with case:
-            has_its_stages(*order_of(student, ranks, microbatches))
+            one_stage_each(order_of(student, ranks, microbatches)[1], HINTS["wrong-rank"])
 
 
 @pytest.mark.points(2, "warm-up: min(m, p − s) forwards before the first backward")
@@ -99,7 +100,7 @@ def test_order(student, student_seed, case):
     for p, m in case.each(SIZES, sizes(student_seed + 4)):
         with case:
             rows, _ = order_of(student, p, m)
-            same_rows(rows, right_rows(p, m), [(rows, f"Forwards and backwards both begin with micro-batch 0, first in, first out. {READ}")])
+            same_rows(rows, catalogue_rows("1f1b", ranks=p, microbatches=m), [(rows, f"Forwards and backwards both begin with micro-batch 0, first in, first out. {READ}")])
 
 
 @pytest.mark.points(1, "it trains a model in worker processes")

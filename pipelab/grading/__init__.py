@@ -9,7 +9,7 @@ of notebooks and exercises. Way of the data:
                               ▼
                nursery ▸ room (the student's file) in its sandbox
 
-    submissions ▸ collect ▸ workers (a supervisor each) ▸ records ▸ book, pages
+    submissions ▸ collect ▸ workers (a judge each) ▸ records ▸ book, pages
 """
 
 from importlib import import_module

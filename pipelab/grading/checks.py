@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..catalogue import build
 from ..schedule import Kind, Schedule, check
 from ..timeline.metrics import peak_in_flight
 from .remote import Handle, NoResult
@@ -79,6 +80,11 @@ def rows_of(rows: Any, ranks: int, what: str) -> list[list[str]]:
     return [list(row) for row in rows]
 
 
+NO_CATALOGUE = dict.fromkeys(
+    ("pipelab.catalogue", "pipelab.search", "torch.distributed.pipelining"),
+    "the exercise is to write the order yourself: the catalogue is closed while it is graded",
+)
+"""``WITHOUT`` of exercises that ask for an order."""
 SIZES = ((4, 6), (3, 12), (1, 4), (2, 2), (5, 5))
 """Ranks and micro-batches: ordinary ones, numbers of two digits, one stage, as many as ranks."""
 FEW = ((5, 3), (4, 1), (3, 2))
@@ -117,6 +123,16 @@ def legal(
             f"This schedule cannot run. {refusal.message}\n{hints.get(refusal.code, '')}"
         )
     return schedule
+
+
+def catalogue_rows(name: str, **counts: Any) -> list[list[str]]:
+    """The rows of a schedule of the catalogue; arguments as for ``pipelab.build``."""
+    return [[str(action) for action in row] for row in build(name, **counts).actions]
+
+
+def one_stage_each(schedule: Schedule, hint: str) -> None:
+    """Check that rank r holds stage r, and nothing else."""
+    assert dict(schedule.placement) == {(0, rank): rank for rank in range(schedule.ranks)}, hint
 
 
 def same_rows(

@@ -24,8 +24,8 @@ from .pages import class_page, feedback
 from .records import Record, facts_of, hash_of_tests
 from .report import HIDDEN, as_gradescope, as_junit, totals
 from .results import Grade, ungraded
+from .room import Limits
 from .submissions import Student, anonymous, students
-from .supervisor import Limits
 from .tables import write_whole
 from .workers import Workers, cores, stopping
 

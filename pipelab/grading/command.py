@@ -12,7 +12,8 @@ from .classes import grade_class as grade_everybody
 from .exercise import exercises
 from .report import as_classroom, as_data, as_gradescope, as_junit, as_markdown, as_text
 from .results import with_points
-from .supervisor import Limits, supervise
+from .room import Limits
+from .supervisor import supervise
 from .workers import stopping
 
 Answer = tuple[dict[str, Any], str, dict[str, str], bool]

@@ -3,7 +3,8 @@
 It is trusted: it never imports a student's file. It stays, with the nursery of its rooms and the
 workers of its engine, because those take seconds to start.
 
-python -m pipelab.grading.judge DESCRIPTOR: requests come by standard input, events go there.
+python -m pipelab.grading.judge DESCRIPTOR [ready]: requests come by standard input, events go
+there.
 """
 
 import json
@@ -13,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from . import plugin
+from . import plugin, sandbox
 from .nursery import Nursery
 
-IMPORTS = ("torch", "torch.fx.experimental.symbolic_shapes", "torch._dynamo")
+READY = ("torch", "torch.fx.experimental.symbolic_shapes", "torch._dynamo")
 """What torch itself imports at the first backward and at the first optimizer: once, not in every
 room.
 """
@@ -24,9 +25,9 @@ room.
 
 def main() -> None:
     """Run tests until the supervisor is gone."""
+    sandbox.die_with_parent()
     os.environ[plugin.ENVIRONMENT["report"]] = sys.argv[1]
-    # A fork of a process that has imported torch is not safe on macOS.
-    plugin.NURSERY.append(Nursery(IMPORTS if sys.platform == "linux" else ()))
+    plugin.NURSERY.append(Nursery(READY if "ready" in sys.argv[2:] else ()))
     for request in sys.stdin.buffer:
         run(json.loads(request))
     plugin.NURSERY[0].close()

@@ -21,6 +21,8 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import psutil
 
@@ -28,10 +30,12 @@ from . import room, sandbox
 from .room import Limits
 
 SUBREAPER = 36
+PYTHON = (sys.executable, "-P", "-m")
+"""Without the folder where it is started: a student's file there may be called json.py."""
 
 
 class Nursery:
-    """The judge's side: rooms, one at a time. imports: what they find imported already."""
+    """The judge's side: rooms, one at a time. imports: what all of them find imported already."""
 
     def __init__(self, imports: tuple[str, ...] = ()):
         self.confined: bool | None = None
@@ -40,7 +44,7 @@ class Nursery:
         descriptor = str(theirs.fileno())
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipelab.grading.nursery", descriptor, *imports],
+                [*PYTHON, "pipelab.grading.nursery", descriptor, *imports],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=_environment(),
@@ -56,7 +60,8 @@ class Nursery:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            request = pickle.dumps((limits, home, folder))
+            imports = ("torch",) if "torch" in sys.modules else ()  # the tests need it
+            request = pickle.dumps((imports, limits, home, folder))
             socket.send_fds(self._socket, [request], [theirs.fileno()])
         return ours
 
@@ -78,9 +83,7 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SUBREAPER, 1)
     line = socket.socket(fileno=int(sys.argv[1]))
-    for name in sys.argv[2:]:
-        importlib.import_module(name)
-    gc.freeze()
+    _import(sys.argv[2:])
     child = 0
     while True:
         request, descriptors, _, _ = socket.recv_fds(line, 1 << 16, 1)
@@ -90,12 +93,22 @@ def main() -> None:
             line.send(_end(child).to_bytes(8, "little"))
             child = 0
             continue
+        imports, *room_of = pickle.loads(request)
+        _import(imports)
         child = os.fork()
         if not child:
             line.close()
-            _become_room(descriptors[0], *pickle.loads(request))
+            _become_room(descriptors[0], *room_of)
         os.close(descriptors[0])
     _end(child)
+
+
+def _import(names: Iterable[str]) -> None:
+    """Import for all rooms. A fork of a process that has imported torch is not safe on macOS."""
+    if sys.platform == "linux":
+        for name in names:
+            importlib.import_module(name)
+        gc.freeze()  # what is there now need not be looked at in every room
 
 
 def _become_room(descriptor: int, limits: Limits, home: str, folder: str) -> None:
@@ -142,11 +155,17 @@ def _wait_a_moment(child: int) -> int | None:
     return None
 
 
+def with_package(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which a new Python finds this package, installed or not."""
+    places = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]
+    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+
+
 def _environment() -> dict[str, str]:
     """What the student's process knows of its surroundings: nothing of the teacher's."""
     kept = ("PATH", "LANG", "PYTHONPATH", "VIRTUAL_ENV", sandbox.SWITCH)
     environment = {name: os.environ[name] for name in kept if name in os.environ}
-    return environment | {
+    return with_package(environment) | {
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

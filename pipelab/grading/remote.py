@@ -31,7 +31,11 @@ START_SECONDS = 120.0
 
 
 class StudentError(AssertionError):
-    """The student's code raised."""
+    """The student's code raised. line: of their file, where it is known."""
+
+    def __init__(self, text: str, line: int | None = None):
+        super().__init__(text)
+        self.line = line
 
 
 class NotStarted(Exception):
@@ -262,12 +266,11 @@ class Guest:
         if kind == "AttributeError" and text.startswith("module 'student_"):
             text = text.replace(f"module 'student_{self._file.stem}'", self._file.name)
             return StudentError(text)
+        line = error["line"] if isinstance(error["line"], int) else None
         place = ""
-        if isinstance(error["line"], int) and error["file"]:
-            place = f" (line {error['line']} of {clean(str(error['file']))[:100]})"
-        raised = StudentError(f"{kind}: {text}{place}")
-        raised.line = error["line"] if isinstance(error["line"], int) else None  # type: ignore[attr-defined]
-        return raised
+        if line is not None and error["file"]:
+            place = f" (line {line} of {clean(str(error['file']))[:100]})"
+        return StudentError(f"{kind}: {text}{place}", line)
 
     def _unreadable(self, error: Exception) -> Exception:
         """Why the file cannot be imported, for this test and those after it."""

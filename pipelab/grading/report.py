@@ -32,12 +32,14 @@ def as_text(grades: Sequence[Grade]) -> str:
         lines.append(f"{grade.exercise}  {grade.score:g} of {grade.points:g}  {grade.title}")
         if grade.note:
             lines += [f"    {line}" for line in grade.note.splitlines()[-12:]]
+        told = {""}
         for result in grade.results:
             mark = MARKS.get(result.status, "✗")
             lines.append(
                 f"  {mark} {result.score:g}/{result.points:g}  {result.title}{_how(result.status)}"
             )
-            if result.message and result.status != "not started":
+            if result.message not in told and result.status != "not started":
+                told.add(result.message)  # what is the same for all tests is said once
                 lines += [f"        {line}" for line in result.message.splitlines()]
     score, points = totals(grades)
     return "\n".join([*lines, f"{score:g} of {points:g} points"])

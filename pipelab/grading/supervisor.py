@@ -10,6 +10,7 @@ new one.
 """
 
 import atexit
+import contextlib
 import io
 import json
 import os
@@ -17,7 +18,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -28,6 +28,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .exercise import Exercise
+from .nursery import PYTHON, with_package
 from .remote import cause
 from .results import Grade, Result
 from .room import Limits
@@ -48,6 +49,7 @@ def supervise(
     submission: Path | None = None,
     student: str | None = None,
     limits: Limits | None = None,
+    judge: "Judge | None" = None,
 ) -> Grade:
     """Grade one exercise.
 
@@ -56,6 +58,7 @@ def supervise(
         submission: the folder of the student's file; without it, the exercise's own.
         student: an id that sizes and data may depend on.
         limits: of one test.
+        judge: runs the tests; without it, the one that this process keeps.
 
     Returns:
         The grade, whatever the student's file does. Its status is "error" where the grading did not
@@ -70,7 +73,7 @@ def supervise(
         )
     begin = time.monotonic()
     limits = limits or Limits()
-    judge, grading = _judge(), _Grading(exercise)
+    judge, grading = judge or _judge(), _Grading(exercise)
     request = {
         "tests": str(exercise.tests.resolve()),
         "submission": None if submission is None else str(submission.resolve()),
@@ -90,30 +93,37 @@ def supervise(
 
 
 class Judge:
-    """The supervisor's side of a judge."""
+    """The supervisor's side of a judge.
 
-    def __init__(self) -> None:
-        self._pipe, write = os.pipe()
+    ready: its rooms find torch imported, which takes it seconds at its start; else they do where
+    the tests have imported it.
+    """
+
+    def __init__(self, *, ready: bool = False) -> None:
+        read, write = os.pipe()
         self._tail = deque[bytes](maxlen=KEPT)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipelab.grading.judge", str(write)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=os.environ
-            | {
-                "CUDA_VISIBLE_DEVICES": "",
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-                "PYTHONDONTWRITEBYTECODE": "1",
-            },
-            pass_fds=[write],
-            start_new_session=True,
-        )
-        os.close(write)
-        threading.Thread(
+        self._late = self._busy = False
+        command = [*PYTHON, "pipelab.grading.judge", str(write)]
+        with os.fdopen(write):
+            self._process = subprocess.Popen(
+                [*command, "ready"] if ready else command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=with_package(os.environ)
+                | {
+                    "CUDA_VISIBLE_DEVICES": "",
+                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                },
+                pass_fds=[write],
+                start_new_session=True,
+            )
+        self._events = open(read, "rb", buffering=0)
+        self._reader = threading.Thread(
             target=_drain, args=(self._process.stdout, self._tail), daemon=True
-        ).start()
-        self._late = False
+        )
+        self._reader.start()
 
     @property
     def lives(self) -> bool:
@@ -121,27 +131,39 @@ class Judge:
         return self._process.poll() is None and not self._late
 
     def run(self, request: dict[str, Any], silence: float) -> Iterator[dict[str, Any]]:
-        """What it tells about one exercise.
+        """What it tells about one exercise; the last event is that it is done.
 
         silence: seconds that it may tell nothing; then it is ended.
         """
         self._tail.clear()
+        self._busy = True
+        try:
+            self._send(request)
+            yield from self._told(silence)
+        except BrokenPipeError:  # it has ended before it could be asked
+            pass
+        self._busy = False
+        if not self.lives:
+            self.close()
+
+    def _send(self, request: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
+
+    def _told(self, silence: float) -> Iterator[dict[str, Any]]:
         rest, until = b"", time.monotonic() + silence
         while True:
             ended = self._process.poll() is not None
-            if not select.select([self._pipe], [], [], 0.0 if ended else LOOK)[0]:
+            if not select.select([self._events], [], [], 0.0 if ended else LOOK)[0]:
                 self._late = time.monotonic() > until
                 if ended or self._late:
-                    self.close()
                     return
                 continue
-            *lines, rest = (rest + os.read(self._pipe, 1 << 16)).split(b"\n")
-            if not lines and ended:
-                self.close()
+            data = self._events.read(1 << 16)
+            if not data:
                 return
+            *lines, rest = (rest + data).split(b"\n")
             for event in map(json.loads, lines):
                 until = time.monotonic() + silence
                 yield event
@@ -159,19 +181,26 @@ class Judge:
         code = self._process.poll()
         return "see what they printed" if code is None else cause(code).replace("your code", "they")
 
-    def close(self) -> None:
-        """End it; if it can still do so, it ends what it has started itself."""
+    def stop(self) -> None:
+        """Ask it to end, and to end what it has started."""
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(OSError):
             self._process.stdin.close()
+        if self._busy and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def close(self) -> None:
+        """End it, at once where it was silent for too long. Safe to call twice."""
+        self.stop()
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0 if self._late else 5)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
+        self._reader.join(1)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._events.close()
 
 
 _JUDGES: list[Judge] = []

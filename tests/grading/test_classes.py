@@ -228,21 +228,21 @@ def environment_of(process):
         return []
 
 
-def test_a_worker_that_dies_costs_one_grading(room, tmp_path, monkeypatch):
+def test_a_judge_that_dies_costs_one_grading(room, tmp_path, monkeypatch):
     """Whatever ends the process that grades, the next student's turn comes."""
-    from pipelab.grading import workers
+    from pipelab.grading.supervisor import Judge
 
     room("ada", RIGHT)
     room("bob", RIGHT)
-    ask, asked = workers._Worker.ask, []
+    run, asked = Judge.run, []
 
-    def ask_and_kill(worker, task):
-        asked.append(task["student"])
+    def run_and_kill(judge, request, silence):
+        asked.append(request)
         if len(asked) == 1:
-            worker.process.kill()
-        return ask(worker, task)
+            judge._process.kill()
+        return run(judge, request, silence)
 
-    monkeypatch.setattr(workers._Worker, "ask", ask_and_kill)
+    monkeypatch.setattr(Judge, "run", run_and_kill)
     assert grade("--jobs", "1") == 1
     rows = book(tmp_path)
     assert [row["status"] for row in rows.values()] == ["01_answer: error", "ok"]

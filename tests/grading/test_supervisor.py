@@ -75,9 +75,10 @@ def make(tmp_path):
 
 
 def outcome(exercise, **limits):
-    supervise(exercise)  # the judge and its nursery stay
+    limits = Limits(**({"seconds": 10} | limits))
+    supervise(exercise, limits=limits)  # the judge and its nursery stay
     before = set(psutil.Process().children(recursive=True))
-    grade = supervise(exercise, limits=Limits(**({"seconds": 10} | limits)))
+    grade = supervise(exercise, limits=limits)
     assert set(psutil.Process().children(recursive=True)) <= before, "something is left"
     return grade, {
         result.test: (result.score, result.status, result.message) for result in grade.results
@@ -181,6 +182,18 @@ def test_hazards(make, hazard):
     assert message in text
     assert results["test_before"][0] == 1
     assert results["test_after"] == (3, "passed", "")
+
+
+def test_a_file_beside_the_others_may_be_called_as_one_of_pythons(make, monkeypatch):
+    """Started in its folder, the grading itself imported a student's json.py."""
+    exercise = make()
+    (exercise.file.parent / "json.py").write_text("raise SystemExit('not yours to import')\n")
+    monkeypatch.chdir(exercise.file.parent)
+    kept, supervisor._JUDGES[:] = supervisor._JUDGES[:], []
+    grade = supervise(exercise)
+    supervisor._JUDGES[0].close()
+    supervisor._JUDGES[:] = kept
+    assert grade.score == 6, grade
 
 
 def test_megabytes_of_output_are_no_matter(make):
