@@ -10,6 +10,7 @@ every part printed.
 
     facts      what the machine is, the first runs      truth  gradients of every schedule
     speed      beside the unsplit model, torch's own    nccl   processes on one GPU, by NCCL
+    launch     the same where Python is the limit
     faults     named in 5 s                             memory allocator / predicted
     paced      of the law                               lab    how late events are told
     host       us a block, threads                      tests  the tests marked gpu
@@ -36,15 +37,16 @@ from proof.processes import run_limited
 
 PARTS = {
     "facts": (facts.facts, 80),
-    "truth": (truth.truth, 90),
+    "truth": (truth.truth, 120),
     "speed": (speed.speed, 110),
-    "nccl": (nccl.nccl, 120),
+    "nccl": (nccl.nccl, 90),
     "faults": (trouble.faults, 45),
-    "memory": (trouble.memory, 45),
+    "memory": (trouble.memory, 60),
     "paced": (trouble.paced, 35),
-    "lab": (trouble.lab, 25),
+    "lab": (trouble.lab, 45),
+    "launch": (speed.launch, 60),
     "host": (host.host, 40),
-    "tests": (tests.tests, 150),
+    "tests": (tests.tests, 100),
     "endurance": (trouble.endurance, 30),
 }
 """What each part runs, and for how many seconds at most, in order."""

@@ -23,6 +23,7 @@ from pipelab.engine.record.board import TRACE, Board
 from pipelab.engine.record.clock import EventClock, HostClock
 from pipelab.engine.transport import gpu
 from pipelab.engine.transport.threads import Hub, ThreadTransport
+from pipelab.schedule import Kind
 
 from .conftest import batch, mlp
 from .fake_cuda import Cuda, Tensor
@@ -157,6 +158,38 @@ def test_who_watches_sees_each_action_of_a_gpu_end(board):
     assert longest < 0.3, "12 actions of 0.05 s were one wait"
     late = [now - board.trace[0, int(done) - 1, 4] for now, *_, done in seen if done]
     assert max(late) < 0.2
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "dualpipe"])
+def test_whoever_sees_a_row_sees_its_loss(model, data, schedule, monkeypatch):
+    """The loss of a step was 0 where the driver looked between its last row and its losses."""
+    Cuda.install(monkeypatch)
+    seen = []
+
+    class Watched(EventClock):
+        def __init__(self, board, *rest):
+            super().__init__(board, *rest)
+            self.board, self.step = board, -1
+
+        def begin(self, step):
+            super().begin(step)
+            self.step = step
+
+        def _write_first(self):
+            atom = self._waiting[0][0]
+            super()._write_first()
+            seen.append((self.step, atom, self.board.losses[self.step].copy()))
+
+    monkeypatch.setattr(gpu, "EventClock", Watched)
+    order, _, board = run_on_stand_in(model, data, schedule, 2)
+    checked = 0
+    for step, atom, losses in seen:
+        action = order.atom(atom)
+        if action.kind == Kind.F and action.stage == order.stages - 1:
+            assert losses[action.microbatch] == board.losses[step, action.microbatch] > 0
+            checked += 1
+    board.close()
+    assert checked == 2 * order.microbatches
 
 
 @pytest.mark.timing
@@ -465,8 +498,17 @@ def test_every_schedule_on_the_gpu(model, data, schedule):
 
 
 @needs_gpu
-def test_a_backward_stays_on_its_ranks_thread(data):
-    """Autograd would run it on a thread of the device, where ranks would wait for each other."""
+def test_the_losses_of_all_steps_come_home(model, data):
+    """Of one run in many, a loss was 0: the driver had looked before it was there."""
+    options = {"schedule": "1f1b", "ranks": 2, "microbatches": 4, "steps": 6}
+    given = model, *data, functional.cross_entropy
+    expected = pipelab.run(*given, **options, device="cpu").losses
+    for _ in range(8):
+        assert pipelab.run(*given, **options).losses == pytest.approx(expected, rel=1e-5)
+
+
+def error_where_backwards_tell_of_other_threads(data, device):
+    """The run's gradient error. A backward raises that is not on a rank's thread."""
 
     class Tell(torch.autograd.Function):
         @staticmethod
@@ -475,8 +517,9 @@ def test_a_backward_stays_on_its_ranks_thread(data):
 
         @staticmethod
         def backward(ctx, gradient):
-            if not threading.current_thread().name.startswith("rank"):
-                raise RuntimeError(f"a backward on {threading.current_thread().name}")
+            thread = threading.current_thread().name
+            if not thread.startswith(("rank", "MainThread")):  # which computes the reference
+                raise RuntimeError(f"a backward on {thread}")
             return gradient
 
     class Telling(nn.Module):
@@ -484,7 +527,17 @@ def test_a_backward_stays_on_its_ranks_thread(data):
             return Tell.apply(x)
 
     layers = [nn.Linear(16, 16), Telling(), nn.Linear(16, 16), nn.Linear(16, 4)]
-    assert train(layers, data, ranks=2).gradient_error <= 1e-4
+    return train(layers, data, ranks=2, device=device, workers="threads").gradient_error
+
+
+def test_a_backward_stays_on_its_ranks_thread(data):
+    assert error_where_backwards_tell_of_other_threads(data, "cpu") <= 1e-5
+
+
+@needs_gpu
+def test_a_backward_stays_on_its_ranks_thread_on_the_gpu(data):
+    """Autograd would run it on a thread of the device, where ranks would wait for each other."""
+    assert error_where_backwards_tell_of_other_threads(data, "cuda") <= 1e-4
 
 
 @needs_gpu

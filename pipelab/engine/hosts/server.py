@@ -25,6 +25,9 @@ OPTIMIZER = "torch._dynamo"
 not in each worker.
 """
 
+QUIET = 2.0
+"""Seconds without a request, after a run, until the server imports ahead: the next may be near."""
+
 
 def main(descriptor: int) -> None:
     """Serve requests until the socket closes.
@@ -43,9 +46,10 @@ def main(descriptor: int) -> None:
     torch.set_num_threads(1)
     server.sendall(b"ready")
     children: set[int] = set()
-    idle_imports = [BACKWARD, OPTIMIZER]
+    idle_imports, quiet = [BACKWARD, OPTIMIZER], 0.0
     while True:
-        while idle_imports and not select.select([server], [], [], 0)[0]:
+        # Not while workers run: whoever ends them would wait for the import.
+        while idle_imports and not children and not select.select([server], [], [], quiet)[0]:
             _preload(idle_imports.pop(0))
         data, descriptors, _, _ = socket.recv_fds(server, 1 << 16, MAX_DESCRIPTORS)
         if not data:
@@ -57,6 +61,7 @@ def main(descriptor: int) -> None:
                 _preload(module)
             pids = _fork(server, count, descriptors)
             children.update(pids)
+            quiet = QUIET
             answer: object = pids
         else:
             answer = {pid: _end(pid) for pid in argument if pid in children}

@@ -76,8 +76,9 @@ class Interpreter:
         self._borrowed: dict[tuple[int, int], tuple[int, int]] = {}
         """Message and tensors of an input in use, by (stage, micro-batch)."""
         self._held = 0
-        self._unread: list[tuple[Instruction, torch.Tensor]] = []
-        """Losses that a GPU has still to compute."""
+        self._unread: dict[int, tuple[Instruction, torch.Tensor]] = {}
+        """Losses on their way from a GPU, by atom."""
+        clock.has_passed = self._read_loss
 
     def run(
         self,
@@ -108,9 +109,6 @@ class Interpreter:
             ended = self._execute(cell, ended)
         self._clock.finish()
         pace.end_step()
-        while self._unread:
-            instruction, loss = self._unread.pop()
-            self._set_loss(instruction, loss.item(), None)
         del self._batch  # or its memory would be held until the next has come
         self._mail.stand(-1, BETWEEN)
 
@@ -251,10 +249,16 @@ class Interpreter:
             self._mail.release(*borrowed)
 
     def _note_loss(self, instruction: Instruction, loss: torch.Tensor, value: Value) -> None:
-        if loss.is_cuda:  # to read it now would make the host wait
-            self._unread.append((instruction, loss))
+        if self._clock.behind:  # to read it now would make the host wait
+            self._unread[instruction.atom] = instruction, loss.to("cpu", non_blocking=True)
         else:
             self._set_loss(instruction, loss.item(), value)
+
+    def _read_loss(self, atom: int) -> None:
+        """Of an action that a GPU has done, if it has one. Whoever sees its row sees its loss."""
+        if atom in self._unread:
+            instruction, loss = self._unread.pop(atom)
+            self._set_loss(instruction, loss.item(), None)
 
     def _set_loss(self, instruction: Instruction, loss: float, value: Value | None) -> None:
         self._losses[instruction.microbatch] = loss

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -37,8 +37,12 @@ _ACTION, _SINCE, _DONE = (STATUS.index(name) for name in ("action", "since", "do
 class HostClock:
     """Stamps are the host's own time.
 
-    settle: waits for work that the host has only queued; None where there is none.
+    settle: waits for work that the host has only queued; None where there is none. has_passed: is
+    told of an action that a GPU has done, before its row is written.
     """
+
+    behind: ClassVar[bool] = False
+    """Whether what is queued may still have to be computed when an action is written."""
 
     def __init__(self, board: Board, rank: int, settle: Any = None):
         self._memory, self._status, self._rank = board.memory, board.status, rank
@@ -48,6 +52,7 @@ class HostClock:
         self._step_bytes, self.settle = board.trace.shape[1] * _ROW.size, settle
         self.stamp: Callable[[], Any] = time.perf_counter
         self.later: Callable[..., Any] = max
+        self.has_passed: Callable[[int], None] = lambda _: None
         self.done = 0
 
     def begin(self, step: int) -> None:
@@ -117,6 +122,7 @@ class EventClock(HostClock):
     (GPU, step), shared by the clocks of ranks in one process. cuda: torch.cuda.
     """
 
+    behind = True
     _lock = threading.Lock()
 
     def __init__(
@@ -199,6 +205,7 @@ class EventClock(HostClock):
         self._computed += worked
         if ended - stamps[-1].queued < AT_ONCE:
             self._starved += worked
+        self.has_passed(atom)
         super().write(atom, asked, sent, started, ended, worked, *rest)
 
     def waited_for_host(self) -> float:

@@ -24,11 +24,11 @@ BAR = 0.9
 
 
 def speed():
-    from pipelab.engine import shutdown
+    measure("large", LARGE, 6 if DRY else 9)
 
-    for size, config, steps in (("small", SMALL, 60), ("large", LARGE, 9)):
-        measure(size, config, 6 if DRY else steps)
-    shutdown()
+
+def launch():
+    measure("small", SMALL, 6 if DRY else 24)
 
 
 def cases_of(size):
@@ -46,35 +46,49 @@ def cases_of(size):
 
 
 def measure(size, config, steps):
-    """In two turns, so that a drift of the machine shows as spread."""
+    """The ranks' threads and the unsplit model in two turns: a drift of the machine is spread."""
     from pipelab.model import workload
 
-    job, cases, runs = workload(**config), cases_of(size), {}
-    data, times = job.batches(0), {}
-    plain = {"unsplit": "float32"}
-    if size == "large":
-        plain["bf16 unsplit"] = "bfloat16"
-    for turn in range(2):
-        for what, dtype in plain.items():
-            with told(f"{size}: {what}"):
-                _, took = unsplit(workload(**config), *data, dtype, 0.2 if DRY else 1.0)
-                times.setdefault(what, []).extend(warm_half(took))
-        for what, options in list(cases.items())[: len(cases) if turn == 0 else 2]:
-            with told(f"{size}: {what}"):
-                runs[what], took, _ = ours(job, *data, steps=steps, **options)
-                times.setdefault(what, []).extend(took)
+    job, times, runs = workload(**config), {}, {}
+    data, cases = job.batches(0), cases_of(size)
+    both = list(cases)[:2]
+
+    def plain(what, dtype="float32"):
+        with told(f"{size}: {what}"):
+            _, took = unsplit(workload(**config), *data, dtype, 0.2 if DRY else 1.0)
+            times.setdefault(what, []).extend(warm_half(took))
+
+    def split(what):
+        with told(f"{size}: {what}"):
+            runs[what], took, _ = ours(job, *data, steps=steps, **cases[what])
+            times.setdefault(what, []).extend(took)
+
+    for _ in range(2):
+        plain("unsplit")
+        for what in both:
+            split(what)
+    for what in list(times):
+        tell(size, what, times, runs.get(what))
+    if "threads 4" in runs:
+        with told(f"{size}: overlap"):
+            overlap(size, runs["threads 4"])
     for stages in (1, 4):
         what = f"torch's runtime, {stages} stages, one process"
         with told(f"{size}: {what}"):
             times[what] = torch_runtime(workload(**config), *data, stages, 0.2 if DRY else 1.5)
-    for what, took in times.items():
-        tell(size, what, took, times, runs.get(what))
-    if "threads 4" in runs:
-        with told(f"{size}: overlap"):
-            overlap(size, runs["threads 4"])
+            tell(size, what, times)
+    for what in list(cases)[2:]:
+        if "bf16" in what:
+            plain("bf16 unsplit", "bfloat16")
+            tell(size, "bf16 unsplit", times)
+        split(what)
+        tell(size, what, times, runs.get(what))
 
 
-def tell(size, what, took, times, run):
+def tell(size, what, times, run=None):
+    took = times.get(what, [])
+    if not took:  # it failed, which was said
+        return
     step = middle(took)
     ratio = middle(times.get("bf16 unsplit" if "bf16" in what else "unsplit")) / step
     spread = (max(took) - min(took)) / step

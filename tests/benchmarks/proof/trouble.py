@@ -93,7 +93,11 @@ def memory():
 
 
 def memory_of(name, workers, workspace=32 << 20):
-    """What the allocator held, by weights × (1 + gradient + Adam's 2) + activations + cuBLAS's."""
+    """What the allocator held, by what a rank needs.
+
+    That is weights × (1 + gradient + Adam's 2) + activations + cuBLAS's workspace, and what an
+    action needs while it computes. Ranks that share a process rarely need that at once.
+    """
     import torch
 
     from pipelab.model import workload
@@ -113,11 +117,36 @@ def memory_of(name, workers, workspace=32 << 20):
     expected = [4 * w + h + workspace for w, h in zip(weights, held, strict=True)]
     if workers == "threads":
         peaks, expected = [max(peaks)], [sum(expected)]
+    else:
+        needs = needs_of_stages(job, *job.batches(0))
+        expected = [e + need for e, need in zip(expected, needs, strict=True)]
     ratios = [peak / each for peak, each in zip(peaks, expected, strict=True)]
     good = all(0.95 <= ratio <= 1.05 for ratio in ratios[:3]) and ratios[-1] <= 1.2
     value = " ".join(f"{peak >> 20}" for peak in peaks) + " MiB"
     note = "measured / predicted " + " ".join(f"{ratio:.2f}" for ratio in ratios)
     row(f"memory {name}, {workers}", value, f"{note}; reserved {reserved} MiB", good=good)
+
+
+def needs_of_stages(job, inputs, targets):
+    """Bytes that each holds only while it computes, beyond its activations, by torch alone."""
+    import torch
+
+    value, y = inputs.cuda().tensor_split(MICROBATCHES)[0], targets.cuda()
+    y, needs = y.tensor_split(MICROBATCHES)[0], []
+    cuts = torch.arange(len(job.model)).tensor_split(4)
+    for part in cuts:
+        stage = torch.nn.Sequential(*[job.model[i] for i in part]).cuda()
+        x = value.detach().requires_grad_(value.is_floating_point())
+        for _ in range(2):  # gradients are there from the second on
+            x.grad = None
+            torch.cuda.reset_peak_memory_stats()
+            value = stage(x)
+            end = job.loss_fn(value, y) if part is cuts[-1] else value
+            held = torch.cuda.memory_allocated()
+            end.backward(torch.ones_like(end))
+            need = torch.cuda.max_memory_allocated() - held
+        needs.append(need)
+    return needs
 
 
 def paced():
