@@ -39,9 +39,12 @@ def main(descriptor: int) -> None:
     os.dup2(2, 1)  # what a model prints must not mix with a command's JSON
     server = socket.socket(fileno=descriptor)
     _end_with(server)
+    # So that workers have them: what comes late in a run otherwise, and the worker's own code.
+    import numpy.random  # noqa: F401
     import torch
+    import torch.utils.serialization
 
-    from . import worker  # noqa: F401 - so that forks have it
+    from . import worker  # noqa: F401
 
     torch.set_num_threads(1)
     server.sendall(b"ready")
