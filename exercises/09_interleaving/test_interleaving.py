@@ -34,7 +34,7 @@ def cases(seed, count=3):
 def order_of(student, p, v, m):
     """(rows, the schedule that they are)"""
     rows = rows_of(student.interleaved_order(p, v, m), p, f"interleaved_order({p}, {v}, {m})")
-    return rows, legal(rows, m, HINTS)
+    return rows, legal(rows, m, HINTS, right_rows(p, v, m))
 
 
 def right_rows(p, v, m):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
+from . import checks
 from .remote import NoResult, NotStarted
 
 Case = TypeVar("Case")
@@ -33,6 +34,7 @@ class Cases:
 
     def __enter__(self) -> None:
         self._count += 1
+        checks.seen.clear()
 
     def __exit__(
         self, _: type | None, error: BaseException | None, __: TracebackType | None
@@ -40,6 +42,7 @@ class Cases:
         """Note a failure, and go on; without a result of the student's code this ends."""
         if not isinstance(error, Exception) or isinstance(error, (NoResult, NotStarted)):
             return False
+        error.shown = checks.seen[-1:]  # type: ignore[attr-defined]
         self.failures.append(error)
         return True
 

@@ -16,8 +16,10 @@ from .remote import Handle, NoResult
 
 LARGEST = 1_000_000
 
-seen: list[str] = []
-"""Schedules that the running test has looked at, as CSV: the last one is shown with a failure."""
+seen: list[tuple[str, str]] = []
+"""Schedules that the running test has looked at, each with the expected one or "", as CSV: the last
+is shown with a failure.
+"""
 
 
 def plain(value: Any, kind: type, what: str) -> Any:
@@ -102,14 +104,19 @@ def sizes(
 
 
 def legal(
-    rows: Sequence[Iterable[str]], microbatches: int, hints: dict[str, str] | None = None
+    rows: Sequence[Iterable[str]],
+    microbatches: int,
+    hints: dict[str, str] | None = None,
+    expected: Sequence[Iterable[str]] | None = None,
 ) -> Schedule:
     """Return the schedule of these rows, if it can run.
 
-    ``hints`` are what to think about, by the code of the refusal.
+    ``hints`` are what to think about, by the code of the refusal. ``expected`` rows, where only
+    they are right, are shown beside those that fail a test.
     """
     hints, schedule = hints or {}, Schedule.from_rows(rows)
-    seen.append(schedule.to_csv())
+    right = Schedule.from_rows(expected).to_csv() if expected else ""
+    seen.append((schedule.to_csv(), right))
     count = int(schedule.microbatch.max()) + 1
     refusal = check(schedule)
     # A refusal says more about missing micro-batches than their number does.

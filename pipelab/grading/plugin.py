@@ -176,6 +176,7 @@ class Reporter:
         """Add the outcome to pytest's report: a status, a message, and a share of the points."""
         report = yield
         raised = call.excinfo.value if call.excinfo else None
+        report.shown = getattr(raised, "shown", checks.seen[-1:])
         if isinstance(raised, NotStarted):
             report.pipelab = NOT_STARTED, "not started yet", 0.0
         elif isinstance(raised, NoResult):
@@ -197,14 +198,14 @@ class Reporter:
         status, message, share = getattr(report, "pipelab", ("passed", "", 1.0))
         if report.when == "call" or (report.when == "setup" and status != "passed"):
             seconds = time.monotonic() - self._seconds.get(report.nodeid, time.monotonic())
-            schedule = checks.seen[-1] if checks.seen and status != "passed" else ""
+            shown = getattr(report, "shown", ()) if status != "passed" else ()
             self._tell(
                 end=report.nodeid,
                 status=status,
                 message=message,
                 share=share,
                 seconds=seconds,
-                schedule=schedule[:LARGEST],
+                schedules=[csv if len(csv) <= LARGEST else "" for csv in (shown or [("", "")])[0]],
             )
 
 

@@ -15,7 +15,9 @@ from ..errors import UsageError
 from .exercise import Exercise, nearest
 from .wheel import NAME, license_text, write_wheel
 
-LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "guesses.json", "TEACHING.md")
+LEFT_OUT = shutil.ignore_patterns(
+    "__pycache__", ".*", "*.pyc", "guesses.json", "points.json", "TEACHING.md"
+)
 """The guesses in the folder are the teacher's."""
 TEMPLATES = Path(__file__).parent / "templates"
 

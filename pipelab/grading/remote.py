@@ -26,6 +26,8 @@ from .nursery import Nursery
 from .room import Limits
 from .wire import clean
 
+AGAIN = 0.2
+"""The part of a test's time that a function still gets which once did not end."""
 START_SECONDS = 120.0
 """That a process may take until it is there, torch's import included."""
 
@@ -145,6 +147,8 @@ class Guest:
         self._broken: Exception | None = None
         """Why the file cannot be imported: the tests after it need not try again."""
         self._home = ""
+        self._late: set[str] = set()
+        """Functions that did not end within a test's time."""
 
     def begin(self) -> None:
         """A test begins: its time runs from now on."""
@@ -173,11 +177,14 @@ class Guest:
         """
         if self._line is None:
             raise NoResult("ended the process", "the student's process is over")
+        function = str(arguments[1]) if verb in ("call", "keep") else ""
+        if function in self._late:
+            self._left = min(self._left, AGAIN * self._limits.seconds)
         try:
             wire.send(self._line, pickle.dumps((verb, *arguments)))
         except OSError:
             raise self._over() from None
-        return self._decoded(self._answer())
+        return self._decoded(self._answer(function))
 
     def put(self, value: Any) -> Handle:
         """Bring a thing of the test's, such as a model, into the room."""
@@ -203,19 +210,15 @@ class Guest:
         self._left = START_SECONDS
         self._nursery.confined = self._decoded(self._answer())
 
-    def _answer(self) -> dict[str, Any]:
-        """The next message of the room."""
+    def _answer(self, function: str = "") -> dict[str, Any]:
+        """The next message of the room, which runs a function of the student's."""
         until = time.monotonic() + self._left
         data, wanted = bytearray(), wire.LENGTH.size
         while len(data) < wanted:
             left = until - time.monotonic()
             if self._line is None or left <= 0 or not select.select([self._line], [], [], left)[0]:
                 self.close()
-                raise NoResult(
-                    "timed out",
-                    f"it did not end within {self._limits.seconds:g} s: an endless loop, or a wait "
-                    "for something that never comes",
-                )
+                raise NoResult("timed out", self._too_long(function))
             try:
                 more = self._line.recv(min(wanted - len(data), 1 << 20))
             except OSError:
@@ -236,6 +239,18 @@ class Guest:
         if not isinstance(answer, dict):
             raise self._garbled()
         return answer
+
+    def _too_long(self, function: str) -> str:
+        """What to tell of a function that does not end, or of the file, if it is none."""
+        seconds, again = self._limits.seconds, AGAIN * self._limits.seconds
+        if function in self._late:
+            return f"{function} does not end here either: in this test it had {again:g} s"
+        text = f"it did not end within {seconds:g} s: an endless loop, or a wait for something "
+        text += "that never comes"
+        if function:
+            self._late.add(function)
+            text = f"{function}(…): {text}. Tests that call it again give it {again:g} s"
+        return text
 
     def _garbled(self) -> NoResult:
         """What came is not an answer: the student's code has written there itself."""

@@ -36,7 +36,7 @@ def as_text(grades: Sequence[Grade]) -> str:
         for result in grade.results:
             mark = MARKS.get(result.status, "✗")
             lines.append(
-                f"  {mark} {result.score:g}/{result.points:g}  {result.title}{_how(result.status)}"
+                f"  {mark} {result.score:g}/{result.points:g}  {result.title}{how(result.status)}"
             )
             if result.message not in told and result.status != "not started":
                 told.add(result.message)  # what is the same for all tests is said once
@@ -45,7 +45,8 @@ def as_text(grades: Sequence[Grade]) -> str:
     return "\n".join([*lines, f"{score:g} of {points:g} points"])
 
 
-def _how(status: str) -> str:
+def how(status: str) -> str:
+    """What follows a test's title where its mark does not say enough."""
     return f"  ({status})" if status in (*WORST, "not started") else ""
 
 
@@ -68,7 +69,7 @@ def as_markdown(grades: Sequence[Grade], about: Sequence[str] = ()) -> str:
         for result in grade.results:
             lines.append(
                 f"- {MARKS.get(result.status, '✗')} **{result.score:g}/{result.points:g}** "
-                f"{result.title}{_how(result.status)}"
+                f"{result.title}{how(result.status)}"
             )
             if result.message and result.status != "not started" and result.message not in told:
                 told.add(result.message)  # what is the same for all tests is said once
@@ -79,8 +80,8 @@ def as_markdown(grades: Sequence[Grade], about: Sequence[str] = ()) -> str:
 
 def _said(grade: Grade) -> str:
     """The status where it is more than a number of points, and who gave them."""
-    how = _how(grade.status)
-    return f"{how}  (points given by hand)" if grade.by_hand is not None else how
+    said = how(grade.status)
+    return f"{said}  (points given by hand)" if grade.by_hand is not None else said
 
 
 def as_junit(grades: Sequence[Grade]) -> str:

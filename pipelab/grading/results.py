@@ -29,7 +29,8 @@ class Result:
     """One test, with its score.
 
     ``status`` is one of STATUSES. ``message`` is what a student needs to read, if anything.
-    ``schedule`` is the one that a failed test looked at last, as CSV.
+    ``schedule`` is the one that failed it, as CSV, and ``expected`` the right one, where there is
+    just one.
     """
 
     test: str
@@ -40,6 +41,7 @@ class Result:
     message: str = ""
     seconds: float = 0.0
     schedule: str = ""
+    expected: str = ""
 
 
 @dataclass

@@ -281,7 +281,7 @@ class _Grading:
         if bad is not None:
             result.status = "partial" if share else bad["status"]
             result.message = bad["message"]
-            result.schedule = bad.get("schedule", "")
+            result.schedule, result.expected = bad.get("schedules", ("", ""))
         return result
 
 

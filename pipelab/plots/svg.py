@@ -20,10 +20,15 @@ SHADES = 8
 """Micro-batches share this many shades: one path each keeps a picture of 4 × 16 under 10 KB."""
 GREY = "#767676"
 """Readable on white and on black: an SVG in a notebook has no theme."""
+FRAME = "#d6006c"
+"""Of an action that is pointed at: no kind has it."""
 
 
-def svg(timeline: Timeline, width: int = 900) -> str:
-    """The timeline with each rank's memory under its bars; ``width`` in pixels."""
+def svg(timeline: Timeline, width: int = 900, framed: int | None = None) -> str:
+    """The timeline with each rank's memory under its bars.
+
+    ``width`` is in pixels; ``framed`` is the atom that gets a frame.
+    """
     schedule = timeline.schedule
     scale = (width - LEFT - RIGHT) / (timeline.makespan or 1)
     height = TOP + ROW * schedule.ranks + LEGEND
@@ -33,6 +38,7 @@ def svg(timeline: Timeline, width: int = 900) -> str:
         *_names(schedule.ranks, width),
         *_bars(timeline, start, end),
         *_memory(timeline, start, end),
+        *([] if framed is None else [_frame(timeline, framed, start, end)]),
     )
     title = escape(f"{caption(timeline)}, {timeline.source}")
     return (
@@ -90,6 +96,16 @@ def _memory(timeline: Timeline, start: np.ndarray, end: np.ndarray) -> Iterator[
             f"H{x:.1f}V{base - STRIP * y / peak:.1f}" for x, y in zip(times, levels, strict=True)
         )
         yield f'<path fill="{GREY}" fill-opacity="0.45" d="M{LEFT} {base}{steps}V{base}z"/>'
+
+
+def _frame(timeline: Timeline, atom: int, start: np.ndarray, end: np.ndarray) -> str:
+    """A frame around one action, to be seen on any colour."""
+    y, x, x2 = TOP + int(timeline.rank[atom]) * ROW, start[atom], end[atom]
+    path = f"M{x - 2:.1f} {y - 2}H{x2 + 2:.1f}v{BAR + 4}H{x - 2:.1f}z"
+    return "".join(
+        f'<path fill="none" stroke="{colour}" stroke-width="{width}" d="{path}"/>'
+        for colour, width in (("#ffffff", 5), (FRAME, 3))
+    )
 
 
 def _legend(timeline: Timeline, height: int) -> Iterator[str]:

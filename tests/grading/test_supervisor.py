@@ -394,11 +394,10 @@ def test_grade_in_a_notebook(make):
     exercise = make("return 3")
     grades = pipelab.grade("01", folder=exercise.tests.parents[1])
     assert (grades[0].score, grades[0].results[1].message) == (4, "hazard() should be 2")
-    assert (
-        "✗ 0/2  the hazard" in grades._repr_html_()
-        and "4 of 6 points" in str(grades)
-        and "<svg" not in grades._repr_html_()
-    )
+    html = grades._repr_html_()
+    assert "✗ 0/2</b>  the hazard" in html and "<svg" not in html
+    assert "4 of 6 points" in str(grades)
+    assert str(grades).endswith("So far 4 of 6 points. Next: A hazard, “the hazard”.")
     with pytest.raises(UsageError, match="There is no exercise '07'. Valid names: 01"):
         pipelab.grade("07", folder=exercise.tests.parents[1])
 
@@ -413,7 +412,7 @@ def test_a_schedule_that_fails_is_shown(make):
     exercise.tests.write_text(test)
     grades = pipelab.grade("01", folder=exercise.tests.parents[1])
     assert grades[0].results[1].schedule == "0F0,0B0\n" and grades[0].results[0].schedule == ""
-    assert "the hazard: your schedule</p><svg" in grades._repr_html_()
+    assert "<div>your schedule</div><svg" in grades._repr_html_()
 
 
 def test_what_cannot_be_graded(tmp_path, capsys):
