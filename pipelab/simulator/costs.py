@@ -130,10 +130,16 @@ class Costs:
             table[row.kind] = for_stages(self.per_stage[row.cost], stages)
         duration: np.ndarray = table[schedule.kind, schedule.stage]
         if schedule.overlaps:
-            first = schedule.seconds - 1
-            overlap = np.broadcast_to(for_stages(self.per_stage["overlap"], stages), stages)
-            duration[first] = overlap[schedule.stage[first]]
-            duration[schedule.seconds] = 0
+            first, second = schedule.seconds - 1, schedule.seconds
+            if self.overlap is None:  # the two may be of different stages
+                table[Kind.I] = table[Kind.B]
+                duration[first] = sum(
+                    table[schedule.kind[atoms], schedule.stage[atoms]] for atoms in (first, second)
+                )
+            else:
+                overlap = np.broadcast_to(for_stages(self.per_stage["overlap"], stages), stages)
+                duration[first] = overlap[schedule.stage[first]]
+            duration[second] = 0
         return duration
 
     def transfers(self, schedule: Schedule) -> tuple[float | np.ndarray, np.ndarray | None]:

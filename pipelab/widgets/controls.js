@@ -7,14 +7,41 @@ import { stageCosts } from "./stagecosts.js";
 const FIRST = [
   { trait: "ranks", label: "ranks", title: "devices in the pipeline" },
   { trait: "microbatches", label: "micro-batches", title: "pieces that each batch is cut into" },
-  { trait: "forward", label: "forward cost", title: "time of one forward of one stage: F" },
+  {
+    trait: "forward",
+    label: "forward cost",
+    title: "F: time of one forward of one stage; with one batch, its part of the work",
+  },
   {
     trait: "backward",
     label: "backward cost",
-    title: "time of one backward of one stage: B = I + W",
+    title: "B = I + W: time of one backward of one stage; with one batch, its part of the work",
   },
   { trait: "latency", label: "latency", title: "time that data needs from one rank to the next" },
+  {
+    trait: "overhead",
+    label: "overhead",
+    title: "time that each action takes beside its work, however small it is",
+  },
 ];
+const HOLD = {
+  trait: "hold",
+  label: "what stays",
+  title:
+    "what stays as it is when counts change: the model and the batch that are cut (one device " +
+    "alone takes 100), or what a micro-batch costs on a stage: then the batch grows with the " +
+    "micro-batches, and the model with the stages",
+  options: {
+    batch: "the batch",
+    microbatch: "the micro-batch",
+  },
+  // The memory limit is in % of the batch, or in micro-batches of a rank: the same amount.
+  changes: (model, hold) => {
+    const share = 100 / (model.get("ranks") * model.get("microbatches"));
+    const limit = model.get("memory_limit");
+    return { hold, memory_limit: hold === "batch" ? limit * share : limit / share };
+  },
+};
 const MORE = [
   {
     trait: "stages_per_rank",
@@ -35,8 +62,8 @@ const MORE = [
     trait: "memory_limit",
     label: "memory limit",
     title:
-      "activations of one micro-batch through all layers of a rank that it may hold: a line in " +
-      "the memory strips, and the limit of the schedule Auto; 0 is none",
+      "activations that a rank may hold, of one micro-batch through all of its layers, or in % " +
+      "of the batch: a line in the memory strips, and the limit of the schedule Auto; 0 is none",
   },
   {
     trait: "width",
@@ -130,11 +157,12 @@ function slider(model, { trait, label, title }) {
   return { node, watch };
 }
 
-function menu(model, { trait, label, title, options }) {
+function menu(model, { trait, label, title, options, changes }) {
   const select = control("select", { class: "pl-select", ariaLabel: label, title });
   select.append(...Object.entries(options).map(([value, text]) => new Option(text, value)));
   const follow = () => (select.value = model.get(trait));
-  select.addEventListener("change", () => write(model, { [trait]: select.value }));
+  const wanted = changes ?? ((_, value) => ({ [trait]: value }));
+  select.addEventListener("change", () => write(model, wanted(model, select.value)));
   follow();
   return {
     node: element("label", { class: "pl-slider" }, element("span", {}, label), select),
@@ -213,7 +241,7 @@ export function problemBox(model) {
  */
 export function controls(model) {
   const schedule = scheduleMenu(model);
-  const first = FIRST.map((description) => slider(model, description));
+  const first = [menu(model, HOLD), ...FIRST.map((description) => slider(model, description))];
   const more = [
     ...MORE.map((description) => slider(model, description)),
     ...MENUS.map((description) => menu(model, description)),

@@ -5,22 +5,24 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import traitlets
 from ipywidgets import widget_serialization
 
 from ..errors import UsageError
 from ..plots import plot, svg, view
 from ..plots.bundle import bundle
+from ..schedule import Kind
 from ..simulator import Costs
 from ..timeline import Timeline
 from . import causes, output, theory
 from .builder import Builder, styles
 from .construction import Construction
-from .panel import SETTINGS, Panel
+from .panel import SETTINGS, Panel, with_backward
 from .real_run import RealRunWidget
-from .settings import Settings
+from .settings import WHOLE, Settings
 from .sweep import sweep
-from .training import IDLE, PACE_MS, latency_of, measured_settings
+from .training import IDLE, PACE_MS, latency_of, measured_settings, unit_ms
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -78,7 +80,8 @@ class Lab(Panel, RealRunWidget):
             if self.timeline is None or self._busy:
                 return
             if self.paced:
-                self._draw({"predicted": self.timeline}, milliseconds=PACE_MS)
+                unit = self.pace_ms = unit_ms(self.settings, self.timeline)
+                self._draw({"predicted": self.timeline}, milliseconds=unit)
             self._begin(self.settings, self.timeline)
 
     def use_measured_costs(self) -> None:
@@ -128,6 +131,22 @@ class Lab(Panel, RealRunWidget):
         if old:
             old.close()
         return new
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The numbers of the prediction, those of ``Timeline.metrics`` and peak_memory.
+
+        With hold="batch" also time_per_batch, where one device alone takes 100, and speed_up.
+        Empty while the settings are impossible.
+        """
+        timeline = self.timeline
+        if timeline is None:
+            return {}
+        numbers = timeline.metrics | {"peak_memory": float(timeline.bytes_held.max())}
+        if self.settings.one_batch:
+            numbers["time_per_batch"] = timeline.makespan
+            numbers["speed_up"] = WHOLE / timeline.makespan
+        return numbers
 
     def figure(self) -> "Figure":
         """The picture as a plotly Figure: what was measured, else the prediction."""
@@ -234,8 +253,17 @@ class Lab(Panel, RealRunWidget):
             if source == "predicted":
                 self.predicted = self._message(timeline, scale, costs)
             else:
-                self.measured = view(timeline)
+                self.measured = self._measured_message(timeline)
         self._detail()
+
+    def _measured_message(self, timeline: Timeline) -> dict[str, Any]:
+        """What a real run measured, for the canvas."""
+        message, training = view(timeline), self._training
+        if self.settings.one_batch:
+            paced = training is not None and training.paced
+            whole = WHOLE * self.pace_ms if paced else 1000 * float(timeline.compute.sum())
+            message["numbers"] = of_one_batch(message, timeline, whole)
+        return message
 
     def _message(
         self, timeline: Timeline, scale: float, costs: Costs | None = None
@@ -249,7 +277,11 @@ class Lab(Panel, RealRunWidget):
             # A real run counts the bytes of what autograd saved, and nothing else.
             peak = next(number for number in message["numbers"] if number["key"] == "peak_memory")
             peak["definition"] += "; measured: saved activations only"
-        message["numbers"].append(theory.bound_number(timeline, used, settings.memory_limit, unit))
+        if settings.one_batch:
+            whole = WHOLE if costs is None else float(timeline.compute.sum())
+            message["numbers"] = of_one_batch(message, timeline, whole * scale)
+        limit = settings.limit_in_microbatches
+        message["numbers"].append(theory.bound_number(timeline, used, limit, unit))
         return message | {
             "text": settings.text,
             "limits": settings.limits(timeline),
@@ -305,6 +337,43 @@ class Lab(Panel, RealRunWidget):
         return data, metadata
 
 
+def of_one_batch(message: dict[str, Any], timeline: Timeline, whole: float) -> list[dict[str, Any]]:
+    """The numbers beside a picture in the words of one batch: its time, and the speed-up.
+
+    whole: what one device alone takes for it, in the picture's unit.
+    """
+    found = {number["key"]: number for number in message["numbers"]}
+    ranks = timeline.schedule.ranks
+    alone = f"{whole:.4g} {message['unit']}".strip()
+    time = found["makespan"] | {
+        "label": "time per batch",
+        "definition": f"first start to last end; one device alone takes {alone}",
+    }
+    speed_up = {
+        "key": "speed_up",
+        "label": "speed-up",
+        "form": "count",
+        "value": whole / time["value"] if time["value"] else None,
+        "definition": f"one device alone / time per batch; at best the number of ranks, {ranks}",
+    }
+    if set(timeline.memory) <= {"activations"}:
+        found["peak_memory"] |= {
+            "form": "percent",
+            "value": float(timeline.bytes_held.max()) / (_kept_in_all(timeline) or 1.0),
+            "definition": "most that one rank holds at once, of what the batch keeps in all",
+        }
+    kept = [number for key, number in found.items() if key not in ("makespan", "throughput")]
+    return [time, speed_up, *kept]
+
+
+def _kept_in_all(timeline: Timeline) -> float:
+    """What all forwards (and recomputations) of the batch keep, in the timeline's unit."""
+    before = np.concatenate([[0.0], timeline.bytes_after[:-1]])
+    before[timeline.schedule.offsets[:-1]] = 0.0
+    forwards = np.isin(timeline.kind, (Kind.F, Kind.R))
+    return float((timeline.bytes_held - before)[forwards].sum())
+
+
 def lab(schedule: str = "1f1b", **settings: Any) -> Lab:
     """The live lab: put it last in a notebook cell, or ``display`` it.
 
@@ -316,8 +385,10 @@ def lab(schedule: str = "1f1b", **settings: Any) -> Lab:
         settings: ``paced``, and fields of ``pipelab.widgets.Settings``. The most used are ranks,
             the devices (4); microbatches, the pieces of a batch (8); stages_per_rank; forward,
             input_grad and weight_grad, or backward for the sum of the last two, the cost of one
-            stage for one micro-batch (1, 1, 1); latency, the time from rank to rank (0). All times
-            are in abstract units.
+            stage for one micro-batch (1, 1, 1); latency, the time from rank to rank (0); overhead,
+            what each action takes beside (0). All times are in abstract units. hold="batch" cuts
+            one model and one batch: one device alone takes 100 for it, and the costs are its
+            shares.
 
     Returns:
         The widget.
@@ -326,7 +397,7 @@ def lab(schedule: str = "1f1b", **settings: Any) -> Lab:
         UnknownName: there is no such schedule or setting.
         UsageError: a number is impossible; traitlets.TraitError where it is not even a number.
     """
-    widget = Lab(**(Settings.parse(schedule).to_dict() | settings))
+    widget = Lab(**(Settings.parse(schedule).to_dict() | with_backward(settings)))
     threading.Thread(target=_warm, name="pipelab-warm", daemon=True).start()
     return widget
 

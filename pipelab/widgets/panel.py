@@ -17,7 +17,7 @@ from ..errors import UnknownName, UsageError
 from ..timeline import Timeline
 from .nearest import offers
 from .presets import PRESETS
-from .settings import MEMORY, MODELS, RECOMPUTE, Settings, check_cost
+from .settings import HOLD, MEMORY, MODELS, RECOMPUTE, WHOLE, Settings, check_cost
 
 Proposal = dict[str, Any]
 """What traitlets asks a validator about."""
@@ -30,6 +30,7 @@ LIMITS = {
     "input_grad": (0.25, 4, 0.25),
     "weight_grad": (0.25, 4, 0.25),
     "latency": (0, 4, 0.25),
+    "overhead": (0, 1, 0.05),
     "memory_limit": (0, 16, 0.5),
     "width": (16, 512, 16),
 }
@@ -56,12 +57,14 @@ class Panel(anywidget.AnyWidget):
     input_grad = traitlets.Float(1.0).tag(sync=True)
     weight_grad = traitlets.Float(1.0).tag(sync=True)
     latency = traitlets.Float(0.0, min=0).tag(sync=True)
+    overhead = traitlets.Float(0.0, min=0).tag(sync=True)
     stage_costs = traitlets.List(traitlets.Float()).tag(sync=True)
     recompute = traitlets.Enum(RECOMPUTE, "none").tag(sync=True)
     memory_limit = traitlets.Float(0.0, min=0).tag(sync=True)
     memory = traitlets.Enum(MEMORY, "activations").tag(sync=True)
     model = traitlets.Enum(MODELS, "auto").tag(sync=True)
     width = traitlets.Int(64, min=1).tag(sync=True)
+    hold = traitlets.Enum(HOLD, "microbatch").tag(sync=True)
 
     catalogue = traitlets.List(traitlets.Dict()).tag(sync=True)
     presets = traitlets.List(list(PRESETS)).tag(sync=True)
@@ -73,10 +76,7 @@ class Panel(anywidget.AnyWidget):
     def __init__(self, **settings: Any):
         self._lock = threading.RLock()
         self._quiet = False
-        if settings.get("backward") is not None:
-            half = settings["backward"] / 2
-            settings = {"input_grad": half, "weight_grad": half} | settings
-        settings.pop("backward", None)
+        settings = with_backward(settings)
         unknown = [name for name in settings if not self.has_trait(name)]
         if unknown:
             raise UnknownName("setting", unknown[0], [*SETTINGS, "backward", "paced"])
@@ -131,10 +131,15 @@ class Panel(anywidget.AnyWidget):
                 self._settle()
 
     def preset(self, name: str) -> None:
-        """Change to one of ``presets``. Raises UnknownName, which lists them."""
+        """Change to one of ``presets``; what is held stays.
+
+        Raises UnknownName, which lists them.
+        """
         if name not in PRESETS:
             raise UnknownName("preset", name, PRESETS)
-        self.apply(**PRESETS[name].to_dict())
+        wanted = PRESETS[name]
+        limit = wanted.limit_in_batch if self.settings.one_batch else wanted.memory_limit
+        self.apply(**wanted.to_dict() | {"hold": self.hold, "memory_limit": limit})
 
     def _predict(self) -> Timeline | None:
         """Predict with the settings as they are, or say what is wrong with them."""
@@ -163,7 +168,18 @@ class Panel(anywidget.AnyWidget):
 
     def _limit(self, name: str) -> list[float]:
         low, high, step = self.limits.get(name, LIMITS[name])
+        if name == "memory_limit":
+            low, high, step = (0, WHOLE, 2.5) if self.settings.one_batch else LIMITS[name]
         return [low, max(high, getattr(self, name)), step]
+
+
+def with_backward(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings in which a full backward is its two parts, each half of it unless it is given."""
+    rest = {name: value for name, value in settings.items() if name != "backward"}
+    if settings.get("backward") is None:
+        return rest
+    half = settings["backward"] / 2
+    return {"input_grad": half, "weight_grad": half} | rest
 
 
 def _described(name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ It knows the schedule it means, its costs, its prediction, and a line of text fo
 """
 
 from dataclasses import asdict, dataclass, fields, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ from ..catalogue import build, entry
 from ..catalogue.auto import find
 from ..errors import UnknownName, UsageError
 from ..schedule import Schedule
-from ..simulator import Costs, simulate
+from ..simulator import Costs, Memory, simulate
 from ..simulator.costs import PerStage
 from ..timeline import Timeline
-from .sizes import stage_activations, stage_memory
+from .sizes import BATCH, LAYERS, SAMPLES, stage_memory
 
 RECOMPUTE = ("none", "in-backward", "early")
 MEMORY = ("activations", "bytes")
 MODELS = ("auto", "mlp", "gpt")
+HOLD = ("microbatch", "batch")
+WHOLE = 100.0
+"""With hold="batch": what one device alone takes for a batch, and the activations that it keeps."""
 
 QUICK = 0.005
 """Effort of a search at every move of a slider: up to a few tenths of a second for the largest
@@ -31,6 +35,12 @@ settings.
 class Settings:
     """One configuration of the lab; times in abstract units.
 
+    What stays as it is when counts change is said by ``hold``. "microbatch": a stage takes the same
+    for a micro-batch, so the batch grows with the micro-batches and the model with the stages.
+    "batch": one model and one batch are cut. One device alone takes 100 for it and keeps 100 of
+    activations; forward : input_grad : weight_grad divide the 100, and an action has its share /
+    (stages × micro-batches).
+
     Attributes:
         schedule: a name of the catalogue.
         ranks: the devices.
@@ -41,14 +51,16 @@ class Settings:
         input_grad: that of I. A full backward costs I + W.
         weight_grad: that of W.
         latency: the time from rank to rank.
+        overhead: what each action takes beside, however small it is.
         stage_costs: how much more or less than the others each stage costs, 1 where the list ends.
         recompute: whether forwards run again instead of keeping their activations.
         memory_limit: what ``auto`` may hold on a rank, in activations of one micro-batch through
-            all of the rank's layers; 0 for no limit.
+            all of the rank's layers, or with hold="batch" in the batch's 100; 0 for no limit.
         memory: what is counted, "activations" or "bytes".
         model: of a real run, and of memory in bytes; "auto" is an MLP in a paced run and a GPT in a
             raw one.
         width: of that model.
+        hold: what stays as it is, "microbatch" or "batch".
     """
 
     schedule: str = "1f1b"
@@ -59,15 +71,22 @@ class Settings:
     input_grad: float = 1.0
     weight_grad: float = 1.0
     latency: float = 0.0
+    overhead: float = 0.0
     stage_costs: tuple[float, ...] = ()
     recompute: str = "none"
     memory_limit: float = 0.0
     memory: str = "activations"
     model: str = "auto"
     width: int = 64
+    hold: str = "microbatch"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stage_costs", tuple(self.stage_costs))
+
+    @property
+    def one_batch(self) -> bool:
+        """Whether one model and one batch are held."""
+        return self.hold == "batch"
 
     @property
     def per_rank(self) -> int | None:
@@ -78,17 +97,35 @@ class Settings:
         """The costs of a pipeline of so many stages; recomputing takes as long as a forward."""
         scale = (*self.stage_costs, *[1.0] * stages)[:stages]
         uneven = any(factor != 1 for factor in scale)
+        share = 1.0
+        if self.one_batch:
+            whole = self.forward + self.input_grad + self.weight_grad
+            share = WHOLE / (whole * fmean(scale) * stages * self.microbatches)
 
         def each(value: float) -> PerStage:
-            return tuple(value * factor for factor in scale) if uneven else value
+            lasting = tuple(value * share * factor + self.overhead for factor in scale)
+            return lasting if uneven else lasting[0]
 
         return Costs(
             forward=each(self.forward),
+            backward=each(self.input_grad + self.weight_grad),
             input_grad=each(self.input_grad),
             weight_grad=each(self.weight_grad),
             latency=self.latency,
             recompute=each(self.forward),
         )
+
+    @property
+    def limit_in_microbatches(self) -> float:
+        """The memory limit in micro-batches through all of a rank's layers; 0 for none."""
+        if self.one_batch:
+            return self.memory_limit * self.ranks * self.microbatches / WHOLE
+        return self.memory_limit
+
+    @property
+    def limit_in_batch(self) -> float:
+        """The same in the batch's 100."""
+        return self.limit_in_microbatches * WHOLE / (self.ranks * self.microbatches)
 
     def problem(self) -> str | None:
         """Why these counts are impossible for the schedule; None when they are fine."""
@@ -104,7 +141,7 @@ class Settings:
                 microbatches=self.microbatches,
                 stages_per_rank=self.per_rank,
                 costs=costs,
-                memory_limit=self.memory_limit or None,
+                memory_limit=self.limit_in_microbatches or None,
                 effort=QUICK,
             )
             return found.schedule
@@ -120,16 +157,32 @@ class Settings:
         """The timeline to expect. Raises UsageError where the settings are impossible together."""
         schedule = self.build()
         recompute = None if self.recompute == "none" else self.recompute
-        memory = stage_memory(self.model, self.width) if self.memory == "bytes" else None
-        return simulate(schedule, self.costs(schedule.stages), recompute=recompute, memory=memory)
+        memory = self._stage_memory(schedule.stages) if self.memory == "bytes" else None
+        costs = self.costs(schedule.stages)
+        timeline = simulate(schedule, costs, recompute=recompute, memory=memory)
+        if self.one_batch and memory is None:
+            share = WHOLE / (schedule.stages * self.microbatches)
+            held, after = timeline.bytes_held * share, timeline.bytes_after * share
+            return replace(
+                timeline, bytes_held=held, bytes_after=after, memory_unit="% of the batch"
+            )
+        return timeline
+
+    def _stage_memory(self, stages: int) -> Memory:
+        """The bytes of a stage of the model that a real run trains."""
+        layers, samples = work(self, stages)
+        return stage_memory(self.model, self.width, layers / stages, samples / self.microbatches)
 
     def limits(self, timeline: Timeline) -> list[float]:
         """The memory limit on each rank, in the timeline's unit of memory; empty without one."""
         if not self.memory_limit:
             return []
-        level = self.memory_limit * (timeline.schedule.stages_per_rank or 1)
+        level = self.limit_in_microbatches * (timeline.schedule.stages_per_rank or 1)
+        stages = timeline.schedule.stages
         if self.memory == "bytes":
-            level *= stage_activations(self.model, self.width)
+            level *= float(np.max(self._stage_memory(stages).activations))
+        elif self.one_batch:
+            level *= WHOLE / (stages * self.microbatches)
         resident = np.zeros(timeline.schedule.ranks)
         for name, (held, _) in timeline.memory.items():
             if name != "activations":
@@ -194,10 +247,11 @@ class Settings:
             check_cost(name, getattr(self, name))
         for factor in self.stage_costs:
             check_cost("stage_costs", factor)
-        for name in ("latency", "memory_limit"):
+        for name in ("latency", "overhead", "memory_limit"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is {getattr(self, name):g}; it is a number from 0.")
-        for name, valid in (("recompute", RECOMPUTE), ("memory", MEMORY), ("model", MODELS)):
+        words = {"recompute": RECOMPUTE, "memory": MEMORY, "model": MODELS, "hold": HOLD}
+        for name, valid in words.items():
             if getattr(self, name) not in valid:
                 raise UnknownName(name, getattr(self, name), valid)
         for name in ("ranks", "microbatches", "width"):
@@ -214,6 +268,17 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """All settings by name, lists as lists."""
         return asdict(self) | {"stage_costs": list(self.stage_costs)}
+
+
+def work(settings: Settings, stages: int) -> tuple[int, int]:
+    """(layers, samples in a batch) of a real run with these settings.
+
+    With hold="batch" they are the same whatever the counts are, as far as they can be cut so.
+    """
+    samples = SAMPLES["gpt" if settings.model == "gpt" else "mlp"]
+    if settings.one_batch:
+        return max(LAYERS, stages), max(BATCH * samples, settings.microbatches)
+    return stages, samples * settings.microbatches
 
 
 def check_cost(name: str, value: float) -> None:

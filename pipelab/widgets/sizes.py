@@ -12,32 +12,34 @@ from ..simulator import Memory
 FLOAT = 4
 SAMPLES = {"mlp": 16, "gpt": 4}
 """Samples in a micro-batch of a real run."""
+LAYERS, BATCH = 16, 8
+"""With hold="batch": layers of the model, and how many times the samples above make a batch."""
 SEQUENCE = 64
 """Characters in a sample of the GPT: ``pipelab.model.workload.SEQUENCE``, which would import torch.
 """
 
 
-def stage_memory(model: str, width: int) -> Memory:
+def stage_memory(
+    model: str, width: int, layers: float = 1.0, samples: float | None = None
+) -> Memory:
     """The bytes of one stage of "mlp" or "gpt"; "auto" counts as an MLP.
+
+    layers: of the stage. samples: of a micro-batch; without them, ``SAMPLES``.
 
     >>> stage_memory("mlp", 64).activations
     8192
     """
     vector, kept, parameters = _sizes(model, width)
-    weights = FLOAT * parameters
+    if samples is not None:
+        vector = round(vector * samples / SAMPLES["gpt" if model == "gpt" else "mlp"])
+    weights = round(FLOAT * parameters * layers)
     return Memory(
-        activations=kept * vector,
+        activations=round(kept * vector * layers),
         inputs=vector,
         weights=weights,
         gradients=weights,
         optimizer_state=2 * weights,
     )
-
-
-def stage_activations(model: str, width: int) -> int:
-    """What one stage keeps of one micro-batch, in bytes."""
-    vector, kept, _ = _sizes(model, width)
-    return kept * vector
 
 
 def _sizes(model: str, width: int) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..catalogue import entry, names
 from ..errors import UnknownName, UsageError
 from ..timeline import Timeline
-from .settings import Settings
+from .settings import WHOLE, Settings
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -27,12 +27,14 @@ TITLES = {
     "stages_per_rank": "stages per rank",
     "schedule": "schedule",
 }
-PANELS = (
-    "bubble fraction: idle / (ranks × makespan)",
-    "throughput: micro-batches / makespan",
-)
+BUBBLE = "bubble fraction: idle / (ranks × makespan)"
+SPEED = {
+    "microbatch": "throughput: micro-batches / makespan",
+    "batch": "speed-up: one device / time per batch",
+}
+"""Titles of the first two panels; the second by what is held."""
 Point = tuple[float, float, float]
-"""Bubble fraction, throughput and peak memory."""
+"""Bubble fraction, throughput (with one batch: speed-up) and peak memory."""
 COLOURS = ("#4477AA", "#DDAA33", "#BB5566", "#44BB99", "#332288", "#999933", "#AA4499", "#767676")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")
 
@@ -61,7 +63,8 @@ def sweep(
         settings: the rest of the configuration, fields of ``pipelab.widgets.Settings``.
 
     Returns:
-        A plotly Figure of three panels: bubble, throughput and peak memory.
+        A plotly Figure of three panels: bubble, throughput (with hold="batch" the speed-up) and
+        peak memory.
 
     Raises:
         UnknownName: there is no such setting or schedule.
@@ -73,7 +76,9 @@ def sweep(
         raise UnknownName("setting to sweep over", over, VALUES)
     base = Settings(**settings).valid()
     values = list(VALUES[over] if values is None else values)
-    figure = make_subplots(cols=3, subplot_titles=[*PANELS, f"peak memory, {base.memory}"])
+    counted = "% of the batch" if base.one_batch and base.memory != "bytes" else base.memory
+    titles = [BUBBLE, SPEED[base.hold], f"peak memory, {counted}"]
+    figure = make_subplots(cols=3, subplot_titles=titles)
     curves = [None] if over == "schedule" else _schedules(over, schedules)
     for i, name in enumerate(curves):
         points = [_predicted(base, over, value, name) for value in values]
@@ -81,7 +86,7 @@ def sweep(
             _add_curve(figure, i, name, values, points)
     if not figure.data:
         raise UsageError(f"None of these schedules can have {TITLES[over]} of {values}.")
-    _add_measured(figure, over, unit_s, list(measured))
+    _add_measured(figure, over, None if base.one_batch else unit_s, list(measured))
     _lay_out(figure, over)
     return figure
 
@@ -107,13 +112,18 @@ def _add_curve(
         )
 
 
-def _add_measured(figure: "Figure", over: str, unit_s: float, measured: list[Timeline]) -> None:
-    """Add the points of real runs to the first two panels."""
+def _add_measured(
+    figure: "Figure", over: str, unit_s: float | None, measured: list[Timeline]
+) -> None:
+    """Add the points of real runs to the first two panels; unit_s: None with one batch."""
     if not measured:
         return
     numbers = [timeline.metrics for timeline in measured]
     bubbles = [number["bubble_fraction"] for number in numbers]
-    speeds = [t.schedule.microbatches / t.makespan * unit_s for t in measured]
+    speeds = [
+        (t.schedule.microbatches * unit_s if unit_s else float(t.compute.sum())) / t.makespan
+        for t in measured
+    ]
     for column, y in enumerate((bubbles, speeds), 1):
         figure.add_scatter(
             x=[number[over] for number in numbers],
@@ -160,5 +170,6 @@ def _predicted(base: Settings, over: str, value: Any, name: str | None) -> Point
         timeline = settings.predict()
     except UsageError:
         return None
-    throughput = timeline.schedule.microbatches / timeline.makespan
-    return timeline.metrics["bubble_fraction"], throughput, float(timeline.bytes_held.max())
+    done = WHOLE if base.one_batch else timeline.schedule.microbatches
+    speed = done / timeline.makespan
+    return timeline.metrics["bubble_fraction"], speed, float(timeline.bytes_held.max())

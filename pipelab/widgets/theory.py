@@ -75,6 +75,8 @@ def formula(settings: Settings, timeline: Timeline, scale: float = 1.0) -> dict[
     schedule = timeline.schedule
     if settings.recompute != "none" or Kind.STEP in schedule.kinds:
         return {}
+    if settings.overhead:  # formulas know F, B, I and W, of which B = I + W
+        return {}
     costs = settings.costs(schedule.stages)
     ranks, microbatches = schedule.ranks, schedule.microbatches
     per_rank = schedule.stages_per_rank or 1

@@ -13,11 +13,12 @@ from ..plots import live_view
 from ..simulator import Costs
 from ..simulator.costs import PerStage
 from ..timeline import Timeline, gap
-from .settings import Settings
-from .sizes import SAMPLES
+from .settings import WHOLE, Settings, work
 
 PACE_MS = 10.0
-"""Milliseconds of one unit of cost in a paced run: a hundred times what the small model needs."""
+"""Milliseconds of one unit of cost in a paced run: a hundred times what the small model needs. With
+hold="batch", of the shortest action.
+"""
 POLL_S = 1 / 12
 """Between two looks at a run: each costs kernel and browser time that the workers of a small
 machine lack.
@@ -121,6 +122,7 @@ class Training:
         self.paced = paced
         self.measured_costs: Costs | None = None
         self._units = timeline.makespan
+        self._unit_ms = unit_ms(settings, timeline)
         self._publish = publish
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -171,15 +173,11 @@ class Training:
 
         schedule, settings = self.schedule, self.settings
         name = self._model()
-        job = workload(
-            name,
-            layers=schedule.stages,
-            width=settings.width,
-            batch=SAMPLES[name] * schedule.microbatches,
-        )
-        seconds, steps = PACE_MS / 1000, MOST_STEPS
+        layers, samples = work(settings.with_changes(model=name), schedule.stages)
+        job = workload(name, layers=layers, width=settings.width, batch=samples)
+        seconds, steps = self._unit_ms / 1000, MOST_STEPS
         if self.paced:
-            steps = math.ceil(PACED_RUN_MS / (PACE_MS * self._units))
+            steps = math.ceil(PACED_RUN_MS / (self._unit_ms * self._units))
             steps = min(MOST_STEPS, max(FEWEST_STEPS, steps))
         # Early recomputation stands in the schedule itself.
         recompute = settings.recompute if settings.recompute == "in-backward" else None
@@ -229,7 +227,7 @@ class Training:
 
         That is from the pace, or from the costs that a raw run measured.
         """
-        added = self.settings.latency * PACE_MS / 1000 if self.paced else 0.0
+        added = self.settings.latency * self._unit_ms / 1000 if self.paced else 0.0
         latency = max(0.0, latency_of(run.costs) - added)
         self.measured_costs = replace(run.costs, latency=latency)
         parts = gap(run.timeline, run.predicted)
@@ -244,6 +242,8 @@ class Training:
             f"Trained {what}: {len(run.losses)} steps on {run.device}, {run.workers}, "
             f"{run.transport}. The last is shown."
         )
+        if self.paced and self.settings.one_batch:
+            message += f" One device alone: {WHOLE:g} = {WHOLE * self._unit_ms / 1000:.3g} s."
         for note in filter(None, [run.device_note, run.advice]):
             message += f" {note[0].upper()}{note[1:]}."
         if self.paced:  # the prediction is already there, on the same axis
@@ -251,6 +251,13 @@ class Training:
         else:
             timelines = {"predicted": run.predicted, "measured": run.timeline}
             self._tell("done", message, about=about, timelines=timelines, costs=run.costs)
+
+
+def unit_ms(settings: Settings, timeline: Timeline) -> float:
+    """Milliseconds of one unit of cost in a paced run of this prediction."""
+    if settings.one_batch:
+        return PACE_MS / float(timeline.compute[timeline.compute > 0].min())
+    return PACE_MS
 
 
 def latency_of(costs: Costs) -> float:
@@ -271,6 +278,7 @@ def scaled(costs: Costs, factor: float) -> Costs:
     durations = costs.durations
     return Costs(
         forward=times(durations["forward"]),
+        backward=times(durations["backward"]),
         input_grad=times(durations["input_grad"]),
         weight_grad=times(durations["weight_grad"]),
         recompute=times(costs.recompute),
@@ -295,13 +303,15 @@ def measured_settings(settings: Settings, costs: Costs) -> Settings:
     mean = fmean(whole)
     backward = fmean(columns["input_grad"]) + fmean(columns["weight_grad"])
     alone = max(0.0, 1 - unit / backward) if settings.recompute == "in-backward" else 1.0
-    return settings.with_changes(
+    measured = settings.with_changes(
         forward=1.0,
         input_grad=_rounded(alone * fmean(columns["input_grad"]) / unit),
         weight_grad=_rounded(alone * fmean(columns["weight_grad"]) / unit),
-        latency=round(latency_of(costs) / unit, 3),
+        overhead=0.0,  # it is a part of what was measured
         stage_costs=tuple(_rounded(cost / mean) for cost in whole) if len(whole) > 1 else (),
     )
+    forward = fmean(_list(measured.costs(max(1, len(whole))).forward))
+    return measured.with_changes(latency=round(latency_of(costs) / unit * forward, 3))
 
 
 def _list(value: PerStage) -> list[float]:

@@ -98,6 +98,14 @@ def test_split_backwards_and_activations_in_halves():
     assert timeline.metrics["peak_in_flight_until_weight_grad"] == [2]
 
 
+def test_a_pair_of_unequal_stages_costs_what_both_cost():
+    """Both were counted as of the first one's stage."""
+    schedule = pipelab.build("dualpipe", ranks=4, microbatches=8)
+    costs = pipelab.Costs(forward=[1, 2, 3, 4], input_grad=[1, 2, 3, 4], weight_grad=[2, 4, 6, 8])
+    total = pipelab.simulate(schedule, costs).compute.sum()
+    assert total == 8 * (1 + 2 + 3 + 4) * 4  # each micro-batch passes each stage once
+
+
 def test_an_overlapped_pair_shares_one_cell():
     schedule = rows("0F0 (0F1;0B0)OVERLAP_F_B 0B1")
     timeline = pipelab.simulate(schedule, pipelab.Costs(1, backward=2, overlap=2.5))
