@@ -102,7 +102,7 @@ class Judge:
     def __init__(self, *, ready: bool = False) -> None:
         read, write = os.pipe()
         self._tail = deque[bytes](maxlen=KEPT)
-        self._late = self._busy = False
+        self._late = self._busy = self._over = False
         command = [*PYTHON, "pipelab.grading.judge", str(write)]
         with os.fdopen(write):
             self._process = subprocess.Popen(
@@ -128,7 +128,7 @@ class Judge:
     @property
     def lives(self) -> bool:
         """Whether it can take another request."""
-        return self._process.poll() is None and not self._late
+        return self._process.poll() is None and not self._late and not self._over
 
     def run(self, request: dict[str, Any], silence: float) -> Iterator[dict[str, Any]]:
         """What it tells about one exercise; the last event is that it is done.
@@ -141,7 +141,10 @@ class Judge:
             self._send(request)
             yield from self._told(silence)
         except BrokenPipeError:  # it has ended before it could be asked
-            pass
+            self._over = True
+        if self._over:  # its line is closed: it ends, though it may not have yet
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
         self._busy = False
         if not self.lives:
             self.close()
@@ -162,6 +165,7 @@ class Judge:
                 continue
             data = self._events.read(1 << 16)
             if not data:
+                self._over = True
                 return
             *lines, rest = (rest + data).split(b"\n")
             for event in map(json.loads, lines):
