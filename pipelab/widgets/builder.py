@@ -20,7 +20,7 @@ from .construction import Construction
 from .real_run import RealRunWidget
 from .settings import Settings
 from .theory import bound
-from .training import IDLE, PACE_MS
+from .training import IDLE, unit_ms
 
 _HERE = Path(__file__).parent
 RECOGNISED = 600
@@ -128,7 +128,8 @@ class Builder(RealRunWidget):
                 return
             timeline = self._timeline()
             if self.paced:
-                self.predicted = view(timeline, milliseconds=PACE_MS)
+                self.pace_ms = unit_ms(self.settings, timeline)
+                self.predicted = view(timeline, milliseconds=self.pace_ms)
             self._begin(self.settings, timeline)
 
     def _start_over(self, start: Construction) -> None:
@@ -232,7 +233,7 @@ class Builder(RealRunWidget):
     def _told(self, content: dict[str, Any]) -> None:
         arguments = {name: value for name, value in content.items() if name != "action"}
         changes = (self.place, self.move, self.remove, self.undo, self.redo, self.clear, self.load)
-        moves = (*changes, self.hint, self.run, self.stop)
+        moves = (*changes, self.hint, self.run, self.stop, self.show_step)
         {move.__name__: move for move in moves}[content["action"]](**arguments)
 
 

@@ -80,8 +80,7 @@ class Lab(Panel, RealRunWidget):
             if self.timeline is None or self._busy:
                 return
             if self.paced:
-                unit = self.pace_ms = unit_ms(self.settings, self.timeline)
-                self._draw({"predicted": self.timeline}, milliseconds=unit)
+                self._draw({"predicted": self.timeline}, milliseconds=self.pace_ms)
             self._begin(self.settings, self.timeline)
 
     def use_measured_costs(self) -> None:
@@ -231,6 +230,7 @@ class Lab(Panel, RealRunWidget):
                 self._drawn = {}
                 self.measured = {}
                 if self.timeline:
+                    self.pace_ms = unit_ms(self.settings, self.timeline)
                     self._draw({"predicted": self.timeline})
                 else:
                     self.predicted = {}
@@ -308,7 +308,8 @@ class Lab(Panel, RealRunWidget):
         training = self._training
         if training and training.paced:
             measured = training.settings, timelines["measured"]
-            self._runs = [*self._runs[1 - MOST_RUNS :], measured]
+            others = [run for run in self._runs if run[0] is not training.settings]
+            self._runs = [*others[1 - MOST_RUNS :], measured]
         self._draw(timelines, costs=costs)
 
     def _told(self, content: dict[str, Any]) -> None:
@@ -321,6 +322,7 @@ class Lab(Panel, RealRunWidget):
             "preset": self.preset,
             "explain": self.explain,
             "use_measured_costs": self.use_measured_costs,
+            "show_step": self.show_step,
             "pin": self.pin,
             "unpin": self.unpin,
             "use_pin": self.use_pin,

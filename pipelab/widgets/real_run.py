@@ -10,6 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from ..errors import UsageError
 from ..simulator import Costs
 from ..timeline import Timeline
 from .settings import Settings
@@ -40,6 +41,18 @@ class RealRunWidget(anywidget.AnyWidget):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no run is on; returns whether that came within ``timeout`` seconds."""
         return self._training.wait(timeout) if self._training else True
+
+    def show_step(self, step: int) -> None:
+        """Show another step of the run that has ended, from 0; the median is shown first.
+
+        Raises UsageError where there is no such step.
+        """
+        with self._lock, self.hold_sync():
+            if self._training is None:
+                raise UsageError("There is no run to show a step of: run first.")
+            shown = self._training.step(step)
+            self.progress = self.progress | shown["about"]
+            self._show_run(shown["timelines"], shown["costs"])
 
     def close(self) -> None:
         """Close the widget and stop its run: nothing outlives it."""

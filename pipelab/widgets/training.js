@@ -64,6 +64,17 @@ export function gapRows(gap) {
   ];
 }
 
+/** A menu of the measured steps: "step 3: 333 ms". */
+function stepMenu(model, { spans, step }) {
+  const select = control("select", { class: "pl-select pl-small", ariaLabel: "measured step" });
+  select.append(...spans.map((span, i) => new Option(`step ${i}: ${short(span)} ms`, i)));
+  select.value = step;
+  select.addEventListener("change", () =>
+    model.send({ action: "show_step", step: Number(select.value) }),
+  );
+  return select;
+}
+
 const GAP =
   "compute: actions took longer than assumed; transfer: data under way; waiting: for others, and " +
   "before and after all work; overhead: starting actions, handing results over, the machine. The " +
@@ -167,6 +178,7 @@ export function training(model) {
           `${verdict.good ? "✓ " : ""}${verdict.text}`,
         ),
       );
+    if (progress.spans) parts.push(stepMenu(model, progress));
     if (progress.gap) parts.push(gapTable(progress.gap), again);
     panel.replaceChildren(...parts);
   };
@@ -175,6 +187,6 @@ export function training(model) {
     nodes: [run, stop, pace],
     message,
     panel,
-    watch: { "change:progress": follow, "change:paced": follow },
+    watch: { "change:progress": follow, "change:paced": follow, "change:pace_ms": follow },
   };
 }

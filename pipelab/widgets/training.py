@@ -19,6 +19,8 @@ PACE_MS = 10.0
 """Milliseconds of one unit of cost in a paced run: a hundred times what the small model needs. With
 hold="batch", of the shortest action.
 """
+BUSY = 1.1
+"""The longest step over the shortest one, from which on a machine is called busy."""
 POLL_S = 1 / 12
 """Between two looks at a run: each costs kernel and browser time that the workers of a small
 machine lack.
@@ -47,8 +49,8 @@ class RealRun(Protocol):
         """Whether the run has ended, well or not."""
 
     @property
-    def timeline(self) -> Timeline:
-        """The last step, as it was measured."""
+    def timelines(self) -> list[Timeline]:
+        """The steps, as they were measured."""
 
     @property
     def predicted(self) -> Timeline:
@@ -121,6 +123,9 @@ class Training:
         self.schedule = timeline.schedule
         self.paced = paced
         self.measured_costs: Costs | None = None
+        self._steps: list[Timeline] = []
+        self._predicted: Timeline | None = None
+        self._costs: Costs | None = None
         self._units = timeline.makespan
         self._unit_ms = unit_ms(settings, timeline)
         self._publish = publish
@@ -151,6 +156,25 @@ class Training:
         """Wait for the end; returns whether it came in time."""
         self._thread.join(timeout)
         return not self.busy
+
+    def step(self, step: int) -> News:
+        """What is shown of a step, once the run has ended: its timelines, costs and gap.
+
+        Raises UsageError where there is no such step.
+        """
+        if self._predicted is None or not 0 <= step < len(self._steps):
+            known = f"0 to {len(self._steps) - 1}" if self._steps else "none: run first"
+            raise UsageError(f"There is no step {step} to show; there is {known}.")
+        measured = self._steps[step]
+        parts = gap(measured, self._predicted)
+        timelines = {"measured": measured}
+        if not self.paced:  # a paced run's prediction is already there, on the same axis
+            timelines = {"predicted": self._predicted, "measured": measured}
+        about = {
+            "step": step,
+            "gap": {name: [1000 * value for value in values] for name, values in parts.items()},
+        }
+        return {"about": about, "timelines": timelines, "costs": self._costs}
 
     def _tell(self, state: str, message: str, about: News | None = None, **news: Any) -> None:
         self._publish(self, progress={"state": state, "message": message, **(about or {})}, **news)
@@ -223,34 +247,63 @@ class Training:
             time.sleep(POLL_S)
 
     def _finish(self, run: RealRun, what: str) -> None:
-        """Lay the last measured step over its prediction.
+        """Lay the median of the measured steps over its prediction.
 
         That is from the pace, or from the costs that a raw run measured.
         """
+        self._steps, self._predicted = run.timelines, run.predicted
+        self._costs = None if self.paced else run.costs
+        spans = [1000 * timeline.makespan for timeline in self._steps]
+        shown = self.step(median_step(spans))
         added = self.settings.latency * self._unit_ms / 1000 if self.paced else 0.0
         latency = max(0.0, latency_of(run.costs) - added)
         self.measured_costs = replace(run.costs, latency=latency)
-        parts = gap(run.timeline, run.predicted)
-        about = {
+        about = shown["about"] | {
             "losses": list(run.losses),
             "steps": len(run.losses),
             "gradient_error": run.gradient_error,
             "gradient_note": run.gradient_note,
-            "gap": {name: [1000 * value for value in values] for name, values in parts.items()},
+            "spans": spans,
         }
         message = (
             f"Trained {what}: {len(run.losses)} steps on {run.device}, {run.workers}, "
-            f"{run.transport}. The last is shown."
+            f"{run.transport}. {spread(spans)}"
         )
         if self.paced and self.settings.one_batch:
             message += f" One device alone: {WHOLE:g} = {WHOLE * self._unit_ms / 1000:.3g} s."
         for note in filter(None, [run.device_note, run.advice]):
             message += f" {note[0].upper()}{note[1:]}."
-        if self.paced:  # the prediction is already there, on the same axis
-            self._tell("done", message, about=about, timelines={"measured": run.timeline})
-        else:
-            timelines = {"predicted": run.predicted, "measured": run.timeline}
-            self._tell("done", message, about=about, timelines=timelines, costs=run.costs)
+        found = {"timelines": shown["timelines"], "costs": shown["costs"]}
+        self._tell("done", message, about=about, **found)
+
+
+def median_step(spans: list[float]) -> int:
+    """The step whose length is the median (of two, the shorter one) of those after the first.
+
+    The first one's workers are cold.
+
+    >>> median_step([9.0, 3.0, 5.0, 4.0])
+    3
+    """
+    warm = sorted(range(len(spans)), key=spans.__getitem__)
+    if len(spans) > 2:
+        warm.remove(0)
+    return warm[(len(warm) - 1) // 2]
+
+
+def spread(spans: list[float]) -> str:
+    """Which step is shown, and how far apart the steps are, in milliseconds.
+
+    >>> spread([9.0, 3.0, 5.0, 4.0])
+    'The median is shown, step 3. The processors were shared: steps 1 to 3 took 3 to 5 ms.'
+    """
+    at = median_step(spans)
+    if len(spans) < 3:
+        return f"Step {at} is shown."
+    least, most = min(spans[1:]), max(spans[1:])
+    text = f"teps 1 to {len(spans) - 1} took {least:.4g} to {most:.4g} ms."
+    text = f"The processors were shared: s{text}" if most > BUSY * least else f"S{text}"
+    return f"The median is shown, step {at}. {text}"
 
 
 def unit_ms(settings: Settings, timeline: Timeline) -> float:

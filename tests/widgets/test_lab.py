@@ -298,6 +298,7 @@ class FakeRun:
         self.timeline = replace(
             simulate(schedule, self.costs), unit="s", source="measured", memory_unit="bytes"
         )
+        self.timelines = [self.timeline]
         self.predicted = replace(simulate(schedule, Costs(forward=0.01, backward=0.02)), unit="s")
         self.losses = [2.0, 1.0]
         self.error = None
@@ -377,6 +378,35 @@ def test_a_run_streams_and_ends_beside_its_prediction(widget, runs):
     assert gap["compute"] == pytest.approx([8 * 3] * 4)
 
 
+def test_the_median_step_is_shown_and_any_other_can_be(widget, runs):
+    """The last step was shown, however busy the machine was just then."""
+    press(widget, "run")
+    until(lambda: runs)
+    run = runs[0]
+    slower = [Costs(forward=0.011 * k, backward=0.022 * k) for k in (9, 1, 3, 2, 5)]
+    run.timelines = [
+        replace(simulate(run.timeline.schedule, costs), unit="s", source="measured")
+        for costs in slower
+    ]
+    run.ended.set()
+    assert widget.wait(20)
+    assert widget.progress["step"] == 3
+    assert widget.measured["end"] == pytest.approx(726)  # of 363, 1089, 726 and 1815
+    assert (
+        "The processors were shared: steps 1 to 4 took 363 to 1815 ms."
+        in (widget.progress["message"])
+    )
+    press(widget, "show_step", step=4)
+    assert widget.measured["end"] == pytest.approx(1815)
+    assert widget.progress["gap"]["total"] == pytest.approx([1815 - 330] * 4)
+    assert len(widget._runs) == 1, "it is one run, whichever step is shown"
+    with pytest.raises(UsageError, match="There is no step 5 to show; there is 0 to 4"):
+        widget.show_step(5)
+    widget.ranks = 2
+    with pytest.raises(UsageError, match="run first"):
+        widget.show_step(0)
+
+
 def test_predicting_again_with_measured_costs_makes_them_the_settings(widget, runs):
     with pytest.raises(UsageError, match="run first"):
         widget.use_measured_costs()
@@ -430,7 +460,7 @@ def test_it_is_said_why_a_run_did_not_use_the_gpu(widget, runs):
     runs[0].ended.set()
     assert widget.wait(20)
     assert widget.progress["message"].endswith(
-        " The last is shown. On the processor: the driver is too old; install a newer one. "
+        " Step 0 is shown. On the processor: the driver is too old; install a newer one. "
         "GPUs waited for Python in 3% of the time in which a rank computed."
     )
 
