@@ -140,10 +140,10 @@ def idle_time_explained(page):
 def the_playhead(page):
     key(page, ".pl-picture canvas", "Home")
     key(page, "button[aria-label='one unit of time on']", "Enter")
-    wait_for_text(page, ".pl-readout", "at 1 of 57: rank 0 0F1 · rank 1 1F0")
+    wait_for_text(page, ".pl-readout", "t = 1 of 57: rank 0 runs")
     wait_for_text(page, ".pl-readout", "activations of 0 from rank 0 to 1")
     key(page, "button[aria-label='one unit of time back']", "Enter")
-    wait_for_text(page, ".pl-readout", "at 0 of 57")
+    wait_for_text(page, ".pl-readout", "t = 0 of 57")
     key(page, "button[aria-label='loop']", "Enter")
     page.select_option("select[aria-label='speed of the playhead']", "8")
     press(page, "▶ Play")

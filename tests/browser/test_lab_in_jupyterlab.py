@@ -71,7 +71,7 @@ def test_the_first_minute(tmp_path):
         page.focus(".pl-picture canvas")
         page.keyboard.press("Home")
         page.keyboard.press("ArrowRight")
-        wait_for_text(page, ".pl-readout", "at 1 of 36: rank 0 0F1 · rank 1 1F0 · rank 2 idle")
+        wait_for_text(page, ".pl-readout", "t = 1 of 36: rank 0 runs")
         page.keyboard.press(" ")
         wait_for_text(page, ".pl-play", "Pause")
         page.keyboard.press(" ")
@@ -130,7 +130,7 @@ def test_a_saved_page_plays_by_itself(tmp_path):
     with browser(reduced_motion="no-preference") as (page, trouble):
         page.goto(path.as_uri())
         wait_for_text(page, ".pl-play", "Pause")
-        wait_for_text(page, ".pl-readout", "predicted, at ")
+        wait_for_text(page, ".pl-readout", "predicted, t = ")
         wait_for_text(page, ".pl-numbers", "33.3 %")
         page.focus(".pl-picture canvas")
         page.keyboard.press("End")

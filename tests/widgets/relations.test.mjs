@@ -23,6 +23,8 @@ const timeline = {
   latency: 0,
   looks,
   microbatches: 1,
+  ranks: 2,
+  stages: 2,
   bars: [
     [bar(0, 0, 0, 0, 1), bar(0, 0, 2, 4, 5), bar(0, 0, 3, 5, 6)],
     [bar(1, 1, 0, 1, 2), bar(1, 1, 2, 2, 3), bar(1, 1, 3, 3, 4)],
@@ -73,7 +75,8 @@ test("without latency data is seen for a short hop, else for the latency", () =>
 test("words at the playhead and under the pointer", () => {
   assert.equal(
     narration(timeline, 1.2),
-    "predicted, at 1.2 of 6: rank 0 idle · rank 1 1F0 → activations of 0 from rank 0 to 1",
+    "predicted, t = 1.2 of 6: rank 1 runs the F of micro-batch 0 · rank 0 idle → " +
+      "activations of 0 from rank 0 to 1",
   );
   assert.match(
     aboutLane(timeline, 0, 4.5, timeline.bars[0][1]),

@@ -42,17 +42,30 @@ export function aboutMemory(timelines, rank, moment) {
   return lines.join("\n");
 }
 
-/** One line: the moment, what every rank does then, and what is on its way between ranks. */
+/** Ranks about which there is room for sentences. */
+const FEW = 4;
+
+function said(timeline, bar) {
+  if (timeline.ranks > FEW) return action(timeline, bar);
+  const whose = bar.microbatch < 0 ? "" : ` of micro-batch ${bar.microbatch}`;
+  const where = timeline.stages > timeline.ranks ? ` on stage ${bar.stage}` : "";
+  return `the ${timeline.looks[bar.kind].title}${whose}${where}`;
+}
+
+/** The moment, what every rank does then, and what is on its way between ranks. */
 export function narration(timeline, moment) {
-  const doing = timeline.bars.map((_, rank) => {
-    const bars = running(timeline, rank, moment).map((bar) => action(timeline, bar));
-    return `rank ${rank} ${bars.join("+") || "idle"}`;
+  const busy = timeline.bars.map((_, rank) => running(timeline, rank, moment));
+  const doing = busy.flatMap((bars, rank) => {
+    const what = bars.map((bar) => said(timeline, bar)).join(" and ");
+    return what ? [`rank ${rank} runs ${what}`] : [];
   });
+  const idle = busy.flatMap((bars, rank) => (bars.length ? [] : [rank]));
+  if (idle.length) doing.push(`${idle.length > 1 ? "ranks" : "rank"} ${idle.join(", ")} idle`);
   const moving = underWay(timeline, moment).map(({ from, to, forward }) => {
     const what = forward ? "activations" : "gradients";
     return `${what} of ${from.microbatch} from rank ${from.rank} to ${to.rank}`;
   });
   const under = moving.length ? ` → ${moving.join(", ")}` : "";
   const at = `${time(moment, timeline.unit)} of ${time(timeline.end, timeline.unit)}`;
-  return `${timeline.source}, at ${at}: ${doing.join(" · ")}${under}`;
+  return `${timeline.source}, t = ${at}: ${doing.join(" · ")}${under}`;
 }
