@@ -136,18 +136,18 @@ class Judge:
         silence: seconds that it may tell nothing; then it is ended.
         """
         self._tail.clear()
-        self._busy = True
+        self._busy = self._over = True  # what comes of this request must not be taken for the next
         try:
             self._send(request)
-            yield from self._told(silence)
+            for event in self._told(silence):
+                self._over = "done" not in event
+                yield event
         except BrokenPipeError:  # it has ended before it could be asked
-            self._over = True
-        if self._over:  # its line is closed: it ends, though it may not have yet
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)
-        self._busy = False
-        if not self.lives:
-            self.close()
+            pass
+        finally:
+            if not self.lives:
+                self.close()
+            self._busy = False
 
     def _send(self, request: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -165,7 +165,6 @@ class Judge:
                 continue
             data = self._events.read(1 << 16)
             if not data:
-                self._over = True
                 return
             *lines, rest = (rest + data).split(b"\n")
             for event in map(json.loads, lines):

@@ -67,6 +67,7 @@ def test_the_stub_is_not_started_and_no_error(exercise, tmp_path):
 
 
 @every_exercise
+@pytest.mark.timeout(120 + 60 * len(IDS))
 def test_each_mistake_loses_points_with_its_reason(exercise, tmp_path):
     """The same ones, whoever hands it in: what shows a mistake is among the fixed cases."""
     mistakes = mistakes_of(exercise)

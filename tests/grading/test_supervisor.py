@@ -390,6 +390,25 @@ def test_every_format(make, tmp_path, capsys):
     )
 
 
+def test_a_grading_that_was_given_up_leaves_nothing_to_the_next(make, monkeypatch):
+    """The next exercise was graded by what the judge still told of the one before."""
+    exercise, told = make(), []
+
+    def interrupted(grading, event):
+        told.append(event)
+        if "start" in event:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisor._Grading, "take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            supervise(exercise)
+    assert told and "done" not in told[-1]
+    assert not supervisor._JUDGES[0].lives
+    again = supervise(exercise)
+    assert (again.score, again.status, len(again.results)) == (6, "passed", 3)
+
+
 def test_grade_in_a_notebook(make):
     exercise = make("return 3")
     grades = pipelab.grade("01", folder=exercise.tests.parents[1])
