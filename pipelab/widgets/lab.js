@@ -1,6 +1,7 @@
 // The live lab's entry: puts the parts together and ties them to the Python widget.
 import { control, element } from "../plots/frontend/dom.js";
 import { Viewer } from "../plots/frontend/viewer.js";
+import { shareCeiling } from "../plots/frontend/strips.js";
 import { unpack } from "../plots/frontend/timeline.js";
 import { comparison } from "./compare.js";
 import { controls, problemBox } from "./controls.js";
@@ -85,6 +86,16 @@ function render({ model, el }) {
     viewer.picture.drawOverlay();
   };
 
+  let levels = {};
+  let held = false; // a slider: meanwhile the scale of the memory only grows
+  const hold = () => (held = true);
+  const release = () => {
+    if (held) showSoon();
+    held = false;
+  };
+  el.addEventListener("pointerdown", hold);
+  window.addEventListener("pointerup", release);
+
   const show = () => {
     const timelines = [model.get("predicted"), model.get("measured")]
       .filter((message) => message.bars)
@@ -92,6 +103,7 @@ function render({ model, el }) {
     const current = timelines[0];
     unit = current?.unit ?? "";
     const others = pins.pinned(current);
+    levels = shareCeiling([...timelines, ...others], held ? levels : {});
     const end = Math.max(
       0,
       ...timelines.map((t) => t.end),
@@ -147,10 +159,10 @@ function render({ model, el }) {
     problem.node,
     viewer.picture.node,
     foot,
+    pins.node,
     explanation.node,
     idle.node,
     results,
-    pins.node,
     editor.node,
     files.node,
     viewer.table.node,
@@ -174,6 +186,8 @@ function render({ model, el }) {
   show();
   viewer.start();
   return () => {
+    el.removeEventListener("pointerdown", hold);
+    window.removeEventListener("pointerup", release);
     viewer.picture.detach();
     pins.detach();
     for (const watch of watches)

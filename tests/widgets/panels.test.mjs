@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { actionRows } from "../../pipelab/plots/frontend/table.js";
-import { ceiling, peak } from "../../pipelab/plots/frontend/strips.js";
+import { ceiling, peak, shareCeiling } from "../../pipelab/plots/frontend/strips.js";
 import { intervals } from "../../pipelab/plots/frontend/marks.js";
 import { difference, rescaled } from "../../pipelab/widgets/compare.js";
 import { filled, pieces } from "../../pipelab/widgets/formula.js";
@@ -134,4 +134,19 @@ test("the gap in parts, with signs", () => {
     ["0", "+3.0", "0", "−1.0", "+0.5", "+2.5"],
     ["1", "0", "0", "+2.0", "0", "+2.0"],
   ]);
+});
+
+test("strips of a lab and its pins have one scale for each unit", () => {
+  const [one, other] = [
+    { memory_unit: "activations", memory_peak: 4 },
+    { memory_unit: "activations", memory_peak: 8, limits: [9] },
+  ];
+  const bytes = { memory_unit: "bytes", memory_peak: 4096 };
+  const levels = shareCeiling([one, other, bytes]);
+  assert.deepEqual([one, other, bytes].map(ceiling), [9, 9, 4096]);
+  // While a slider is held, it does not fall; then it does.
+  shareCeiling([one, bytes], levels);
+  assert.equal(ceiling(one), 9);
+  shareCeiling([one, bytes]);
+  assert.equal(ceiling(one), 4);
 });

@@ -15,11 +15,27 @@ export const PARTS = [
   { name: "activations", title: "activations", tone: 0.32, pattern: "" },
 ];
 
-/**
- * The level at the top of a timeline's strips: its peak, or its limit where that is a little
- * higher.
- */
+/** The level at the top of a timeline's strips: its own, or the one that it shares with others. */
 export function ceiling(timeline) {
+  return timeline.ceiling ?? ownCeiling(timeline);
+}
+
+/**
+ * Give timelines that count in one unit one level at the top, so that their strips can be compared.
+ * It is not below `least`, levels by unit. Returns the levels.
+ */
+export function shareCeiling(timelines, least = {}) {
+  const levels = { ...least };
+  for (const timeline of timelines) {
+    const unit = timeline.memory_unit;
+    levels[unit] = Math.max(levels[unit] ?? 0, ownCeiling(timeline));
+  }
+  for (const timeline of timelines) timeline.ceiling = levels[timeline.memory_unit];
+  return levels;
+}
+
+/** The peak of a timeline, or its limit where that is a little higher. */
+function ownCeiling(timeline) {
   const peak = timeline.memory_peak || 1;
   const limit = Math.max(0, ...(timeline.limits ?? []));
   return limit > peak && limit <= 2 * peak ? limit : peak;
