@@ -4,6 +4,7 @@ Only presentation attributes, no <style>: GitHub and nbviewer drop style sheets,
 black boxes.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from html import escape
@@ -15,7 +16,9 @@ from ..timeline import Timeline
 from .palette import LOOKS, PLAIN, ink, shade
 from .view import caption
 
-LEFT, RIGHT, BAR, STRIP, ROW, TOP, LEGEND = 64, 12, 20, 12, 44, 8, 26
+LEFT, RIGHT, BAR, STRIP, ROW, TOP, AXIS, LEGEND = 64, 84, 20, 12, 44, 8, 20, 42
+TICKS = 8
+"""At most so many intervals on the axis."""
 SHADES = 8
 """Micro-batches share this many shades: one path each keeps a picture of 4 × 16 under 10 KB."""
 GREY = "#767676"
@@ -25,19 +28,21 @@ FRAME = "#d6006c"
 
 
 def svg(timeline: Timeline, width: int = 900, framed: int | None = None) -> str:
-    """The timeline with each rank's memory under its bars.
+    """The timeline with each rank's memory and its peak, a time axis, and the bubble numbers.
 
     ``width`` is in pixels; ``framed`` is the atom that gets a frame.
     """
     schedule = timeline.schedule
     scale = (width - LEFT - RIGHT) / (timeline.makespan or 1)
-    height = TOP + ROW * schedule.ranks + LEGEND
+    height = TOP + ROW * schedule.ranks + AXIS + LEGEND
     start = LEFT + (timeline.started - timeline.started.min()) * scale
     end = LEFT + (timeline.ended - timeline.started.min()) * scale
     rows = (
         *_names(schedule.ranks, width),
         *_bars(timeline, start, end),
         *_memory(timeline, start, end),
+        *_peaks(timeline, width),
+        *_axis(timeline, scale),
         *([] if framed is None else [_frame(timeline, framed, start, end)]),
     )
     title = escape(f"{caption(timeline)}, {timeline.source}")
@@ -46,7 +51,8 @@ def svg(timeline: Timeline, width: int = 900, framed: int | None = None) -> str:
         f'viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="12" role="img"><title>{title}</title>'
         + "".join(rows)
-        + "".join(_legend(timeline, height))
+        + "".join(_legend(timeline, height - 16))
+        + _numbers(timeline, height)
         + "</svg>"
     )
 
@@ -96,6 +102,52 @@ def _memory(timeline: Timeline, start: np.ndarray, end: np.ndarray) -> Iterator[
             f"H{x:.1f}V{base - STRIP * y / peak:.1f}" for x, y in zip(times, levels, strict=True)
         )
         yield f'<path fill="{GREY}" fill-opacity="0.45" d="M{LEFT} {base}{steps}V{base}z"/>'
+
+
+def _peaks(timeline: Timeline, width: int) -> Iterator[str]:
+    """The most that each rank holds, beside its memory."""
+    for rank in range(timeline.schedule.ranks):
+        most = float(timeline.bytes_held[timeline.rank == rank].max(initial=0.0))
+        y = TOP + rank * ROW + BAR + STRIP
+        text = f"peak {_amount(most, timeline.memory_unit)}"
+        yield f'<text x="{width - RIGHT + 6}" y="{y}" fill="{GREY}" font-size="11">{text}</text>'
+
+
+def _amount(value: float, unit: str) -> str:
+    """An amount of memory, short."""
+    if unit != "bytes":
+        return f"{value:.4g}"
+    units = ["B", "KiB", "MiB", "GiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.4g} {units[0]}"
+
+
+def _axis(timeline: Timeline, scale: float) -> Iterator[str]:
+    """Round moments under the last rank."""
+    factor, unit = (1000.0, " ms") if timeline.unit == "s" else (1.0, "")
+    end = timeline.makespan * factor
+    rough = end / TICKS or 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(k for k in (1, 2, 5, 10) if k * power >= rough * (1 - 1e-9))
+    y = TOP + ROW * timeline.schedule.ranks + 8
+    yield f'<g text-anchor="middle" font-size="11" fill="{GREY}">'
+    for i in range(math.floor(end / step + 1e-9) + 1):
+        x = LEFT + i * step / factor * scale
+        yield f'<text x="{x:.1f}" y="{y}">{i * step:.6g}{unit}</text>'
+    yield "</g>"
+
+
+def _numbers(timeline: Timeline, height: int) -> str:
+    """The makespan and the three bubble numbers in a line."""
+    metrics = timeline.metrics
+    factor, unit = (1000.0, " ms") if timeline.unit == "s" else (1.0, "")
+    words = [f"makespan {timeline.makespan * factor:.4g}{unit}"]
+    for name in ("bubble_fraction", "bubble_overhead", "bubble_rate"):
+        value = metrics[name]
+        value = max(value) if isinstance(value, list) else value
+        words.append(f"{name.replace('_', ' ')} {value:.1%}")
+    return f'<text x="{LEFT}" y="{height - 6}" fill="{GREY}">{", ".join(words)}</text>'
 
 
 def _frame(timeline: Timeline, atom: int, start: np.ndarray, end: np.ndarray) -> str:

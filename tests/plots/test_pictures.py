@@ -86,6 +86,15 @@ def test_svg_names_what_it_shows(timeline):
     assert f"rank {timeline.schedule.ranks - 1}" in text
 
 
+def test_svg_can_be_read_without_a_kernel():
+    """It had no axis, no peaks and no numbers, so that a printed notebook said little."""
+    text = svg(simulate(build("1f1b", ranks=4, microbatches=8)))
+    assert re.findall(r">peak (\d+)<", text) == ["4", "3", "2", "1"]
+    axis = re.search(r'<g text-anchor="middle" font-size="11" fill="#767676">(.*?)</g>', text)
+    assert re.findall(r">(\d+)<", axis[1]) == ["0", "5", "10", "15", "20", "25", "30"]
+    assert "makespan 33, bubble fraction 27.3%, bubble overhead 37.5%, bubble rate 27.3%" in text
+
+
 def embedded(page: str) -> list[dict]:
     return json.loads(re.search(r'id="timelines">(.*?)</script>', page, re.DOTALL)[1])
 
