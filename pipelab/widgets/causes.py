@@ -26,27 +26,28 @@ class Cause(NamedTuple):
 
 
 LOOKS = {
-    "warm-up": Cause("warm-up", "#C9CED6", "#4A5059", "", "before the rank's first action"),
+    "warm-up": Cause("warm-up", "#E3E6EA", "#3A3F46", "", "before the rank's first action"),
     "upstream-forward": Cause(
-        "forward upstream", "#A9C3DE", "#2F4A66", "/", "waits for a forward on another rank"
+        "forward upstream", "#D3D7DC", "#565C65", "/", "waits for a forward on another rank"
     ),
     "downstream-backward": Cause(
-        "backward downstream", "#EFD49A", "#6A5420", "|", "waits for a backward on another rank"
+        "backward downstream", "#D3D7DC", "#565C65", "|", "waits for a backward on another rank"
     ),
-    "transfer": Cause("transfer", "#C79AA6", "#6B3A48", "x", "data is under way"),
+    "transfer": Cause("transfer", "#BFC4CB", "#6B727C", "x", "data is under way"),
     "imbalance": Cause(
-        "imbalance", "#C3C27A", "#5C5B22", ".", "waits because a stage costs more than the mean"
+        "imbalance", "#D3D7DC", "#565C65", ".", "waits because a stage costs more than the mean"
     ),
-    "barrier": Cause("barrier", "#B5AED8", "#47406E", "x", "an optimizer step waits for all ranks"),
+    "barrier": Cause("barrier", "#A4ABB5", "#7F8792", "x", "an optimizer step waits for all ranks"),
     "gap": Cause(
         "gap",
-        "#E3B7A0",
-        "#6E4630",
+        "#A4ABB5",
+        "#7F8792",
         ".",
         "between two actions, before the second asked for its input",
     ),
-    "cool-down": Cause("cool-down", "#DFE2E6", "#383D44", "", "after the rank's last action"),
+    "cool-down": Cause("cool-down", "#CBD0D6", "#4A5059", "", "after the rank's last action"),
 }
+"""Greys and patterns: hues mean kinds of actions, and waiting must never look like work."""
 
 
 def causes(timeline: Timeline, scale: float = 1.0) -> dict[str, Any]:

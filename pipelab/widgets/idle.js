@@ -87,7 +87,7 @@ export function breakdown() {
         element(
           "span",
           { class: "pl-caption" },
-          "length: share of the makespan; the gaps above have the same colours",
+          "length: share of the makespan; the gaps above have the same patterns",
         ),
       ),
       element("div", { class: "pl-legend" }, ...keys),

@@ -11,7 +11,7 @@ import { output } from "./output.js";
 import { training } from "./training.js";
 
 const PANELS = [
-  ["causes", "Why idle?", "colours all idle time by its cause"],
+  ["causes", "Why idle?", "marks all idle time by its cause"],
   ["path", "Critical path", "outlines the chain of actions that decides the makespan"],
 ];
 
@@ -86,6 +86,15 @@ function render({ model, el }) {
     viewer.picture.drawOverlay();
   };
 
+  let dark;
+  const showCauses = () => {
+    dark = viewer.picture.colours?.dark; // known once the picture has been painted
+    idle.show(model.get("causes"), unit, dark);
+  };
+  viewer.picture.base.addEventListener("pipelab-painted", () => {
+    if (viewer.picture.colours.dark !== dark) showCauses();
+  });
+
   let levels = {};
   let held = false; // a slider: meanwhile the scale of the memory only grows
   const hold = () => (held = true);
@@ -118,7 +127,7 @@ function render({ model, el }) {
     viewer.show(timelines, end);
     foot.hidden = results.hidden = !current;
     pins.show(current, others, end);
-    idle.show(causes, unit, viewer.picture.colours?.dark);
+    showCauses();
     explanation.show(gap, unit);
     formula.show(current?.formula, unit, current?.looks);
   };

@@ -16,6 +16,10 @@ def timeline():
 def test_every_cause_has_its_own_look():
     assert list(LOOKS) == list(CAUSES)
     assert len({(look.colour, look.pattern) for look in LOOKS.values()}) == len(LOOKS)
+    for look in LOOKS.values():  # waiting for a backward was amber, as a backward is
+        for colour in (look.colour, look.dark):
+            channels = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+            assert max(channels) - min(channels) <= 24, look
 
 
 def test_intervals_sum_to_the_totals(timeline):
