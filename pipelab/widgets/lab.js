@@ -97,7 +97,7 @@ function render({ model, el }) {
 
   let levels = {};
   let held = false; // a slider: meanwhile the scale of the memory only grows
-  const hold = () => (held = true);
+  const hold = ({ target }) => (held = target.type === "range");
   const release = () => {
     if (held) showSoon();
     held = false;
