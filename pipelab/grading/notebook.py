@@ -8,15 +8,15 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ..errors import PipelabError, UsageError
+from ..errors import UsageError
 from ..plots import svg
-from ..schedule import Schedule
+from ..schedule import Schedule, check
 from ..simulator import simulate
 from ..timeline import Timeline
 from .course import find_home, lessons
 from .remote import clean
-from .report import MARKS, how
-from .results import Grade, Result
+from .report import MARKS, how, said_once
+from .results import Grade
 
 _READ = re.compile(r"notebook (\d\d) \(([^()]*)\), section “([^”]*)”")
 
@@ -31,18 +31,17 @@ def as_html(grades: Sequence[Grade], so_far: str) -> str:
         parts.append(f"<h4>{escape(grade.title)}: {grade.score:g} of {grade.points:g} points</h4>")
         if grade.note:
             parts.append(f"<pre>{escape(grade.note)}</pre>")
-        told: set[object] = set()
-        for result in grade.results:
+        drawn = set()
+        for result, said in said_once(grade):
             mark = MARKS.get(result.status, "✗")
             points = f"{mark} {result.score:g}/{result.points:g}"
             parts.append(f"<div><b>{points}</b>  {escape(result.title)}{how(result.status)}</div>")
-            if result.message and result.message not in told and result.status != "not started":
-                told.add(result.message)
+            if said:
                 style = "white-space:pre-wrap;word-break:normal;margin:.2em 0 .6em 2em"
-                parts.append(f'<pre style="{style}">{_linked(clean(result.message))}</pre>')
-                if (shown := (result.schedule, result.expected)) not in told:
-                    told.add(shown)
-                    parts += _pictures(result)
+                parts.append(f'<pre style="{style}">{_linked(clean(said))}</pre>')
+                if (both := (result.schedule, result.expected)) not in drawn:
+                    drawn.add(both)
+                    parts += _pictures(*both)
     return "\n".join([*parts, f"<p><b>{_linked(so_far)}</b></p>"])
 
 
@@ -62,18 +61,21 @@ def _link(found: re.Match) -> str:
     return f'<a href="{quote(path)}#{quote(section.replace(" ", "-"), safe=",")}">{found[0]}</a>'
 
 
-def _pictures(result: Result) -> Iterator[str]:
+def _pictures(csv: str, expected_csv: str) -> Iterator[str]:
     """The schedule that a test refused, and the expected one where there is just one.
 
     The first action in which they differ is framed.
     """
-    if not result.schedule:
+    if not csv:
         return
-    yours = Schedule.from_csv(result.schedule, name="yours")
-    expected = Schedule.from_csv(result.expected, name="expected") if result.expected else None
-    place = None if expected is None else first_difference(yours, expected)
+    yours = Schedule.from_csv(csv, name="yours", collectives=True)
+    if not expected_csv:
+        yield _picture("your schedule", yours, None)
+        return
+    expected = Schedule.from_csv(expected_csv, name="expected")
+    place = first_difference(yours, expected)
     yield _picture("your schedule", yours, place)
-    if expected is not None and place is not None:
+    if place is not None:
         yield _picture("expected", expected, place)
 
 
@@ -91,9 +93,10 @@ def _rows(schedule: Schedule) -> list[list[str]]:
 
 
 def _picture(what: str, schedule: Schedule, place: tuple[int, int] | None) -> str:
-    try:
+    runs = check(schedule) is None
+    if runs:
         timeline = simulate(schedule)
-    except PipelabError:
+    else:
         what += ": it cannot run, so its actions stand in their order, without waits"
         timeline = _in_order(schedule)
     framed = None
@@ -105,7 +108,7 @@ def _picture(what: str, schedule: Schedule, place: tuple[int, int] | None) -> st
             framed = int(schedule.offsets[rank]) + step
         else:
             what += f"; rank {rank} ends before step {step}"
-    return f"<div>{escape(what)}</div>{svg(timeline, framed=framed)}"
+    return f"<div>{escape(what)}</div>{svg(timeline, framed=framed, bare=not runs)}"
 
 
 def _in_order(schedule: Schedule) -> Timeline:

@@ -15,7 +15,7 @@ from .. import __version__
 from .alike import Pair
 from .records import Record
 from .remote import clean
-from .report import MARKS, as_markdown, totals
+from .report import MARKS, as_markdown, said_once, totals
 from .results import Grade, Result, seed_of
 
 PAGE = """<!doctype html>
@@ -66,10 +66,7 @@ def _exercise(grade: Grade) -> Iterable[str]:
     if grade.note:
         yield f"<pre>{escape(clean(grade.note))}</pre>"
     yield "<table>"
-    told: set[str] = set()
-    for result in grade.results:
-        said = "" if result.message in told else result.message
-        told.add(result.message)
+    for result, said in said_once(grade):
         text = f"<pre>{escape(clean(said))}</pre>" if said else ""
         yield (
             f"<tr><td>{MARKS.get(result.status, '✗')}</td>"

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -32,17 +32,23 @@ def as_text(grades: Sequence[Grade]) -> str:
         lines.append(f"{grade.exercise}  {grade.score:g} of {grade.points:g}  {grade.title}")
         if grade.note:
             lines += [f"    {line}" for line in grade.note.splitlines()[-12:]]
-        told = {""}
-        for result in grade.results:
+        for result, said in said_once(grade):
             mark = MARKS.get(result.status, "✗")
             lines.append(
                 f"  {mark} {result.score:g}/{result.points:g}  {result.title}{how(result.status)}"
             )
-            if result.message not in told and result.status != "not started":
-                told.add(result.message)  # what is the same for all tests is said once
-                lines += [f"        {line}" for line in result.message.splitlines()]
+            lines += [f"        {line}" for line in said.splitlines()]
     score, points = totals(grades)
     return "\n".join([*lines, f"{score:g} of {points:g} points"])
+
+
+def said_once(grade: Grade) -> Iterator[tuple[Result, str]]:
+    """The results of a grade with their messages; what is the same for several is said once."""
+    told = {""}
+    for result in grade.results:
+        said = "" if result.message in told or result.status == "not started" else result.message
+        told.add(said)
+        yield result, said
 
 
 def how(status: str) -> str:
@@ -65,15 +71,13 @@ def as_markdown(grades: Sequence[Grade], about: Sequence[str] = ()) -> str:
             lines += [*(f"> {line}" for line in clean(grade.comment).splitlines()), ""]
         if grade.note:
             lines += ["```", clean(grade.note).replace("```", "` ` `"), "```", ""]
-        told: set[str] = set()
-        for result in grade.results:
+        for result, said in said_once(grade):
             lines.append(
                 f"- {MARKS.get(result.status, '✗')} **{result.score:g}/{result.points:g}** "
                 f"{result.title}{how(result.status)}"
             )
-            if result.message and result.status != "not started" and result.message not in told:
-                told.add(result.message)  # what is the same for all tests is said once
-                lines += ["", *(f"      {line}" for line in clean(result.message).splitlines()), ""]
+            if said:
+                lines += ["", *(f"      {line}" for line in clean(said).splitlines()), ""]
         lines.append("")
     return "\n".join(lines)
 

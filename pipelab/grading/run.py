@@ -6,11 +6,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .course import Task, lessons
+from .course import lessons
 from .exercise import exercises, nearest
 from .results import Grade
 
@@ -97,11 +98,15 @@ def _line() -> Iterator:
         from IPython.display import HTML, display
 
         handle = display(HTML(""), display_id=True)
-        yield lambda text: handle.update(HTML(f"<i>{text}</i>"))
-        handle.update(HTML(""))
+        try:
+            yield lambda text: handle.update(HTML(f"<i>{escape(text)}</i>"))
+        finally:
+            handle.update(HTML(""))
     elif sys.stderr.isatty():
-        yield lambda text: print(text, end="\033[K\r", file=sys.stderr, flush=True)
-        print(end="\033[K", file=sys.stderr, flush=True)
+        try:
+            yield lambda text: print(text, end="\033[K\r", file=sys.stderr, flush=True)
+        finally:
+            print(end="\033[K", file=sys.stderr, flush=True)
     else:
         yield lambda _: None
 
@@ -119,27 +124,31 @@ def so_far(grades: list[Grade], folder: Path) -> str:
         for result in grade.results:
             if result.status != "passed":
                 return f"{text} Next: {grade.title}, “{result.title}”."
-    tasks = {task.folder: (task, lesson) for lesson in lessons() for task in lesson.exercises}
     for name, points in there.items():
         if known.get(name, 0.0) < points:
-            return f"{text} Next: {_named(name, tasks)}."
+            return f"{text} Next: {_named(name)}."
     return f"{text} That is all."
 
 
-def _named(name: str, tasks: dict) -> str:
-    """An exercise, and the part of the course that it is about."""
-    if name not in tasks:
-        return name
-    task, lesson = tasks[name]
-    assert isinstance(task, Task)
-    return (
-        f"exercise {task.number}, {task.title}; it is about notebook {lesson.number} "
-        f"({lesson.title}), section “{task.section}”"
-    )
+def _named(name: str) -> str:
+    """An exercise, and the part of the course that it is about, if there is a course."""
+    with contextlib.suppress(UsageError):
+        for lesson in lessons():
+            for task in lesson.exercises:
+                if task.folder == name:
+                    return (
+                        f"exercise {task.number}, {task.title}; it is about notebook "
+                        f"{lesson.number} ({lesson.title}), section “{task.section}”"
+                    )
+    return name
 
 
 def _known(folder: Path) -> dict[str, float]:
+    """What was stored; what is not points by name does not count."""
     try:
-        return dict(json.loads((folder / POINTS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        stored = json.loads((folder / POINTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
+    if not isinstance(stored, dict):
+        return {}
+    return {name: points for name, points in stored.items() if isinstance(points, int | float)}

@@ -14,11 +14,13 @@ import numpy as np
 from ..schedule.kinds import KINDS, Kind
 from ..timeline import Timeline
 from .palette import LOOKS, PLAIN, ink, shade
-from .view import caption
+from .view import caption, numbers
 
 LEFT, RIGHT, BAR, STRIP, ROW, TOP, AXIS, LEGEND = 64, 84, 20, 12, 44, 8, 20, 42
 TICKS = 8
 """At most so many intervals on the axis."""
+NUMBERS = ("makespan", "bubble_fraction", "bubble_overhead", "bubble_rate")
+"""Those of ``view.numbers`` that stand below."""
 SHADES = 8
 """Micro-batches share this many shades: one path each keeps a picture of 4 × 16 under 10 KB."""
 GREY = "#767676"
@@ -27,10 +29,13 @@ FRAME = "#d6006c"
 """Of an action that is pointed at: no kind has it."""
 
 
-def svg(timeline: Timeline, width: int = 900, framed: int | None = None) -> str:
+def svg(
+    timeline: Timeline, width: int = 900, *, framed: int | None = None, bare: bool = False
+) -> str:
     """The timeline with each rank's memory and its peak, a time axis, and the bubble numbers.
 
-    ``width`` is in pixels; ``framed`` is the atom that gets a frame.
+    ``width`` is in pixels; ``framed`` is the atom that gets a frame; ``bare`` leaves the actions
+    alone, where times and memory mean nothing.
     """
     schedule = timeline.schedule
     scale = (width - LEFT - RIGHT) / (timeline.makespan or 1)
@@ -40,10 +45,9 @@ def svg(timeline: Timeline, width: int = 900, framed: int | None = None) -> str:
     rows = (
         *_names(schedule.ranks, width),
         *_bars(timeline, start, end),
-        *_memory(timeline, start, end),
-        *_peaks(timeline, width),
-        *_axis(timeline, scale),
+        *([] if bare else _about_it(timeline, scale, width, start, end)),
         *([] if framed is None else [_frame(timeline, framed, start, end)]),
+        *_legend(timeline, height - 16, bare=bare),
     )
     title = escape(f"{caption(timeline)}, {timeline.source}")
     return (
@@ -51,10 +55,31 @@ def svg(timeline: Timeline, width: int = 900, framed: int | None = None) -> str:
         f'viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="12" role="img"><title>{title}</title>'
         + "".join(rows)
-        + "".join(_legend(timeline, height - 16))
-        + _numbers(timeline, height)
         + "</svg>"
     )
+
+
+def _about_it(
+    timeline: Timeline, scale: float, width: int, start: np.ndarray, end: np.ndarray
+) -> Iterator[str]:
+    """What is said of the bars: memory, time, and numbers."""
+    yield from _memory(timeline, start, end)
+    yield from _peaks(timeline, width)
+    yield from _axis(timeline, scale)
+    factor, unit = _unit(timeline)
+    words = []
+    for number in numbers(timeline.metrics, factor):
+        if number["key"] in NUMBERS:
+            value = number["value"]
+            said = f"{value:.4g}{unit}" if number["form"] == "time" else f"{value:.1%}"
+            words.append(f"{number['label']} {said}")
+    y = TOP + ROW * timeline.schedule.ranks + AXIS + LEGEND - 6
+    yield f'<text x="{LEFT}" y="{y}" fill="{GREY}">{", ".join(words)}</text>'
+
+
+def _unit(timeline: Timeline) -> tuple[float, str]:
+    """What times are multiplied by, and what is written behind them."""
+    return (1000.0, " ms") if timeline.unit == "s" else (1.0, "")
 
 
 def _names(ranks: int, width: int) -> Iterator[str]:
@@ -68,7 +93,7 @@ def _names(ranks: int, width: int) -> Iterator[str]:
 
 def _bars(timeline: Timeline, start: np.ndarray, end: np.ndarray) -> Iterator[str]:
     """One path per kind and shade, then the numbers that fit."""
-    last = max(1, timeline.schedule.microbatches - 1)
+    last = max(1, int(timeline.microbatch.max(initial=0)))
     paths: dict[tuple[Kind, float], list[str]] = defaultdict(list)
     labels = []
     columns = (timeline.rank, timeline.kind, timeline.microbatch, start, end)
@@ -125,7 +150,7 @@ def _amount(value: float, unit: str) -> str:
 
 def _axis(timeline: Timeline, scale: float) -> Iterator[str]:
     """Round moments under the last rank."""
-    factor, unit = (1000.0, " ms") if timeline.unit == "s" else (1.0, "")
+    factor, unit = _unit(timeline)
     end = timeline.makespan * factor
     rough = end / TICKS or 1.0
     power = 10.0 ** math.floor(math.log10(rough))
@@ -138,18 +163,6 @@ def _axis(timeline: Timeline, scale: float) -> Iterator[str]:
     yield "</g>"
 
 
-def _numbers(timeline: Timeline, height: int) -> str:
-    """The makespan and the three bubble numbers in a line."""
-    metrics = timeline.metrics
-    factor, unit = (1000.0, " ms") if timeline.unit == "s" else (1.0, "")
-    words = [f"makespan {timeline.makespan * factor:.4g}{unit}"]
-    for name in ("bubble_fraction", "bubble_overhead", "bubble_rate"):
-        value = metrics[name]
-        value = max(value) if isinstance(value, list) else value
-        words.append(f"{name.replace('_', ' ')} {value:.1%}")
-    return f'<text x="{LEFT}" y="{height - 6}" fill="{GREY}">{", ".join(words)}</text>'
-
-
 def _frame(timeline: Timeline, atom: int, start: np.ndarray, end: np.ndarray) -> str:
     """A frame around one action, to be seen on any colour."""
     y, x, x2 = TOP + int(timeline.rank[atom]) * ROW, start[atom], end[atom]
@@ -160,7 +173,7 @@ def _frame(timeline: Timeline, atom: int, start: np.ndarray, end: np.ndarray) ->
     )
 
 
-def _legend(timeline: Timeline, height: int) -> Iterator[str]:
+def _legend(timeline: Timeline, height: int, *, bare: bool) -> Iterator[str]:
     """What the colours of the kinds that are there mean."""
     x = LEFT
     for kind in sorted(timeline.schedule.kinds):
@@ -168,4 +181,5 @@ def _legend(timeline: Timeline, height: int) -> Iterator[str]:
         yield f'<rect x="{x}" y="{height - 18}" width="12" height="12" fill="{look.colour}"/>'
         yield f'<text x="{x + 17}" y="{height - 8}" fill="{GREY}">{look.letter} {look.title}</text>'
         x += 40 + 7 * len(look.title)
-    yield f'<text x="{x}" y="{height - 8}" fill="{GREY}">grey: memory of the rank</text>'
+    if not bare:
+        yield f'<text x="{x}" y="{height - 8}" fill="{GREY}">grey: memory of the rank</text>'

@@ -41,7 +41,7 @@ class Costs:
     forward (F), backward (B), input_grad (I), weight_grad (W), overlap (an F and a B or I in one
     cell), recompute (R), step (STEP), unshard (UNSHARD), reshard (RESHARD), reduce_grad
     (REDUCE_GRAD). What is not given follows: B = I + W if those are given, else 2; I = W = B/2 (or
-    what B leaves); overlap = F + B; the rest 0.
+    what B leaves); overlap = F + B, each of its own stage; the rest 0.
 
     Data between different ranks keeps nobody busy. It takes ``latency``, and where there is a
     ``bandwidth``, before that message / bandwidth on its link, which carries one message at a time,
@@ -131,7 +131,7 @@ class Costs:
         duration: np.ndarray = table[schedule.kind, schedule.stage]
         if schedule.overlaps:
             first, second = schedule.seconds - 1, schedule.seconds
-            if self.overlap is None:  # the two may be of different stages
+            if self.overlap is None:  # the two may be of different stages; an I counts as its B
                 table[Kind.I] = table[Kind.B]
                 duration[first] = sum(
                     table[schedule.kind[atoms], schedule.stage[atoms]] for atoms in (first, second)

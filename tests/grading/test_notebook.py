@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 import pipelab
+from pipelab import Schedule, check
 from pipelab.grading import run
+from pipelab.grading.notebook import as_html
+from pipelab.grading.results import Grade, Result
 
 REPO = Path(__file__).parents[2]
 GPIPE = """
@@ -57,6 +60,36 @@ def test_an_order_that_cannot_run_is_shown_too(exercise):
     html = pipelab.grade("06", folder=exercise(backwards))._repr_html_()
     assert "your schedule: it cannot run, so its actions stand in their order" in html
     assert "expected; framed: 0F0 on rank 0, step 0" in html
+
+
+@pytest.mark.parametrize(
+    ("rows", "framed"),
+    [
+        ([["0F1", "0B1"], ["1F1", "1B1"]], "0F1 on rank 0, step 0"),  # numbered from 1
+        ([["0F7", "0B7"], ["1F7", "1B7"]], "0F7 on rank 0, step 0"),
+        ([["0F0"], ["1F0", "1B0"]], ""),
+        ([["0UNSHARD", "0F0", "0B0"], ["1F0", "1B0"]], "0UNSHARD on rank 0, step 0"),
+    ],
+)
+def test_whatever_rows_come_can_be_shown(rows, framed):
+    """Numbers beyond the last micro-batch had no colour, and the notebook showed a traceback."""
+    expected = Schedule.from_rows([["0F0", "0B0"], ["1F0", "1B0"]]).to_csv()
+    schedule = Schedule.from_rows(rows)
+    result = Result("test", "order", 1.0, status="failed", message="no")
+    result.schedule, result.expected = schedule.to_csv(), expected
+    html = as_html([Grade("06_order", "The order", [result])], "")
+    assert framed in html
+    # Numbers of a schedule that cannot run would be made up.
+    pictures = 1 if check(schedule) else 2
+    assert html.count("bubble fraction") == pictures
+    assert html.count("grey: memory") == pictures
+
+
+def test_stored_points_may_be_anything(exercise):
+    folder = exercise(GPIPE)
+    for stored in ("[1]", "nonsense", '{"06_one_f_one_b": "8", "07": null}'):
+        (folder / run.POINTS).write_text(stored)
+        assert run.so_far([], folder).startswith("So far 0 of 8 points. Next: exercise 06")
 
 
 def test_a_loop_is_waited_for_once(exercise, monkeypatch):

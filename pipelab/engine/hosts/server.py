@@ -24,7 +24,6 @@ OPTIMIZER = "torch._dynamo"
 """What torch imports at the first backward (0.6 s) and at the first optimizer (1.4 s): here once,
 not in each worker.
 """
-
 QUIET = 2.0
 """Seconds without a request, after a run, until the server imports ahead: the next may be near."""
 
