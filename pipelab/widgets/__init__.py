@@ -8,12 +8,13 @@ import warnings
 from typing import Any
 
 from .builder import Builder, builder
+from .goals import Goal
 from .guess import Guess, guess
 from .lab import Lab, lab
 from .settings import Settings
 from .sweep import sweep
 
-__all__ = ["Builder", "Guess", "Lab", "Settings", "builder", "guess", "lab", "sweep"]
+__all__ = ["Builder", "Goal", "Guess", "Lab", "Settings", "builder", "guess", "lab", "sweep"]
 
 _FORMER: dict[str, Any] = {"predict": guess, "Prediction": Guess}
 """Names of version 0.1, which still work in this release."""

@@ -4,17 +4,17 @@ import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
 import { stageCosts } from "./stagecosts.js";
 
-const FIRST = [
+const SLIDERS = [
   { trait: "ranks", label: "ranks", title: "devices in the pipeline" },
   { trait: "microbatches", label: "micro-batches", title: "pieces that each batch is cut into" },
   {
     trait: "forward",
-    label: "forward cost",
+    label: "forward",
     title: "F: time of one forward of one stage; with one batch, its part of the work",
   },
   {
     trait: "backward",
-    label: "backward cost",
+    label: "backward",
     title: "B = I + W: time of one backward of one stage; with one batch, its part of the work",
   },
   { trait: "latency", label: "latency", title: "time that data needs from one rank to the next" },
@@ -23,26 +23,6 @@ const FIRST = [
     label: "overhead",
     title: "time that each action takes beside its work, however small it is",
   },
-];
-const HOLD = {
-  trait: "hold",
-  label: "what stays",
-  title:
-    "what stays as it is when counts change: the model and the batch that are cut (one device " +
-    "alone takes 100), or what a micro-batch costs on a stage: then the batch grows with the " +
-    "micro-batches, and the model with the stages",
-  options: {
-    batch: "the batch",
-    microbatch: "the micro-batch",
-  },
-  // The memory limit is in % of the batch, or in micro-batches of a rank: the same amount.
-  changes: (model, hold) => {
-    const share = 100 / (model.get("ranks") * model.get("microbatches"));
-    const limit = model.get("memory_limit");
-    return { hold, memory_limit: hold === "batch" ? limit * share : limit / share };
-  },
-};
-const MORE = [
   {
     trait: "stages_per_rank",
     label: "stages per rank",
@@ -71,7 +51,26 @@ const MORE = [
     title: "size of the vectors between layers in a real run; also the unit of memory in bytes",
   },
 ];
+const HOLD = {
+  trait: "hold",
+  label: "what stays",
+  title:
+    "what stays as it is when counts change: the model and the batch that are cut (one device " +
+    "alone takes 100), or what a micro-batch costs on a stage: then the batch grows with the " +
+    "micro-batches, and the model with the stages",
+  options: {
+    batch: "one batch",
+    microbatch: "one micro-batch",
+  },
+  // The memory limit is in % of the batch, or in micro-batches of a rank: the same amount.
+  changes: (model, hold) => {
+    const share = 100 / (model.get("ranks") * model.get("microbatches"));
+    const limit = model.get("memory_limit");
+    return { hold, memory_limit: hold === "batch" ? limit * share : limit / share };
+  },
+};
 const MENUS = [
+  HOLD,
   {
     trait: "recompute",
     label: "recompute",
@@ -172,17 +171,19 @@ function menu(model, { trait, label, title, options, changes }) {
 
 function scheduleMenu(model) {
   const select = control("select", { class: "pl-select", ariaLabel: "schedule" });
-  const summary = element("span");
+  const summary = element("span", { class: "pl-summary" });
   const options = model.get("catalogue").map(({ name, title }) => new Option(title, name));
   select.append(...options);
   const follow = () => {
-    const problems = model.get("problems");
+    const [problems, offered] = [model.get("problems"), model.get("schedules")];
     model.get("catalogue").forEach(({ name, title }, i) => {
       options[i].text = problems[name] ? `${title} (not with these numbers)` : title;
       options[i].title = problems[name] ?? "";
+      options[i].hidden =
+        offered.length > 0 && !offered.includes(name) && name !== model.get("schedule");
     });
     select.value = model.get("schedule");
-    summary.textContent = entryOf(model).summary;
+    summary.textContent = summary.title = entryOf(model).summary;
   };
   select.addEventListener("change", () => write(model, { schedule: select.value }));
   follow();
@@ -196,7 +197,7 @@ function scheduleMenu(model) {
 }
 
 function presetMenu(model) {
-  const select = control("select", { class: "pl-select pl-small", ariaLabel: "preset" });
+  const select = control("select", { class: "pl-select", ariaLabel: "preset" });
   select.append(
     new Option("Try …", ""),
     ...model.get("presets").map((name) => new Option(name, name)),
@@ -205,7 +206,10 @@ function presetMenu(model) {
     if (select.value) model.send({ action: "preset", name: select.value });
     select.value = "";
   });
-  return select;
+  return {
+    node: element("label", { class: "pl-slider" }, element("span", {}, "preset"), select),
+    watch: {},
+  };
 }
 
 /** Why the settings are impossible, and buttons for the nearest that are possible. */
@@ -235,29 +239,69 @@ export function problemBox(model) {
   return { node, watch: { "change:problem": follow, "change:offers": follow } };
 }
 
+const GROWS = "More micro-batches are a larger batch here, more stages a larger model.";
+
+/** What changes with the counts, where it is not the pieces of one batch alone. */
+function growthNote(model) {
+  const node = element("span", { class: "pl-grows" }, GROWS);
+  const follow = () => (node.hidden = model.get("hold") === "batch");
+  follow();
+  return { node, watch: { "change:hold": follow } };
+}
+
 /**
- * All controls: {nodes, about, more, watch}; `watch` maps the model's events to what must run on
- * them.
+ * The controls that the lesson shows in a row, the others behind a button: {row, about, rest,
+ * watch}; `watch` maps the model's events to what must run on them.
  */
 export function controls(model) {
   const schedule = scheduleMenu(model);
-  const first = [menu(model, HOLD), ...FIRST.map((description) => slider(model, description))];
-  const more = [
-    ...MORE.map((description) => slider(model, description)),
-    ...MENUS.map((description) => menu(model, description)),
-  ];
+  const grows = growthNote(model);
   const costs = stageCosts(model);
-  const grid = element("div", { class: "pl-controls" }, ...more.map(({ node }) => node));
+  const made = {
+    schedule,
+    ...Object.fromEntries(SLIDERS.map((about) => [about.trait, slider(model, about)])),
+    ...Object.fromEntries(MENUS.map((about) => [about.trait, menu(model, about)])),
+    preset: presetMenu(model),
+  };
+  const shown = model.get("show");
+  const nodesOf = (wanted) =>
+    Object.keys(made)
+      .filter((name) => wanted(name))
+      .map((name) => made[name].node);
+  const first = shown.filter((name) => made[name]).map((name) => made[name].node);
+  const others = element(
+    "div",
+    { class: "pl-controls" },
+    ...nodesOf((name) => !shown.includes(name)),
+  );
+  const withCosts = shown.includes("stage_costs");
+  const rest = element(
+    "div",
+    { class: "pl-rest", hidden: true },
+    others,
+    ...(withCosts ? [] : [costs.node]),
+  );
+  const button = control(
+    "button",
+    { class: "pl-link", type: "button", ariaExpanded: "false" },
+    "All controls ▾",
+  );
+  button.addEventListener("click", () => {
+    rest.hidden = !rest.hidden;
+    button.ariaExpanded = String(!rest.hidden);
+    button.textContent = rest.hidden ? "All controls ▾" : "Fewer controls ▴";
+  });
   return {
-    nodes: [schedule, ...first].map(({ node }) => node),
-    about: element("div", { class: "pl-about" }, schedule.summary, presetMenu(model)),
-    more: element(
-      "details",
-      { class: "pl-more" },
-      control("summary", {}, "More controls: stages, split backward, recomputation, memory, model"),
-      grid,
-      costs.node,
+    row: element("div", { class: "pl-controls" }, ...first),
+    about: element(
+      "div",
+      { class: "pl-about" },
+      schedule.summary,
+      grows.node,
+      ...(withCosts ? [costs.node] : []),
+      button,
     ),
-    watch: [schedule, ...first, ...more, costs].map(({ watch }) => watch),
+    rest,
+    watch: [...Object.values(made), grows, costs].map(({ watch }) => watch),
   };
 }

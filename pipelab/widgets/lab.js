@@ -1,34 +1,28 @@
 // The live lab's entry: puts the parts together and ties them to the Python widget.
 import { control, element } from "../plots/frontend/dom.js";
+import { time } from "../plots/frontend/format.js";
 import { Viewer } from "../plots/frontend/viewer.js";
 import { shareCeiling } from "../plots/frontend/strips.js";
-import { unpack } from "../plots/frontend/timeline.js";
+import { floats, unpack } from "../plots/frontend/timeline.js";
 import { comparison } from "./compare.js";
 import { controls, problemBox } from "./controls.js";
 import { formulaBox } from "./formula.js";
+import { goalStrip } from "./goals.js";
+import { headline } from "./headline.js";
 import { breakdown, explanationBox } from "./idle.js";
 import { output } from "./output.js";
+import { tabs } from "./tabs.js";
 import { training } from "./training.js";
 
-const PANELS = [
-  ["causes", "Why idle?", "marks all idle time by its cause"],
-  ["path", "Critical path", "outlines the chain of actions that decides the makespan"],
-];
-
-/** A button that opens one of Python's panels: what it shows is computed only while it is open. */
-function toggle(model, [panel, label, title]) {
-  const button = control("button", { class: "pl-button", type: "button", title }, label);
-  const follow = () => (button.ariaPressed = String(model.get("panels").includes(panel)));
-  button.addEventListener("click", () => {
-    const open = model.get("panels");
-    model.set(
-      "panels",
-      open.includes(panel) ? open.filter((other) => other !== panel) : [...open, panel],
-    );
-    model.save_changes();
-  });
-  follow();
-  return { node: button, watch: { "change:panels": follow } };
+/** The critical path in words. */
+function pathInWords(path, timeline) {
+  const steps = path.steps ? floats(path.steps).length / 3 : 0;
+  if (!steps || !timeline) return "";
+  const whole = time(timeline.end, timeline.unit);
+  return (
+    `${steps} actions, one after the other, take ${whole}: they decide the time of the step. ` +
+    "To shorten it, one of them must become shorter, or leave the chain."
+  );
 }
 
 /** The schedule in a grid to edit by hand: a widget of its own, shown where the lab ends. */
@@ -66,13 +60,52 @@ function render({ model, el }) {
   const settings = controls(model);
   const run = training(model);
   const problem = problemBox(model);
-  const toggles = PANELS.map((panel) => toggle(model, panel));
+  const goals = goalStrip(model);
+  const big = headline(model);
   const pins = comparison(model, viewer, unpack);
   const idle = breakdown();
   const formula = formulaBox();
   const explanation = explanationBox(() => explain({}));
   const files = output(model, viewer);
   const editor = editing(model);
+  const path = element("p", { class: "pl-caption" });
+  const under = tabs(
+    [
+      { name: "numbers", label: "All numbers", node: element("div", {}, viewer.numbers) },
+      {
+        name: "formula",
+        label: "Formula",
+        title: "the closed form of this schedule, with its numbers",
+        node: element("div", {}, formula.node),
+      },
+      {
+        name: "causes",
+        label: "Why idle?",
+        title: "marks all idle time by its cause",
+        node: element("div", {}, idle.node),
+      },
+      {
+        name: "path",
+        label: "Critical path",
+        title: "shows the chain of actions that decides the time of the step",
+        node: element("div", {}, path),
+      },
+      { name: "run", label: "Real run", title: "loss, steps, gap", node: run.panel },
+      { name: "table", label: "As a table", node: element("div", {}, viewer.table.node) },
+      { name: "files", label: "Save and share", node: files.node },
+    ],
+    (open) => {
+      viewer.table.open(open === "table");
+      const wanted = ["causes", "path"].filter((panel) => panel === open);
+      if (String(wanted) === String(model.get("panels"))) return;
+      model.set("panels", wanted);
+      model.save_changes();
+    },
+  );
+  const panels = () => {
+    const [open] = model.get("panels").slice(-1);
+    if (open) under.open(open);
+  };
   viewer.picture.hint +=
     " Click an idle gap, or press Enter on it (↑ ↓ choose the rank), to ask why.";
   viewer.picture.base.addEventListener("pipelab-gap", ({ detail }) =>
@@ -94,6 +127,19 @@ function render({ model, el }) {
   viewer.picture.base.addEventListener("pipelab-painted", () => {
     if (viewer.picture.colours.dark !== dark) showCauses();
   });
+
+  // What the last move changed: a slider that is dragged, or a key that repeats, is one move.
+  const PAUSE = 400;
+  let before = null;
+  let last = null;
+  let moved = 0;
+  const remember = (timelines) => {
+    const now = performance.now();
+    if (!held && now - moved > PAUSE) before = last;
+    moved = now;
+    last = timelines.length === 1 ? timelines[0] : null;
+    viewer.picture.ghost = timelines.length === 1 && before !== last ? before : null;
+  };
 
   let levels = {};
   let held = false; // a slider: meanwhile the scale of the memory only grows
@@ -118,19 +164,29 @@ function render({ model, el }) {
       ...timelines.map((t) => t.end),
       ...others.filter((pin) => pin.unit === unit).map((pin) => pin.end),
     );
-    const [causes, path, gap] = ["causes", "path", "explanation"].map((name) => model.get(name));
+    const [causes, chain, gap] = ["causes", "path", "explanation"].map((name) => model.get(name));
     viewer.picture.marks = {
       causes: causes.totals ? causes : null,
-      path: path.steps ? path : null,
+      path: chain.steps ? chain : null,
       gap: gap.cause ? gap : null,
     };
+    const shown = ["predicted", "measured"].map((name) => model.get(name));
+    if (shown.some((message, i) => message !== drawn[i])) remember(timelines);
+    drawn = shown;
     viewer.show(timelines, end);
-    foot.hidden = results.hidden = !current;
+    big.show(timelines, before);
+    foot.hidden = under.node.hidden = !current;
     pins.show(current, others, end);
     showCauses();
     explanation.show(gap, unit);
     formula.show(current?.formula, unit, current?.looks);
+    path.textContent = pathInWords(chain, timelines.at(-1));
+    const missing = { formula: !current?.formula?.text, run: !run.panel.hasChildNodes() };
+    under.offer(TABS.filter((name) => !missing[name]));
+    goals.follow(current);
   };
+  const TABS = ["numbers", "formula", "causes", "path", "run", "table", "files"];
+  let drawn = [];
 
   let due = false;
   const showSoon = () => {
@@ -143,38 +199,30 @@ function render({ model, el }) {
   };
 
   const foot = element("div", { class: "pl-foot" }, viewer.readout, viewer.legend);
-  const results = element(
-    "div",
-    { class: "pl-results" },
-    element("div", {}, viewer.numbers, formula.node),
-    run.panel,
-  );
   el.classList.add("pipelab", "pl-lab");
   el.append(
-    element("div", { class: "pl-controls" }, ...settings.nodes),
+    goals.node,
+    settings.row,
     settings.about,
-    settings.more,
+    settings.rest,
+    problem.node,
+    big.node,
+    viewer.picture.node,
     element(
       "div",
       { class: "pl-bar" },
-      ...run.nodes,
+      element("span", { class: "pl-play-bar" }, ...viewer.buttons.nodes),
       element("span", { class: "pl-space" }),
-      ...toggles.map(({ node }) => node),
+      ...run.nodes,
       pins.button,
       editor.button,
-      element("span", { class: "pl-play-bar" }, ...viewer.buttons.nodes),
     ),
     run.message,
-    problem.node,
-    viewer.picture.node,
     foot,
     pins.node,
     explanation.node,
-    idle.node,
-    results,
+    under.node,
     editor.node,
-    files.node,
-    viewer.table.node,
   );
 
   const redraw = Object.fromEntries(
@@ -186,13 +234,18 @@ function render({ model, el }) {
     problem.watch,
     files.watch,
     editor.watch,
-    ...toggles.map(({ watch }) => watch),
+    goals.watch,
     redraw,
-    { "change:explanation": () => explain(model.get("explanation")) },
+    {
+      "change:explanation": () => explain(model.get("explanation")),
+      "change:panels": panels,
+      "change:progress": showSoon,
+    },
   ];
   for (const watch of watches)
     for (const [event, act] of Object.entries(watch)) model.on(event, act);
   show();
+  panels();
   viewer.start();
   return () => {
     el.removeEventListener("pointerdown", hold);

@@ -18,6 +18,7 @@ from ..timeline import Timeline
 from . import causes, output, theory
 from .builder import Builder, styles
 from .construction import Construction
+from .goals import GoalsWidget
 from .panel import SETTINGS, Panel, with_backward
 from .real_run import RealRunWidget
 from .settings import WHOLE, Settings
@@ -34,7 +35,7 @@ PANELS = ("causes", "path")
 """What is computed only while it is looked at: idle time by cause, the critical path."""
 
 
-class Lab(Panel, RealRunWidget):
+class Lab(Panel, GoalsWidget, RealRunWidget):
     """A live picture of one schedule; make one with `lab`.
 
     Its settings are those of `Panel`, and ``paced``. At every change the kernel predicts the
@@ -108,6 +109,7 @@ class Lab(Panel, RealRunWidget):
                 )
             picture = self._message(self.timeline, 1.0)
             self.pins = [*self.pins, {"text": self.text, "picture": picture}]
+            self._tick()
 
     def unpin(self, index: int) -> None:
         """Forget a pinned configuration."""
@@ -146,6 +148,13 @@ class Lab(Panel, RealRunWidget):
             numbers["time_per_batch"] = timeline.makespan
             numbers["speed_up"] = WHOLE / timeline.makespan
         return numbers
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What goals can be about: the settings, the numbers, the pins and the run."""
+        numbers = {number["key"]: number["value"] for number in self.predicted.get("numbers", [])}
+        run = self.progress["state"]
+        return self.settings.to_dict() | numbers | {"pins": len(self.pins), "run": run}
 
     def figure(self) -> "Figure":
         """The picture as a plotly Figure: what was measured, else the prediction."""
@@ -232,6 +241,7 @@ class Lab(Panel, RealRunWidget):
                 if self.timeline:
                     self.pace_ms = unit_ms(self.settings, self.timeline)
                     self._draw({"predicted": self.timeline})
+                    self._tick()
                 else:
                     self.predicted = {}
                     self._detail()
@@ -284,6 +294,7 @@ class Lab(Panel, RealRunWidget):
         message["numbers"].append(theory.bound_number(timeline, used, limit, unit))
         return message | {
             "text": settings.text,
+            "settings": settings.to_dict(),
             "limits": settings.limits(timeline),
             "latency": latency_of(used) * unit,
             "formula": theory.formula(settings, timeline, scale) if costs is None else {},
@@ -328,6 +339,7 @@ class Lab(Panel, RealRunWidget):
             "use_pin": self.use_pin,
             "export": self.export,
             "edit": self._edit_or_say,
+            "show_goal": self.show_goal,
         }
         actions[content["action"]](**arguments)
 
@@ -348,6 +360,7 @@ def of_one_batch(message: dict[str, Any], timeline: Timeline, whole: float) -> l
     ranks = timeline.schedule.ranks
     alone = f"{whole:.4g} {message['unit']}".strip()
     time = found["makespan"] | {
+        "key": "time_per_batch",
         "label": "time per batch",
         "definition": f"first start to last end; one device alone takes {alone}",
     }
@@ -384,13 +397,14 @@ def lab(schedule: str = "1f1b", **settings: Any) -> Lab:
     Args:
         schedule: a name of the catalogue, or a line that a lab's ``text`` gave:
             ``lab("gpipe ranks=8 latency=0.5")``.
-        settings: ``paced``, and fields of ``pipelab.widgets.Settings``. The most used are ranks,
-            the devices (4); microbatches, the pieces of a batch (8); stages_per_rank; forward,
-            input_grad and weight_grad, or backward for the sum of the last two, the cost of one
-            stage for one micro-batch (1, 1, 1); latency, the time from rank to rank (0); overhead,
-            what each action takes beside (0). All times are in abstract units. hold="batch" cuts
-            one model and one batch: one device alone takes 100 for it, and the costs are its
-            shares.
+        settings: fields of ``pipelab.widgets.Settings``. The most used are ranks, the devices (4);
+            microbatches, the pieces of a batch (8); stages_per_rank; forward, input_grad and
+            weight_grad, or backward for the sum of the last two, the cost of one stage for one
+            micro-batch (1, 1, 1); latency, the time from rank to rank (0); overhead, what each
+            action takes beside (0). All times are in abstract units. hold="batch" cuts one model
+            and one batch: one device alone takes 100 for it, and the costs are its shares. Also
+            ``paced``; ``show``, the controls of the first row; ``numbers``, the big numbers;
+            ``schedules``, those on the menu; ``goals``, a list of ``pipelab.widgets.Goal``.
 
     Returns:
         The widget.

@@ -27,7 +27,7 @@ function png(picture, name) {
 }
 
 /**
- * {node, watch}: a closed `details` with buttons. Python answers a request with a custom message
+ * {node, watch}: buttons, and a line of text. Python answers a request with a custom message
  * {file, text}.
  */
 export function output(model, viewer) {
@@ -60,9 +60,8 @@ export function output(model, viewer) {
     'in Python: lab.figure() for plotly, lab.save("file.svg"), lab.sweep("microbatches")',
   );
   const node = element(
-    "details",
-    { class: "pl-more" },
-    control("summary", {}, "Save and share"),
+    "div",
+    {},
     element("div", { class: "pl-bar" }, image, ...files),
     element("div", { class: "pl-bar" }, text, copy),
     hint,

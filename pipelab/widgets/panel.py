@@ -14,6 +14,7 @@ import traitlets
 
 from ..catalogue import entry, names
 from ..errors import UnknownName, UsageError
+from ..plots.view import DEFINITIONS
 from ..timeline import Timeline
 from .nearest import offers
 from .presets import PRESETS
@@ -40,10 +41,21 @@ A larger value given from Python moves the end of its slider.
 """
 
 
+USUAL = ("schedule", "hold", "ranks", "microbatches", "forward", "backward", "latency")
+CONTROLS = (*SETTINGS, "backward", "preset")
+"""What ``show`` can name; the usual ones stand in the row, the others behind a button."""
+NUMBERS = ("time_per_batch", "speed_up", *DEFINITIONS)
+"""What ``numbers`` can name."""
+LOOKS = ("paced", "show", "numbers", "schedules", "goals")
+"""What a lab takes beside its settings."""
+
+
 class Panel(anywidget.AnyWidget):
     """Every field of ``Settings`` as a trait.
 
-    ``settings`` has them all as one value, ``text`` as one line. ``catalogue`` is what there is to
+    ``settings`` has them all as one value, ``text`` as one line. ``show`` names the controls that
+    stand in the first row, ``numbers`` the big numbers (the usual three if empty), ``schedules``
+    those on the menu (all if empty). ``catalogue`` is what there is to
     choose from, ``problems`` why some are impossible with these counts, by name. ``problem`` is why
     the settings themselves are, or "", and ``offers`` are the nearest that are possible. A subclass
     says in ``_settle`` what a change does.
@@ -66,6 +78,9 @@ class Panel(anywidget.AnyWidget):
     width = traitlets.Int(64, min=1).tag(sync=True)
     hold = traitlets.Enum(HOLD, "microbatch").tag(sync=True)
 
+    show = traitlets.List(traitlets.Enum(CONTROLS), list(USUAL)).tag(sync=True)
+    numbers = traitlets.List(traitlets.Enum(NUMBERS)).tag(sync=True)
+    schedules = traitlets.List(traitlets.Unicode()).tag(sync=True)
     catalogue = traitlets.List(traitlets.Dict()).tag(sync=True)
     presets = traitlets.List(list(PRESETS)).tag(sync=True)
     problems = traitlets.Dict().tag(sync=True)
@@ -79,13 +94,21 @@ class Panel(anywidget.AnyWidget):
         settings = with_backward(settings)
         unknown = [name for name in settings if not self.has_trait(name)]
         if unknown:
-            raise UnknownName("setting", unknown[0], [*SETTINGS, "backward", "paced"])
+            raise UnknownName("setting", unknown[0], [*SETTINGS, "backward", *LOOKS])
+        for name, valid in (("show", CONTROLS), ("numbers", NUMBERS)):
+            strangers = [item for item in settings.get(name, ()) if item not in valid]
+            if strangers:
+                raise UnknownName(name, strangers[0], valid)
         super().__init__(**settings)
         self.catalogue = [_described(name) for name in names()]
 
     @traitlets.validate("schedule")
     def _known(self, proposal: Proposal) -> str:
         return entry(proposal["value"]).name
+
+    @traitlets.validate("schedules")
+    def _all_known(self, proposal: Proposal) -> list[str]:
+        return [entry(name).name for name in proposal["value"]]
 
     @traitlets.validate("forward", "input_grad", "weight_grad")
     def _positive(self, proposal: Proposal) -> float:

@@ -75,12 +75,15 @@ function stepMenu(model, { spans, step }) {
   return select;
 }
 
+const PACED =
+  "The pace sets how long an action lasts. One that starts late ends in time: its bar is shorter, " +
+  "and what its cost was is not measured by it.";
 const GAP =
   "compute: actions took longer than assumed; transfer: data under way; waiting: for others, and " +
   "before and after all work; overhead: starting actions, handing results over, the machine. The " +
   "parts sum to the total.";
 
-function gapTable(gap) {
+function gapTable(gap, paced) {
   const [head, ...rows] = gapRows(gap);
   const cells = (tag, texts) => element("tr", {}, ...texts.map((text) => element(tag, {}, text)));
   const table = element(
@@ -99,15 +102,24 @@ function gapTable(gap) {
       element("span", { class: "pl-caption" }, "by rank, in parts that sum"),
     ),
     table,
+    ...(paced ? [element("p", { class: "pl-caption" }, PACED)] : []),
   );
 }
 
 /**
- * {nodes: Run, Stop and the pace; message: how it goes; panel: loss and gradients; watch: the
- * model's events}.
+ * {nodes: Run, Stop and the pace; message: how it goes, and whether the gradients are right; panel:
+ * loss, steps and the gap; watch: the model's events}.
  */
 export function training(model) {
-  const run = control("button", { class: "pl-button pl-primary", type: "button" }, "Run for real");
+  const run = control(
+    "button",
+    {
+      class: "pl-button pl-primary",
+      type: "button",
+      title: "this schedule trains a small model in real worker processes",
+    },
+    "Run for real",
+  );
   const stop = control("button", { class: "pl-button", type: "button" }, "■ Stop");
   for (const [button, action] of [
     [run, "run"],
@@ -128,7 +140,7 @@ export function training(model) {
     {
       class: "pl-pace",
       title:
-        "Paced: every action really runs, then waits until its cost is over. Raw: as fast as " +
+        "Paced: 1 unit lasts so long; every action really runs, then waits until its cost is over. Raw: as fast as " +
         "this machine can; the prediction then uses the measured costs.",
     },
     paced,
@@ -144,20 +156,28 @@ export function training(model) {
     "Predict again with measured costs",
   );
   again.addEventListener("click", () => model.send({ action: "use_measured_costs" }));
-  const message = element("div", { role: "status" });
-  const panel = element("div", { class: "pl-panel pl-run" });
+  const message = element("span", {});
+  const mark = element("span", { class: "pl-badge", hidden: true });
+  const told = element("div", { role: "status", hidden: true }, message, mark);
+  const panel = element("div", { class: "pl-run" });
 
   const follow = () => {
     const progress = model.get("progress");
     const busy = BUSY.includes(progress.state);
-    run.disabled = busy;
-    stop.disabled = !busy;
+    run.disabled = stop.disabled = false;
+    run.hidden = busy;
+    stop.hidden = !busy;
     paced.checked = model.get("paced");
     pace.lastChild.textContent = paced.checked
-      ? `paced: one unit = ${short(model.get("pace_ms"))} ms`
+      ? `paced: 1 = ${short(model.get("pace_ms"))} ms`
       : "raw: as fast as it goes";
-    message.className = `pl-message pl-${progress.state}`;
+    told.className = `pl-message pl-${progress.state}`;
+    told.hidden = !progress.message || progress.state === "idle";
     if (message.textContent !== progress.message) message.textContent = progress.message;
+    const verdict = badge(progress);
+    mark.hidden = !verdict;
+    mark.className = `pl-badge${verdict?.good ? " pl-good" : ""}`;
+    mark.textContent = verdict ? `${verdict.good ? "✓ " : ""}${verdict.text}` : "";
     const parts = [];
     if (progress.losses?.length) {
       parts.push(
@@ -169,23 +189,17 @@ export function training(model) {
         ),
       );
     }
-    const verdict = badge(progress);
-    if (verdict)
-      parts.push(
-        element(
-          "div",
-          { class: `pl-badge${verdict.good ? " pl-good" : ""}` },
-          `${verdict.good ? "✓ " : ""}${verdict.text}`,
-        ),
-      );
-    if (progress.spans) parts.push(stepMenu(model, progress));
-    if (progress.gap) parts.push(gapTable(progress.gap), again);
-    panel.replaceChildren(...parts);
+    const about = element("div", {}, ...parts);
+    const gap = progress.gap
+      ? [element("div", {}, gapTable(progress.gap, paced.checked), again)]
+      : [];
+    if (progress.spans) about.append(stepMenu(model, progress));
+    panel.replaceChildren(about, ...gap);
   };
   follow();
   return {
     nodes: [run, stop, pace],
-    message,
+    message: told,
     panel,
     watch: { "change:progress": follow, "change:paced": follow, "change:pace_ms": follow },
   };

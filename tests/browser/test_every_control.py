@@ -53,7 +53,7 @@ def press(page, text: str) -> None:
 
 
 def the_second_row(page):
-    key(page, ".pl-more > summary", "Enter")
+    press(page, "All controls ▾")
     for label, trait, value in [
         ("input gradient", "input_grad", "1.25"),
         ("weight gradient", "weight_grad", "1.25"),
@@ -61,7 +61,7 @@ def the_second_row(page):
     ]:
         press_and_see(page, f"input[aria-label='{label}']", "ArrowRight")
         wait_for_python(page, f"lab.{trait}", value)
-    press_and_see(page, "input[aria-label='backward cost']", "ArrowLeft")
+    press_and_see(page, "input[aria-label='backward']", "ArrowLeft")
     wait_for_python(page, "lab.input_grad + lab.weight_grad", "2.25")
     assert page.is_disabled("input[aria-label='stages per rank']")
     page.select_option("select[aria-label='schedule']", "interleaved-1f1b")
@@ -95,7 +95,6 @@ def the_second_row(page):
     wait_for_python(page, "lab.width", "80")
     wait_for_text(page, ".pl-numbers", "2.7 MiB")
     wait_for_text(page, ".pl-legend", "optimizer state")
-    key(page, ".pl-more > summary", "Enter")
 
 
 def impossible_numbers_and_presets(page):
@@ -110,14 +109,13 @@ def impossible_numbers_and_presets(page):
     visible(page, ".pl-picture canvas")
     page.select_option("select[aria-label='preset']", "memory: GPipe keeps all")
     wait_for_python(page, "lab.schedule, lab.ranks", "('gpipe', 4)")
+    press(page, "Fewer controls ▴")
 
 
 def idle_time_explained(page):
     press(page, "Why idle?")
     visible(page, ".pl-breakdown")
     wait_for_text(page, ".pl-breakdown", "backward downstream")
-    press(page, "Critical path")
-    wait_for_python(page, "lab.path['source']", "'predicted'")
     canvas = ".pl-picture canvas"
     key(page, canvas, "Home")
     for name in ("ArrowDown", "ArrowDown", "ArrowDown", "Enter"):  # rank 2, before its first action
@@ -132,9 +130,16 @@ def idle_time_explained(page):
     page.mouse.move(0, 0)
     key(page, ".pl-explanation button", "Enter")
     gone(page, ".pl-explanation")
-    press(page, "Why idle?")
-    gone(page, ".pl-breakdown")
     press(page, "Critical path")
+    wait_for_text(page, "[role=tabpanel]:not([hidden])", "one after the other, take")
+    gone(page, ".pl-breakdown")
+    wait_for_python(page, "lab.path['source'], lab.panels", "('predicted', ['path'])")
+    page.keyboard.press("ArrowLeft")  # tabs are one stop of the keyboard, and arrows go on
+    page.keyboard.press("Enter")
+    visible(page, ".pl-breakdown")
+    page.keyboard.press("Enter")
+    gone(page, ".pl-breakdown")
+    wait_for_python(page, "lab.panels", "[]")
 
 
 def the_playhead(page):
@@ -171,7 +176,7 @@ def pinned_configurations(page):
 
 
 def files_and_table(page):
-    key(page, ".pl-more > summary:text-is('Save and share')", "Enter")
+    press(page, "Save and share")
     assert page.input_value(".pl-text") == 'pipelab.lab("gpipe ranks=4 microbatches=16")'
     for label, name, start in [
         ("PNG", "gpipe.png", b"\x89PNG"),
@@ -185,7 +190,7 @@ def files_and_table(page):
         assert download.value.suggested_filename == name
         with open(download.value.path(), "rb") as file:
             assert file.read(40).startswith(start), label
-    key(page, ".pl-more > summary:text-is('Timeline as a table')", "Enter")
+    press(page, "As a table")
     wait_for_text(page, ".pl-actions", "0F0")
     assert page.locator(".pl-actions tbody tr").count() == 128
 

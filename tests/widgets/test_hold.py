@@ -80,7 +80,7 @@ def test_too_many_micro_batches_stop_paying(widget):
 def test_the_numbers_have_the_words_of_the_lesson(widget):
     numbers = shown(widget)
     assert [number["label"] for number in numbers.values()][:2] == ["time per batch", "speed-up"]
-    assert "one device alone takes 100" in numbers["makespan"]["definition"]
+    assert "one device alone takes 100" in numbers["time_per_batch"]["definition"]
     peak = numbers["peak_memory"]
     assert (peak["form"], peak["value"]) == ("percent", pytest.approx(0.25))
     widget.hold = "microbatch"
@@ -164,10 +164,10 @@ def test_a_paced_run_is_laid_over_one_batch(widget):
     predicted = shown(widget)
     for numbers in (predicted, measured):  # 2 of 4 micro-batches, through half of the model
         assert numbers["peak_memory"]["value"] == pytest.approx(0.25, rel=0.3)
-    assert predicted["makespan"]["value"] == pytest.approx(150)
-    took = measured["makespan"]["value"]
+    assert predicted["time_per_batch"]["value"] == pytest.approx(150)
+    took = measured["time_per_batch"]["value"]
     assert took >= 149 and measured["speed_up"]["value"] == pytest.approx(240 / took)
-    assert "240 ms" in measured["makespan"]["definition"]
+    assert "240 ms" in measured["time_per_batch"]["definition"]
 
 
 def test_curves_of_one_batch():

@@ -66,7 +66,7 @@ export function inkOn(hex) {
 export function readTheme(element) {
   const style = getComputedStyle(element);
   const theme = {};
-  for (const name of ["ink", "muted", "paper", "accent"])
+  for (const name of ["ink", "muted", "paper", "accent", "strong"])
     theme[name] = style.getPropertyValue(`--pl-${name}`);
   const probe = document.createElement("canvas").getContext("2d");
   probe.fillStyle = theme.paper; // the canvas normalises any CSS colour to #rrggbb

@@ -2,6 +2,7 @@
 // pen (a canvas's context, or a Raster, which is faster for thousands), words with a context.
 import { edge, hatch, inkOn, shadeOf } from "./colour.js";
 import { ticks, time } from "./format.js";
+import { second, severalOf } from "./timeline.js";
 
 // a bar's part of its lane: all of it, or one half of an overlap (upper forward, lower backward)
 const FULL = 0;
@@ -9,14 +10,32 @@ const LOWER = 2;
 const LABEL_HEIGHT = 11;
 
 /**
- * What to write on a bar: kind and micro-batch, the micro-batch alone, or nothing; decided by the
- * longest number.
+ * What can be written on bars, the longest first: the stage too where a rank has several, kind and
+ * micro-batch, or the micro-batch alone. A digit of the font takes 7 pixels, of the small one 5.5.
  */
-function label(timeline, bar, width) {
-  if (bar.microbatch < 0) return width >= 11 ? timeline.looks[bar.kind].letter : "";
+const FORMS = [
+  { size: 11, digit: 7, parts: ["stage", "letter"] },
+  { size: 11, digit: 7, parts: ["letter"] },
+  { size: 11, digit: 7, parts: [] },
+  { size: 9, digit: 5.5, parts: [] },
+];
+
+/** The longest form that fits on the narrowest bar of a lane, so that all have it; or undefined. */
+function formOf(timeline, narrowest) {
   const longest = String(timeline.microbatches - 1).length;
-  if (7 * longest + 12 <= width) return timeline.looks[bar.kind].letter + bar.microbatch;
-  return 7 * longest + 4 <= width ? String(bar.microbatch) : "";
+  return FORMS.find(({ digit, parts }) => {
+    if (parts.includes("stage") && !severalOf(timeline)) return false;
+    const stage = parts.includes("stage") ? String(timeline.stages - 1).length + 0.7 : 0;
+    const letter = parts.includes("letter") ? 1.2 : 0;
+    return digit * (longest + stage + letter) + 3 <= narrowest;
+  });
+}
+
+function label(timeline, bar, { parts }) {
+  const { letter } = timeline.looks[bar.kind];
+  if (bar.microbatch < 0) return letter;
+  const stage = parts.includes("stage") ? `${bar.stage}·` : "";
+  return `${stage}${parts.includes("letter") ? letter : ""}${bar.microbatch}`;
 }
 
 /** The idle background of every lane: time on a rank is there whether it is used or not. */
@@ -43,11 +62,11 @@ function box(geometry, index, bar) {
  * Bars of one colour: `fill`, `pattern` (a letter or nothing), and a list of {bar, x, y, width,
  * height}.
  */
-function* groups(geometry, index, timeline, theme, only) {
+function* groups(geometry, index, timeline, theme, keep) {
   // a pen changes its colour once per group: that costs more than filling a box
   const byColour = new Map();
   for (const bar of timeline.bars.flat()) {
-    if (only !== null && bar.microbatch !== only) continue;
+    if (!keep(bar)) continue;
     const key = bar.kind * 65536 + bar.microbatch;
     if (!byColour.has(key)) byColour.set(key, []);
     byColour.get(key).push({ bar, ...box(geometry, index, bar) });
@@ -58,9 +77,11 @@ function* groups(geometry, index, timeline, theme, only) {
   }
 }
 
-/** The bars of one timeline in its lane; with `only`, those of one micro-batch. */
-export function drawBars(pen, geometry, index, timeline, theme, only = null) {
-  for (const { boxes, fill, pattern } of groups(geometry, index, timeline, theme, only)) {
+const all = () => true;
+
+/** The bars of one timeline in its lane, or those that `keep` wants. */
+export function drawBars(pen, geometry, index, timeline, theme, keep = all) {
+  for (const { boxes, fill, pattern } of groups(geometry, index, timeline, theme, keep)) {
     pen.fillStyle = edge(fill);
     for (const { x, y, width, height } of boxes) if (width > 2) pen.fillRect(x, y, width, height);
     pen.fillStyle = fill;
@@ -69,30 +90,42 @@ export function drawBars(pen, geometry, index, timeline, theme, only = null) {
       pen.fillRect(x + border, y + border, width - 2 * border, height - 2 * border);
     }
     const hatching = hatch(pen, pattern);
-    if (!hatching) continue;
-    pen.fillStyle = hatching;
-    for (const { x, y, width, height } of boxes) pen.fillRect(x, y, width, height);
+    if (hatching) {
+      pen.fillStyle = hatching;
+      for (const { x, y, width, height } of boxes) pen.fillRect(x, y, width, height);
+    }
+    pen.fillStyle = "#ffffff";
+    for (const { bar, ...at } of boxes) if (second(timeline, bar)) frame(pen, at);
   }
 }
 
-/** What is written on the bars, where it fits. */
-export function drawLabels(context, geometry, index, timeline, theme, only = null) {
-  context.font = `11px ${theme.font}`;
+/** A light border inside the dark one: the bar belongs to the second stage or copy of its rank. */
+function frame(pen, { x, y, width, height }) {
+  if (width < 7 || height < 9) return;
+  for (const at of [y + 1, y + height - 3]) pen.fillRect(x + 1, at, width - 2, 2);
+  for (const at of [x + 1, x + width - 3]) pen.fillRect(at, y + 1, 2, height - 2);
+}
+
+/** What is written on the bars of a lane, where it fits on all of them. */
+export function drawLabels(context, geometry, index, timeline, theme, keep = all) {
   context.textAlign = "center";
   context.textBaseline = "middle";
-  for (const { boxes, fill, pattern } of groups(geometry, index, timeline, theme, only)) {
+  const forms = timeline.bars.map((bars) => {
+    const sizes = bars.map((bar) => box(geometry, index, bar));
+    if (sizes.some(({ height }) => height < LABEL_HEIGHT)) return undefined;
+    return formOf(timeline, Math.min(...sizes.map(({ width }) => width)));
+  });
+  for (const { boxes, fill, pattern } of groups(geometry, index, timeline, theme, keep)) {
     for (const { bar, x, y, width, height } of boxes) {
-      const text = height >= LABEL_HEIGHT && label(timeline, bar, width);
-      if (!text) continue;
+      const form = forms[bar.rank];
+      if (!form) continue;
+      const text = label(timeline, bar, form);
+      context.font = `${form.size}px ${theme.font}`;
       if (pattern) {
         // hatching behind a number makes it unreadable
+        const room = Math.min(text.length * form.digit + 2, width - 2);
         context.fillStyle = fill;
-        context.fillRect(
-          x + width / 2 - text.length * 3.5 - 2,
-          y + 2,
-          text.length * 7 + 4,
-          height - 4,
-        );
+        context.fillRect(x + (width - room) / 2, y + 2, room, height - 4);
       }
       context.fillStyle = inkOn(fill);
       context.fillText(text, x + width / 2, y + height / 2 + 0.5);
@@ -105,7 +138,8 @@ export function drawNames(context, geometry, timelines, theme) {
   const small = `10px ${theme.font}`;
   context.textBaseline = "middle";
   for (const row of geometry.rows) {
-    const middle = (row.lanes[0].top + row.lanes.at(-1).top + row.lanes.at(-1).height) / 2;
+    const { top, height } = row.lanes.at(-1);
+    const middle = geometry.narrow ? top + height / 2 : (row.lanes[0].top + top + height) / 2;
     context.textAlign = "left";
     context.font = `600 12px ${theme.font}`;
     context.fillStyle = theme.ink;
@@ -123,7 +157,6 @@ export function drawNames(context, geometry, timelines, theme) {
           ),
         );
       }
-      context.fillText("memory", geometry.left - 8, row.strip.top + row.strip.height / 2 + 0.5);
     }
   }
 }
@@ -154,7 +187,7 @@ export function drawAxis(context, geometry, end, unit, theme) {
     context.fillText(time(mark, ""), x, geometry.axis + 6);
   }
   context.textAlign = "left";
-  context.fillText(unit || "time", geometry.right + 20, geometry.axis + 6);
+  context.fillText(unit || "time", geometry.right + 16, geometry.axis + 6);
 }
 
 /**
@@ -180,8 +213,8 @@ export function drawPlayhead(context, geometry, moment, end, theme) {
   context.fill();
 }
 
-/** One micro-batch's way through the ranks: everything else steps back. */
-export function drawJourney(context, geometry, timelines, microbatch, theme) {
+/** Let all lanes step back. */
+export function dim(context, geometry, theme) {
   context.fillStyle = theme.paper;
   context.globalAlpha = 0.7;
   for (const row of geometry.rows) {
@@ -189,8 +222,14 @@ export function drawJourney(context, geometry, timelines, microbatch, theme) {
       context.fillRect(geometry.left, lane.top, geometry.right - geometry.left, lane.height);
   }
   context.globalAlpha = 1;
+}
+
+/** One micro-batch's way through the ranks: everything else steps back. */
+export function drawJourney(context, geometry, timelines, microbatch, theme) {
+  dim(context, geometry, theme);
+  const keep = (bar) => bar.microbatch === microbatch;
   timelines.forEach((timeline, index) => {
-    drawBars(context, geometry, index, timeline, theme, microbatch);
-    drawLabels(context, geometry, index, timeline, theme, microbatch);
+    drawBars(context, geometry, index, timeline, theme, keep);
+    drawLabels(context, geometry, index, timeline, theme, keep);
   });
 }

@@ -27,9 +27,10 @@ export function time(value, unit) {
   return unit ? `${short(value)} ${unit}` : short(value);
 }
 
-/** An amount of memory: "4" activations, or "1.2 MiB". */
+/** An amount of memory: "4" activations, "25 %" of a batch's, or "1.2 MiB". */
 export function memory(value, unit) {
-  return unit === "bytes" ? bytes(value) : short(value);
+  if (unit === "bytes") return bytes(value);
+  return unit.startsWith("%") ? `${Number(value.toFixed(1))} %` : short(value);
 }
 
 /** Micro-batches per unit of time; per second where the unit is a millisecond. */

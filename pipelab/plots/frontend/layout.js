@@ -14,13 +14,13 @@ const AXIS = 34;
  */
 function sizes(ranks, tall) {
   const size = bare(ranks);
-  return tall ? { ...size, strip: 2 * size.strip } : size;
+  return tall ? { ...size, strip: Math.round(1.6 * size.strip) } : size;
 }
 
 function bare(ranks) {
   return ranks > 8
-    ? { single: 15, thin: 9, main: 14, strip: 9, gap: 6 }
-    : { single: 22, thin: 10, main: 19, strip: 15, gap: 10 };
+    ? { single: 15, thin: 9, main: 14, strip: 24, gap: 6 }
+    : { single: 22, thin: 10, main: 19, strip: 26, gap: 9 };
 }
 
 /**
@@ -30,8 +30,8 @@ function bare(ranks) {
  */
 export function layout({ width, ranks, timelines, end, tall = false }) {
   const narrow = width < 560;
-  const left = narrow ? 46 : timelines > 1 ? 118 : 104;
-  const right = Math.max(left + 40, width - (narrow ? 44 : 78));
+  const left = narrow ? 58 : timelines > 1 ? 124 : 104;
+  const right = Math.max(left + 40, width - 44);
   const size = sizes(ranks, tall);
   const rows = [];
   let top = 4;

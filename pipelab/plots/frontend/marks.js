@@ -1,6 +1,7 @@
 // What is drawn over a timeline to explain it: causes of idle time, the critical path, a chosen
 // gap, the lines of an action.
 import { edge, hatch, inkOn, shadeOf } from "./colour.js";
+import { dim, drawBars, drawLabels } from "./draw.js";
 import { floats } from "./timeline.js";
 import { relations, underWay } from "./relations.js";
 
@@ -43,11 +44,20 @@ export function drawCauses(pen, geometry, timelines, causes, theme) {
   }
 }
 
-/** The chain of actions that decided the makespan: outlined, and joined where it changes ranks. */
+/**
+ * The chain of actions that decided the makespan: all else steps back, and the chain is joined where
+ * it changes ranks.
+ */
 export function drawPath(context, geometry, timelines, path, theme) {
   const index = laneOf(timelines, path.source);
   if (index < 0) return;
   const numbers = floats(path.steps);
+  const critical = new Set();
+  for (let i = 0; i < numbers.length; i += 3) critical.add(`${numbers[i]} ${numbers[i + 1]}`);
+  const keep = ({ rank, start }) => critical.has(`${rank} ${start}`);
+  dim(context, geometry, theme);
+  drawBars(context, geometry, index, timelines[index], theme, keep);
+  drawLabels(context, geometry, index, timelines[index], theme, keep);
   context.strokeStyle = theme.ink;
   context.lineWidth = 2;
   let before = null;

@@ -15,7 +15,7 @@ import {
 import { hit, layout } from "./layout.js";
 import { drawCauses, drawCursor, drawFlights, drawGap, drawPath, drawRelations } from "./marks.js";
 import { Raster } from "./raster.js";
-import { drawPeaks, drawStrips } from "./strips.js";
+import { drawGhost, drawPeaks, drawStrips } from "./strips.js";
 import { running } from "./timeline.js";
 import { aboutLane, aboutMemory, narration } from "./tips.js";
 
@@ -46,6 +46,7 @@ export class Picture {
     this.timelines = [];
     // what explains the picture, as Python sends it
     this.marks = { causes: null, path: null, gap: null };
+    this.ghost = null; // the timeline before the last move: its memory is shown as a thin line
     this.hint = HINT;
     this.rank = null; // where the keyboard's cursor stands, once it has been moved
     this.hover = null;
@@ -128,6 +129,7 @@ export class Picture {
       drawBars(raster, geometry, index, timeline, this.colours),
     );
     drawStrips(raster, geometry, timelines, this.colours);
+    if (this.ghost) drawGhost(raster, geometry, this.ghost, timelines[0], this.colours);
     context.putImageData(raster.image, 0, 0);
     timelines.forEach((timeline, index) =>
       drawLabels(context, geometry, index, timeline, this.colours),

@@ -127,6 +127,22 @@ export function drawStrips(pen, geometry, timelines, theme) {
   pen.globalAlpha = 1;
 }
 
+/** The memory before the last move as a dotted line, on the scale of the timeline that is shown. */
+export function drawGhost(pen, geometry, ghost, timeline, theme) {
+  if (ghost.memory_unit !== timeline.memory_unit || ghost.unit !== timeline.unit) return;
+  pen.fillStyle = theme.strong;
+  const top = ceiling(timeline);
+  for (const { rank, strip } of geometry.rows.slice(0, ghost.ranks)) {
+    const y = (level) => Math.round(strip.top + strip.height - (strip.height - 1) * (level / top));
+    for (const { x, width, step } of stretches(geometry, ghost, rank)) {
+      const to = Math.min(x + width, geometry.right);
+      const at = y(step.level);
+      if (at >= strip.top && step.level > 0)
+        for (let dot = x; dot < to; dot += 4) pen.fillRect(dot, at, Math.min(2, to - dot), 1);
+    }
+  }
+}
+
 function fill(pen, stack, theme) {
   for (const { part, boxes } of stack) {
     pen.fillStyle = theme.muted;
@@ -172,20 +188,37 @@ export function peak(timeline, rank) {
   return Math.max(0, ...(timeline.memory[rank] ?? []).map((step) => step.level));
 }
 
-/** Peaks at the right of their strips; above the limit in the colour of warnings. */
+/** Peaks at the left of their strips; above the limit in the colour of warnings. */
 export function drawPeaks(context, geometry, timeline, theme) {
-  context.font = `10px ${theme.font}`;
   context.textBaseline = "middle";
   context.textAlign = "left";
   for (const { rank, strip } of geometry.rows.slice(0, timeline.ranks)) {
     const most = peak(timeline, rank);
     const over = most > (timeline.limits?.[rank] ?? Infinity) * (1 + 1e-6);
-    context.fillStyle = over ? theme.accent : theme.muted;
     const text = memory(most, timeline.memory_unit);
-    context.fillText(
-      geometry.narrow ? text : `${over ? "over" : "peak"} ${text}`,
-      geometry.right + 6,
-      strip.top + strip.height / 2 + 0.5,
-    );
+    const y = strip.top + strip.height / 2 + 0.5;
+    context.fillStyle = over ? theme.accent : theme.ink;
+    context.font = `13px ${theme.font}`;
+    context.fillText(text, 2, y);
+    if (geometry.narrow) continue;
+    const x = 2 + context.measureText(text).width + 5;
+    context.font = `10px ${theme.font}`;
+    context.fillStyle = over ? theme.accent : theme.muted;
+    const word = over ? "over" : "at most";
+    if (x + context.measureText(word).width < geometry.left - 4) context.fillText(word, x, y + 1);
   }
+  const [limit] = timeline.limits ?? [];
+  if (limit === undefined || limit > ceiling(timeline)) return;
+  const { strip } = geometry.rows[0];
+  const y = strip.top + strip.height - (strip.height - 1) * (limit / ceiling(timeline));
+  const words = "this GPU is full";
+  context.font = `10px ${theme.font}`;
+  context.textAlign = "right";
+  const width = context.measureText(words).width + 8;
+  context.fillStyle = theme.paper;
+  context.globalAlpha = 0.85;
+  context.fillRect(geometry.right - width, y - 6, width, 12);
+  context.globalAlpha = 1;
+  context.fillStyle = theme.accent;
+  context.fillText(words, geometry.right - 4, y);
 }

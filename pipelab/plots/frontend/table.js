@@ -1,6 +1,6 @@
 // The timeline as a table of text, for screen readers and for whoever wants the times: made when it
 // is opened.
-import { control, element } from "./dom.js";
+import { element } from "./dom.js";
 import { time } from "./format.js";
 import { action } from "./timeline.js";
 
@@ -22,18 +22,13 @@ export function actionRows(timelines) {
   );
 }
 
-/** {node, show(timelines)}: a closed `details` with the table of what is shown. */
+/** {node, show(timelines), open(whether)}: the table of what is shown, made while it is open. */
 export function actionTable() {
-  const body = element("div", { class: "pl-scroll" });
-  const node = element(
-    "details",
-    { class: "pl-more" },
-    control("summary", {}, "Timeline as a table"),
-    body,
-  );
+  const node = element("div", { class: "pl-scroll" });
   let shown = [];
+  let open = false;
   const fill = () => {
-    if (!node.open) return;
+    if (!open) return;
     const rows = actionRows(shown);
     const cells = (tag, texts) =>
       element(
@@ -52,8 +47,11 @@ export function actionTable() {
       element("thead", {}, head),
       element("tbody", {}, ...rows.slice(0, MOST_ROWS).map((row) => cells("td", row))),
     );
-    body.replaceChildren(...rest, table);
+    node.replaceChildren(...rest, table);
   };
-  node.addEventListener("toggle", fill);
-  return { node, show: (timelines) => ((shown = timelines), fill()) };
+  return {
+    node,
+    show: (timelines) => ((shown = timelines), fill()),
+    open: (now) => ((open = now), fill()),
+  };
 }

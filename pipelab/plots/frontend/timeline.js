@@ -88,6 +88,40 @@ export function gap(timeline, rank, time) {
   return [at < 0 ? 0 : bars[at].end, at + 1 < bars.length ? bars[at + 1].start : timeline.end];
 }
 
+const homes = new WeakMap();
+
+/** rank -> its stages in order; and micro-batch -> the rank of its stage 0, which tells copies. */
+function homesOf(timeline) {
+  if (!homes.has(timeline)) {
+    const stages = timeline.bars.map((bars) => [...new Set(bars.map(({ stage }) => stage))]);
+    const entry = new Map();
+    for (const { rank, stage, microbatch } of timeline.bars.flat())
+      if (stage === 0) entry.set(microbatch, rank);
+    const entries = [...new Set(entry.values())].sort((a, b) => a - b);
+    homes.set(timeline, {
+      stages: stages.map((list) => list.sort((a, b) => a - b)),
+      entry,
+      entries,
+    });
+  }
+  return homes.get(timeline);
+}
+
+/** Whether ranks have several stages, or stages of two copies of the model. */
+export function severalOf(timeline) {
+  return homesOf(timeline).stages.some((list) => list.length > 1);
+}
+
+/**
+ * Whether a bar is told apart from others of its rank: it belongs to the second copy of the model,
+ * which runs in the other direction, or to an odd one of the rank's stages.
+ */
+export function second(timeline, bar) {
+  const { stages, entry, entries } = homesOf(timeline);
+  if (entries.length > 1) return entry.get(bar.microbatch) !== entries[0];
+  return stages[bar.rank].indexOf(bar.stage) % 2 === 1;
+}
+
 /**
  * "2F0": the action in torch's notation, with the letter of its kind; "2U" for one without a
  * micro-batch (-1).

@@ -31,8 +31,8 @@ export function aboutMemory(timelines, rank, moment) {
   const lines = [`rank ${rank}, memory at ${time(moment, timelines[0].unit)}`];
   for (const timeline of timelines.filter((t) => rank < t.ranks)) {
     const { level, parts } = held(timeline, rank, moment);
-    const unit = timeline.memory_unit === "bytes" ? "" : ` ${timeline.memory_unit}`;
-    const say = (value) => `${memory(value, timeline.memory_unit)}${unit}`;
+    const unit = timeline.memory_unit.replace(/^(bytes|%)/, "");
+    const say = (value) => `${memory(value, timeline.memory_unit)} ${unit}`.trimEnd();
     lines.push(`${timeline.source}: ${say(level)}`);
     timeline.parts.forEach((part, i) => {
       if (parts && parts[i] > 0)
