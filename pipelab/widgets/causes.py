@@ -10,6 +10,8 @@ import numpy as np
 from ..schedule import Kind
 from ..timeline import Idle, Timeline
 from ..timeline.idle import CAUSES
+from .advice import advice
+from .settings import Settings
 
 
 class Cause(NamedTuple):
@@ -87,7 +89,14 @@ def critical_path(timeline: Timeline, scale: float = 1.0) -> dict[str, Any]:
     return {"source": timeline.source, "steps": rows.astype(np.float32).tobytes()}
 
 
-def explain(timeline: Timeline, rank: int, moment: float, scale: float = 1.0) -> dict[str, Any]:
+def explain(
+    timeline: Timeline,
+    rank: int,
+    moment: float,
+    scale: float = 1.0,
+    *,
+    settings: Settings | None = None,
+) -> dict[str, Any]:
     """Explain why a rank stands idle.
 
     Args:
@@ -95,10 +104,11 @@ def explain(timeline: Timeline, rank: int, moment: float, scale: float = 1.0) ->
         rank: which rank.
         moment: in drawn time, counted from the first start.
         scale: drawn time per time of the timeline.
+        settings: of which it is a prediction or a run; what would help is simulated with them.
 
     Returns:
-        source, rank, start, end, cause, title, and the sentences why, ended, choice and remedy;
-        nothing if the rank does not stand idle then.
+        source, rank, start, end, cause, title, and the sentences why, ended, choice and remedy
+        (empty without settings); nothing if the rank does not stand idle then.
     """
     origin = float(timeline.started.min())
     now = moment / scale + origin
@@ -116,7 +126,7 @@ def explain(timeline: Timeline, rank: int, moment: float, scale: float = 1.0) ->
         "why": _why(timeline, found),
         "ended": _ended(timeline, found),
         "choice": _choice(timeline, found),
-        "remedy": _remedy(timeline, found),
+        "remedy": advice(settings, found) if settings else "",
     }
 
 
@@ -167,45 +177,6 @@ def _choice(timeline: Timeline, idle: Idle) -> str:
     filler = timeline.schedule.atom(idle.filler)
     price = " It would take memory for one more micro-batch." if filler.kind == Kind.F else ""
     return f"A choice: {filler} was ready and could have run here.{price}"
-
-
-_REMEDIES = {
-    "warm-up": (
-        "Smaller first steps: more stages per rank (interleaving), or work that enters at both "
-        "ends (Chimera, DualPipe). More micro-batches leave it as it is, but make its share "
-        "smaller."
-    ),
-    "cool-down": (
-        "Work to put off until the end: split the backward and run W last (zero bubble). More "
-        "micro-batches make it a smaller share."
-    ),
-    "upstream-forward": (
-        "Let the other rank run that forward earlier, or fill the time with a weight gradient "
-        "(split backward)."
-    ),
-    "downstream-backward": (
-        "Fill the time with weight gradients (zero bubble schedules) or with another forward, if "
-        "memory allows (Eager 1F1B, ZB-H2)."
-    ),
-    "transfer": (
-        "Faster links, or a schedule that has another micro-batch at hand while data travels: "
-        "Eager 1F1B, looped BFS."
-    ),
-    "imbalance": (
-        "Move layers from the expensive stage to its neighbours, so that all stages cost the same."
-    ),
-    "barrier": "Step each rank on its own, without waiting for all.",
-    "gap": "Nothing in the schedule: larger micro-batches make such overhead a smaller share.",
-}
-
-
-def _remedy(timeline: Timeline, idle: Idle) -> str:
-    if idle.filler is not None:
-        return (
-            f"Move {timeline.schedule.atom(idle.filler)} here, by hand or with a schedule that "
-            "does."
-        )
-    return _REMEDIES[idle.cause]
 
 
 def _source(timeline: Timeline, atom: int) -> int | None:

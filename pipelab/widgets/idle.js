@@ -130,7 +130,7 @@ export function explanationBox(close) {
       ),
       line("Why", `${about.why} ${about.ended}`),
       line("Could it be used?", about.choice),
-      line("What would help", about.remedy),
+      ...(about.remedy ? [line("What would help", about.remedy)] : []),
     );
   };
   return { node, show };

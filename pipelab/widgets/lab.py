@@ -137,7 +137,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
     def metrics(self) -> dict[str, Any]:
         """The numbers of the prediction, those of ``Timeline.metrics`` and peak_memory.
 
-        With hold="batch" also time_per_batch, where one device alone takes 100, and speed_up.
+        With one batch also time_per_batch, where one device alone takes 100, and speed_up.
         Empty while the settings are impossible.
         """
         timeline = self.timeline
@@ -213,7 +213,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             explanation = {}
             if source in self._drawn:
                 timeline, scale = self._drawn[source]
-                explanation = causes.explain(timeline, rank, moment, scale)
+                explanation = causes.explain(timeline, rank, moment, scale, settings=self.settings)
             self.explanation = explanation
             return explanation
 
@@ -399,10 +399,10 @@ def lab(schedule: str = "1f1b", **settings: Any) -> Lab:
             ``lab("gpipe ranks=8 latency=0.5")``.
         settings: fields of ``pipelab.widgets.Settings``. The most used are ranks, the devices (4);
             microbatches, the pieces of a batch (8); stages_per_rank; forward, input_grad and
-            weight_grad, or backward for the sum of the last two, the cost of one stage for one
-            micro-batch (1, 1, 1); latency, the time from rank to rank (0); overhead, what each
-            action takes beside (0). All times are in abstract units. hold="batch" cuts one model
-            and one batch: one device alone takes 100 for it, and the costs are its shares. Also
+            weight_grad, or backward for the sum of the last two (1, 1, 1); latency, the time from
+            rank to rank (0); overhead, what each action takes beside (0). One model and one batch
+            are cut: one device alone takes 100 for it, and the costs are its shares. With
+            hold="microbatch" a cost is that of one stage for one micro-batch, in any unit. Also
             ``paced``; ``show``, the controls of the first row; ``numbers``, the big numbers;
             ``schedules``, those on the menu; ``goals``, a list of ``pipelab.widgets.Goal``.
 

@@ -76,7 +76,7 @@ class Panel(anywidget.AnyWidget):
     memory = traitlets.Enum(MEMORY, "activations").tag(sync=True)
     model = traitlets.Enum(MODELS, "auto").tag(sync=True)
     width = traitlets.Int(64, min=1).tag(sync=True)
-    hold = traitlets.Enum(HOLD, "microbatch").tag(sync=True)
+    hold = traitlets.Enum(HOLD, "batch").tag(sync=True)
 
     show = traitlets.List(traitlets.Enum(CONTROLS), list(USUAL)).tag(sync=True)
     numbers = traitlets.List(traitlets.Enum(NUMBERS)).tag(sync=True)
@@ -161,7 +161,8 @@ class Panel(anywidget.AnyWidget):
         if name not in PRESETS:
             raise UnknownName("preset", name, PRESETS)
         wanted = PRESETS[name]
-        limit = wanted.limit_in_batch if self.settings.one_batch else wanted.memory_limit
+        one_batch = self.settings.one_batch
+        limit = wanted.limit_in_batch if one_batch else wanted.limit_in_microbatches
         self.apply(**wanted.to_dict() | {"hold": self.hold, "memory_limit": limit})
 
     def _predict(self) -> Timeline | None:

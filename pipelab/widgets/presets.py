@@ -16,6 +16,8 @@ PRESETS = {
     "recompute to save memory": Settings(
         "1f1b", microbatches=8, recompute="early", memory="bytes", model="gpt"
     ),
-    "search within a memory limit": Settings("auto", microbatches=12, memory_limit=3.0),
+    "search within a memory limit": Settings(
+        "auto", microbatches=12, memory_limit=3.0, hold="microbatch"
+    ),
 }
 """By name; every setting that is not mentioned returns to its default."""

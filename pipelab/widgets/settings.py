@@ -21,7 +21,7 @@ from .sizes import BATCH, LAYERS, SAMPLES, stage_memory
 RECOMPUTE = ("none", "in-backward", "early")
 MEMORY = ("activations", "bytes")
 MODELS = ("auto", "mlp", "gpt")
-HOLD = ("microbatch", "batch")
+HOLD = ("batch", "microbatch")
 WHOLE = 100.0
 """With hold="batch": what one device alone takes for a batch, and the activations that it keeps."""
 
@@ -35,11 +35,11 @@ settings.
 class Settings:
     """One configuration of the lab; times in abstract units.
 
-    What stays as it is when counts change is said by ``hold``. "microbatch": a stage takes the same
-    for a micro-batch, so the batch grows with the micro-batches and the model with the stages.
-    "batch": one model and one batch are cut. One device alone takes 100 for it and keeps 100 of
-    activations; forward : input_grad : weight_grad divide the 100, and an action has its share /
-    (stages × micro-batches).
+    What stays as it is when counts change is said by ``hold``. "batch": one model and one batch are
+    cut. One device alone takes 100 for it and keeps 100 of activations; forward : input_grad :
+    weight_grad divide the 100, and an action has its share / (stages × micro-batches).
+    "microbatch": a stage takes the same for a micro-batch, so the batch grows with the
+    micro-batches and the model with the stages.
 
     Attributes:
         schedule: a name of the catalogue.
@@ -60,7 +60,7 @@ class Settings:
         model: of a real run, and of memory in bytes; "auto" is an MLP in a paced run and a GPT in a
             raw one.
         width: of that model.
-        hold: what stays as it is, "microbatch" or "batch".
+        hold: what stays as it is, "batch" or "microbatch".
     """
 
     schedule: str = "1f1b"
@@ -78,7 +78,7 @@ class Settings:
     memory: str = "activations"
     model: str = "auto"
     width: int = 64
-    hold: str = "microbatch"
+    hold: str = "batch"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stage_costs", tuple(self.stage_costs))

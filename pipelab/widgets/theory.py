@@ -22,9 +22,13 @@ def bound(timeline: Timeline, costs: Costs, memory_limit: float = 0.0) -> tuple[
     if name is None:
         work = timeline.compute_per_rank
         return float(work.max()), "work of the busiest rank: no order is shorter"
-    limit = memory_limit or float(schedule.microbatches)
+    within, limit = "within the memory limit", memory_limit
+    if not memory_limit:
+        within, limit = "with any amount of memory", float(schedule.microbatches)
+    elif memory_limit < 1:
+        within = "within the least memory that works, one micro-batch: the limit is below that"
+        limit = 1.0
     problem = pose(schedule.ranks, schedule.microbatches, name, costs, limit, 0.5)
-    within = "within the memory limit" if memory_limit else "with any amount of memory"
     definition = f"no order of these actions on these ranks is shorter, {within}"
     if is_weak(problem):
         definition += " (a weak bound: on a V with so little memory the best may be far above it)"

@@ -177,7 +177,10 @@ def pinned_configurations(page):
 
 def files_and_table(page):
     press(page, "Save and share")
-    assert page.input_value(".pl-text") == 'pipelab.lab("gpipe ranks=4 microbatches=16")'
+    assert (
+        page.input_value(".pl-text")
+        == 'pipelab.lab("gpipe ranks=4 microbatches=16 hold=microbatch")'
+    )
     for label, name, start in [
         ("PNG", "gpipe.png", b"\x89PNG"),
         ("SVG", "gpipe.svg", b"<svg"),
@@ -226,9 +229,7 @@ def building_by_hand(page):
 
 def test_every_view_and_control(tmp_path):
     (tmp_path / "notebooks").mkdir()
-    cell = (
-        "from pipelab.widgets import Lab\nlab = Lab(schedule='1f1b', ranks=4, microbatches=8)\nlab"
-    )
+    cell = "from pipelab.widgets import Lab\nlab = Lab(schedule='1f1b', ranks=4, microbatches=8, hold='microbatch')\nlab"
     write_notebook(tmp_path / "notebooks" / "lab.ipynb", cell)
     options = {
         "reduced_motion": "reduce",

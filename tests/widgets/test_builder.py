@@ -12,7 +12,7 @@ from pipelab.widgets.construction import Construction
 
 @pytest.fixture
 def made():
-    widget = builder(ranks=2, microbatches=2)
+    widget = builder(ranks=2, microbatches=2, hold="microbatch")
     yield widget
     widget.close()
 
@@ -80,7 +80,7 @@ def test_twice_is_once_too_often_and_what_is_needed_stays(made):
 
 
 def test_a_move_that_would_deadlock_shows_the_cycle():
-    widget = builder("gpipe", ranks=2, microbatches=2)
+    widget = builder("gpipe", ranks=2, microbatches=2, hold="microbatch")
     widget.move(1, 0, 1)  # 1F1 before 1F0: fine
     assert (widget.grid["refused"], widget.grid["rows"][1][:2]) == (False, ["1F1", "1F0"])
     widget.move(0, 1, 2)  # 0F1 behind 0B0, which needs what rank 1 does after 1F1
@@ -118,7 +118,7 @@ def test_hints_lead_to_a_schedule_at_least_as_good_as_par(ranks, microbatches, s
 
 
 def test_a_known_order_is_named_and_runs_in_the_simulator():
-    widget = builder(ranks=4, microbatches=8)
+    widget = builder(ranks=4, microbatches=8, hold="microbatch")
     finish(widget)
     assert widget.grid["name"] == "this is 1f1b"
     assert widget.schedule == build("1f1b", ranks=4, microbatches=8)

@@ -1,10 +1,14 @@
 """Idle time for the canvas, and one gap in words."""
 
+import re
+
 import numpy as np
 import pytest
 
 from pipelab import Costs, Schedule, build, simulate
+from pipelab.catalogue import entry, names
 from pipelab.timeline.idle import CAUSES
+from pipelab.widgets import Lab
 from pipelab.widgets.causes import LOOKS, causes, critical_path, explain
 
 
@@ -45,7 +49,6 @@ def test_warm_up_and_cool_down(timeline):
     first = explain(timeline, 3, 0.1)
     assert (first["cause"], first["start"], first["ended"]) == ("warm-up", 0, "Ended by 3F0.")
     assert "has to come through the ranks before it" in first["why"]
-    assert "interleaving" in first["remedy"]
     last = explain(timeline, 3, timeline.makespan - 0.01)
     assert (last["cause"], last["choice"]) == (
         "cool-down",
@@ -64,7 +67,6 @@ def test_a_wait_names_what_it_waits_for_and_what_could_have_run(timeline):
         == f"A choice: {filler} was ready and could have run here. It would take memory for one "
         "more micro-batch."
     )
-    assert about["remedy"].startswith(f"Move {filler} here")
     moving = next(i for i in timeline.idle if i.cause == "transfer")
     assert (
         "is on its way from rank"
@@ -79,7 +81,55 @@ def test_imbalance_is_told_from_an_ordinary_wait():
     found = next(i for i in uneven.idle if i.cause == "imbalance")
     about = explain(uneven, found.rank, (found.start + found.end) / 2)
     assert "costs more than the mean" in about["why"]
-    assert about["remedy"].startswith("Move")
+
+
+@pytest.mark.parametrize("hold", ["batch", "microbatch"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": "1f1b"},
+        {"schedule": "1f1b", "latency": 1.0},
+        {"schedule": "gpipe", "stage_costs": [1, 1, 2, 1]},
+        {"schedule": "zb-h2", "microbatches": 12},
+        {"schedule": "dualpipe"},
+        {"schedule": "naive"},
+    ],
+    ids=str,
+)
+def test_what_is_said_to_help_does(options, hold):
+    """Every move that is named is made in another lab, which must be faster by so much."""
+    lab = Lab(hold=hold, **options)
+    titles = {entry(name).title: name for name in names()}
+    named = 0
+    for cause in {idle.cause for idle in lab.timeline.idle}:
+        idle = next(idle for idle in lab.timeline.idle if idle.cause == cause)
+        remedy = lab.explain(idle.rank, (idle.start + idle.end) / 2).get("remedy", "")
+        for words, before, after in re.findall(
+            r"(?:: |; )([^;]+?) ([\d.]+) → ([\d.]+) \(", remedy.replace(", simulated", "")
+        ):
+            change = {"equal stages": {"stage_costs": []}}.get(words)
+            if words in titles:
+                change = {"schedule": titles[words], "stages_per_rank": 0}
+            elif words.endswith("micro-batches"):
+                change = {"microbatches": int(words.split()[0])}
+            elif words.startswith("latency"):
+                change = {"latency": float(words.split()[1])}
+            if change is None:
+                assert words.endswith("moved here")
+                continue
+            other = Lab(**(lab.settings.to_dict() | change))
+            unit = 1 if hold == "batch" else other.microbatches
+            assert float(after) == pytest.approx(other.timeline.makespan / unit, rel=0.01)
+            assert float(after) < float(before)
+            named += 1
+    assert named
+
+
+def test_a_gap_that_nothing_shortens_has_its_price():
+    lab = Lab(schedule="zb-h2", ranks=2, microbatches=64, hold="batch")
+    cool = [idle for idle in lab.timeline.idle if idle.cause == "cool-down"][0]
+    remedy = lab.explain(cool.rank, (cool.start + cool.end) / 2)["remedy"]
+    assert remedy.startswith("Nothing that was tried shortens the step. The gap is the price")
 
 
 def test_an_overlap_waits_as_one():

@@ -134,7 +134,7 @@ def test_every_preset_is_possible_with_one_batch(widget, name):
         ("memory", "bytes", {"memory": "bytes"}),
         ("model", "gpt", {"model": "gpt"}),
         ("width", 32, {"width": 32}),
-        ("hold", "batch", {"hold": "batch"}),
+        ("hold", "microbatch", {"hold": "microbatch"}),
         ("paced", False, {"paced": False}),
     ],
 )

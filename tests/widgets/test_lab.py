@@ -28,7 +28,7 @@ def shown(widget) -> dict:
 
 @pytest.fixture
 def widget():
-    made = Lab(schedule="gpipe", ranks=4, microbatches=8)
+    made = Lab(schedule="gpipe", ranks=4, microbatches=8, hold="microbatch")
     yield made
     made.close()
 
@@ -90,7 +90,7 @@ def test_memory_in_bytes_has_parts_and_a_limit(widget):
 
 
 def test_the_limit_is_that_of_the_search():
-    searched = Lab(schedule="auto", microbatches=12)
+    searched = Lab(schedule="auto", microbatches=12, hold="microbatch")
     free = searched.timeline.makespan
     searched.memory_limit = 2
     assert searched.timeline.makespan > free
@@ -119,7 +119,8 @@ def test_a_preset_changes_the_picture_once(widget):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_possible(widget, name):
     widget.preset(name)
-    assert (widget.problem, widget.settings) == ("", PRESETS[name])
+    assert widget.problem == ""
+    assert widget.settings == PRESETS[name].with_changes(hold="microbatch")
 
 
 def test_python_and_front_end_see_the_same_values(widget):
@@ -238,9 +239,9 @@ def test_up_to_three_configurations_are_pinned(widget):
     widget.set_state({"microbatches": 16})
     press(widget, "pin")
     assert [pin["text"] for pin in widget.pins] == [
-        "gpipe ranks=4 microbatches=8",
-        "1f1b ranks=4 microbatches=8",
-        "1f1b ranks=4 microbatches=16",
+        "gpipe ranks=4 microbatches=8 hold=microbatch",
+        "1f1b ranks=4 microbatches=8 hold=microbatch",
+        "1f1b ranks=4 microbatches=16 hold=microbatch",
     ]
     assert widget.pins[0]["picture"]["end"] == 33
     with pytest.raises(UsageError, match="3 configurations are pinned already"):
@@ -280,7 +281,7 @@ def test_a_line_of_text_restores_a_lab(widget, monkeypatch):
     assert (
         widget.predicted["text"]
         == widget.text
-        == "gpipe ranks=4 microbatches=8 latency=0.5 stage_costs=1,2,1,1"
+        == "gpipe ranks=4 microbatches=8 latency=0.5 stage_costs=1,2,1,1 hold=microbatch"
     )
     assert lab(widget.text).settings == widget.settings
     assert lab(widget.text, ranks=3).ranks == 3

@@ -102,20 +102,24 @@ def test_bytes_of_a_stage_grow_with_its_width():
 
 def test_the_bound_is_never_above_the_makespan_and_says_what_it_means():
     for name in names():
-        settings = Settings(name, ranks=4, microbatches=8)
+        settings = Settings(name, ranks=4, microbatches=8, hold="microbatch")
         timeline = settings.predict()
         value, definition = bound(timeline, settings.costs(timeline.schedule.stages))
         assert 0 < value <= timeline.makespan * (1 + 1e-9), name
         assert "shorter" in definition
-    tight = Settings("auto", microbatches=12, memory_limit=2)
+    tight = Settings("auto", microbatches=12, memory_limit=2, hold="microbatch")
     assert "within the memory limit" in bound(tight.predict(), tight.costs(4), 2.0)[1]
-    v = Settings("zb-v", microbatches=12)
+    v = Settings("zb-v", microbatches=12, hold="microbatch")
     assert "a weak bound" in bound(v.predict(), v.costs(8), 2.0)[1]
     assert "a weak bound" not in bound(v.predict(), v.costs(8), 4.0)[1]
 
 
 def test_a_schedule_beyond_the_memory_limit_can_be_shorter_than_the_bound_within_it():
-    settings = Settings("gpipe", memory_limit=1.0)
+    below = Settings(memory_limit=2.0)  # % of the batch, where a micro-batch takes 3.1
+    timeline = below.predict()
+    value, meaning = bound(timeline, below.costs(4), below.limit_in_microbatches)
+    assert "the limit is below that" in meaning and value > 0
+    settings = Settings("gpipe", memory_limit=1.0, hold="microbatch")
     timeline = settings.predict()
     row = bound_number(timeline, settings.costs(4), 1.0, scale=10)
     assert row["value"] > 10 * timeline.makespan
@@ -125,12 +129,12 @@ def test_a_schedule_beyond_the_memory_limit_can_be_shorter_than_the_bound_within
 
 
 def test_a_formula_is_filled_in_and_compared_with_the_timeline():
-    settings = Settings("1f1b", latency=0.5)
+    settings = Settings("1f1b", latency=0.5, hold="microbatch")
     found = formula(settings, settings.predict(), scale=10)
     assert found["symbols"] | {"p": 4, "m": 8, "F": 10, "B": 20, "c": 5} == found["symbols"]
     assert found["value"] == found["found"] == pytest.approx(10 * settings.predict().makespan)
     assert (found["exact"], found["quantity"]) == (True, "makespan")
-    ragged = Settings("interleaved-1f1b", microbatches=7)
+    ragged = Settings("interleaved-1f1b", microbatches=7, hold="microbatch")
     assert formula(ragged, ragged.predict())["exact"] is False
 
 
@@ -144,12 +148,12 @@ def test_a_formula_is_filled_in_and_compared_with_the_timeline():
     ],
 )
 def test_where_no_formula_holds_there_is_none(changes):
-    settings = Settings().with_changes(**changes)
+    settings = Settings(hold="microbatch").with_changes(**changes)
     assert formula(settings, settings.predict()) == {}
 
 
 def test_equal_stages_are_the_plain_simulation():
     assert (
-        Settings("zb-h1").predict().makespan
+        Settings("zb-h1", hold="microbatch").predict().makespan
         == simulate(build("zb-h1", ranks=4, microbatches=8)).makespan
     )

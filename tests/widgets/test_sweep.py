@@ -15,7 +15,7 @@ def curve(figure, name, panel=1):
 
 
 def test_the_bubble_over_micro_batches_is_the_formula():
-    figure = sweep("microbatches", [1, 4, 8], ranks=4)
+    figure = sweep("microbatches", [1, 4, 8], ranks=4, hold="microbatch")
     assert list(curve(figure, "GPipe").y) == pytest.approx([3 / (m + 3) for m in (1, 4, 8)])
     assert list(curve(figure, "GPipe", 2).y) == pytest.approx(
         [m / (3 * (m + 3)) for m in (1, 4, 8)]
@@ -50,7 +50,7 @@ def test_measured_points_lie_on_the_predicted_curve_when_the_run_keeps_its_pace(
         unit="s",
         source="measured",
     )
-    figure = sweep("microbatches", [8], schedules=["gpipe"], measured=[run])
+    figure = sweep("microbatches", [8], schedules=["gpipe"], measured=[run], hold="microbatch")
     for panel in (1, 2):
         assert curve(figure, "measured", panel).y[0] == pytest.approx(
             curve(figure, "GPipe", panel).y[0]

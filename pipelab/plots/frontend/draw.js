@@ -79,7 +79,10 @@ function* groups(geometry, index, timeline, theme, keep) {
 
 const all = () => true;
 
-/** The bars of one timeline in its lane, or those that `keep` wants. */
+/**
+ * The bars of one timeline in its lane, or those that `keep` wants. A light edge below tells the
+ * second stage or copy of a rank apart.
+ */
 export function drawBars(pen, geometry, index, timeline, theme, keep = all) {
   for (const { boxes, fill, pattern } of groups(geometry, index, timeline, theme, keep)) {
     pen.fillStyle = edge(fill);
@@ -95,15 +98,10 @@ export function drawBars(pen, geometry, index, timeline, theme, keep = all) {
       for (const { x, y, width, height } of boxes) pen.fillRect(x, y, width, height);
     }
     pen.fillStyle = "#ffffff";
-    for (const { bar, ...at } of boxes) if (second(timeline, bar)) frame(pen, at);
+    for (const { bar, x, y, width, height } of boxes)
+      if (width > 3 && height > 8 && second(timeline, bar))
+        pen.fillRect(x + 1, y + height - 4, width - 2, 3);
   }
-}
-
-/** A light border inside the dark one: the bar belongs to the second stage or copy of its rank. */
-function frame(pen, { x, y, width, height }) {
-  if (width < 7 || height < 9) return;
-  for (const at of [y + 1, y + height - 3]) pen.fillRect(x + 1, at, width - 2, 2);
-  for (const at of [x + 1, x + width - 3]) pen.fillRect(at, y + 1, 2, height - 2);
 }
 
 /** What is written on the bars of a lane, where it fits on all of them. */

@@ -2,7 +2,8 @@
 // gap, the lines of an action.
 import { edge, hatch, inkOn, shadeOf } from "./colour.js";
 import { dim, drawBars, drawLabels } from "./draw.js";
-import { floats } from "./timeline.js";
+import { ceiling } from "./strips.js";
+import { floats, held } from "./timeline.js";
 import { relations, underWay } from "./relations.js";
 
 /** Idle intervals as Python sends them, as records. */
@@ -144,6 +145,25 @@ export function drawFlights(context, geometry, index, timeline, moment, theme) {
     if (radius < 8) continue;
     context.fillStyle = inkOn(fill);
     context.fillText(from.microbatch, x, y + 0.5);
+  }
+}
+
+/** What a forward keeps, as it falls from its bar onto the pile of its rank. */
+export function drawDrops(context, geometry, index, timeline, moment, theme) {
+  const fall = 0.5 * timeline.step;
+  const x = geometry.x(moment);
+  for (const bars of timeline.bars) {
+    for (const bar of bars) {
+      if (bar.end > moment) break;
+      if (timeline.looks[bar.kind].sends !== "down" || bar.end <= moment - fall) continue;
+      const { lanes, strip } = geometry.rows[bar.rank];
+      const from = lanes[index].top + lanes[index].height;
+      const level = held(timeline, bar.rank, moment).level / ceiling(timeline);
+      const to = strip.top + strip.height * (1 - level);
+      const y = from + (to - from) * ((moment - bar.end) / fall) ** 2;
+      context.fillStyle = shadeOf(timeline, bar, theme);
+      context.fillRect(x - 7, y - 2, 6, 5);
+    }
   }
 }
 

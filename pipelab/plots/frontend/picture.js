@@ -13,7 +13,16 @@ import {
   drawTracks,
 } from "./draw.js";
 import { hit, layout } from "./layout.js";
-import { drawCauses, drawCursor, drawFlights, drawGap, drawPath, drawRelations } from "./marks.js";
+import {
+  drawCauses,
+  drawCursor,
+  drawDrops,
+  drawFlights,
+  drawGap,
+  drawPath,
+  drawRelations,
+} from "./marks.js";
+import { SLIDE, canSlide, eased, way } from "./motion.js";
 import { Raster } from "./raster.js";
 import { drawGhost, drawPeaks, drawStrips } from "./strips.js";
 import { running } from "./timeline.js";
@@ -83,13 +92,14 @@ export class Picture {
     // another kind of picture: a moment of the old one means nothing here
     if (this.leads && axis !== this.axis) this.player.rest();
     this.axis = axis;
+    const before = { timelines: this.timelines, end: this.end };
     this.timelines = timelines;
     this.base.ariaLabel = description;
     this.end = Math.max(end, ...timelines.map((t) => t.end));
     this.hover = null;
     this.tip.hidden = true;
     this.node.hidden = timelines.length === 0;
-    this.#paint();
+    this.#arrive(before);
     if (this.leads) this.player.span(this.end, timelines.length ? timelines[0].step : 1);
     else this.drawOverlay();
   }
@@ -105,11 +115,32 @@ export class Picture {
     this.drawOverlay();
   }
 
-  #paint() {
+  /** Paint what is new: at once, or sliding there if nothing else changes meanwhile. */
+  #arrive(before) {
+    const now = performance.now();
+    const hurried = now - (this.arrived ?? -Infinity) < SLIDE;
+    this.arrived = now;
+    cancelAnimationFrame(this.frame);
+    const still =
+      hurried ||
+      !canSlide(before.timelines, this.timelines) ||
+      matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (still) return this.#paint();
+    const [at, to] = [way(before.timelines[0], this.timelines[0]), this.end];
+    const slide = (time) => {
+      const share = eased((time - now) / SLIDE);
+      if (share >= 1) return this.draw();
+      this.#paint([at(share)], before.end + (to - before.end) * share);
+      this.drawOverlay();
+      this.frame = requestAnimationFrame(slide);
+    };
+    return slide(now);
+  }
+
+  #paint(timelines = this.timelines, end = this.end) {
     const width = Math.floor(this.node.clientWidth);
     // hidden by the notebook: the observer calls again
-    if (width === 0 || this.timelines.length === 0) return;
-    const { timelines, end } = this;
+    if (width === 0 || timelines.length === 0) return;
     this.colours = readTheme(this.node);
     const ranks = Math.max(...timelines.map((t) => t.ranks));
     const geometry = (this.geometry = layout({
@@ -136,7 +167,7 @@ export class Picture {
     );
     drawAxis(context, geometry, end, timelines[0].unit, this.colours);
     drawNames(context, geometry, timelines, this.colours);
-    drawPeaks(context, geometry, timelines.at(-1), this.colours);
+    drawPeaks(context, geometry, this.timelines.at(-1), this.colours);
     if (this.marks.path) drawPath(context, geometry, timelines, this.marks.path, this.colours);
     this.base.dispatchEvent(new CustomEvent("pipelab-painted", { bubbles: true }));
   }
@@ -153,7 +184,8 @@ export class Picture {
     if (bar) drawRelations(context, geometry, timelines, this.hover.lane, bar, colours);
     if (this.marks.gap) drawGap(context, geometry, timelines, this.marks.gap, colours);
     if (moment < this.end)
-      drawFlights(context, geometry, timelines.length - 1, timelines.at(-1), moment, colours);
+      for (const draw of [drawFlights, drawDrops])
+        draw(context, geometry, timelines.length - 1, timelines.at(-1), moment, colours);
     if (this.rank !== null) drawCursor(context, geometry, this.rank, moment, colours);
   }
 

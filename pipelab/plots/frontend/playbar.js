@@ -2,6 +2,7 @@
 import { control, element } from "./dom.js";
 import { hatch, shade } from "./colour.js";
 import { PARTS } from "./strips.js";
+import { severalOf } from "./timeline.js";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4, 8];
 
@@ -106,6 +107,10 @@ export function legend(timeline, dark) {
   items.push(
     element("span", { class: "pl-key" }, element("span", { class: "pl-swatch pl-unused" }), "idle"),
   );
+  if (severalOf(timeline)) {
+    const edge = element("span", { class: "pl-swatch pl-second" });
+    items.push(element("span", { class: "pl-key" }, edge, "second stage of its rank"));
+  }
   const parts =
     timeline.parts.length > 1 ? PARTS.filter(({ name }) => timeline.parts.includes(name)) : [];
   return [
