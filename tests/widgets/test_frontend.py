@@ -17,7 +17,7 @@ from pipelab.widgets import Builder, Lab
 NODE = compute_driver_executable()[0]
 WIDGET = Path(pipelab.widgets.__file__).parent / "lab.js"
 BUILDER = WIDGET.with_name("builder.js")
-ALONE = ("page.js", "builder.js", "simulate.js")
+ALONE = ("page.js", "builder.js", "simulate.js", "causes.js")
 """What the lab does not join: other entries, and what nothing draws yet."""
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
@@ -45,7 +45,7 @@ def test_joined_script_is_one_valid_module(entry, tmp_path):
 
 def test_what_nothing_draws_yet_can_be_joined_to_the_lab(tmp_path):
     entry, joined = tmp_path / "entry.js", tmp_path / "joined.mjs"
-    for path in (FRONTEND / "simulate.js", WIDGET):
+    for path in (FRONTEND / "causes.js", WIDGET):
         with entry.open("a") as file:
             file.write(f'import {{}} from "{os.path.relpath(path, tmp_path)}";\n')
     joined.write_text(bundle(entry), encoding="utf-8")

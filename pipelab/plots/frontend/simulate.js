@@ -133,7 +133,7 @@ export function longestPath(order, duration, latency) {
 
 /**
  * The order of a prediction, and its times with these settings, in double precision: `duration`,
- * `started` and `ended` of each row, `latency` and `makespan`.
+ * `started` and `ended` of each row, `costs` by name and stage, `latency` and `makespan`.
  */
 export function simulate(message, settings) {
   const order = orderOf(message);
@@ -145,7 +145,7 @@ export function simulate(message, settings) {
     (most, end) => Math.max(most, times.ended[end - 1] ?? 0),
     0,
   );
-  return { ...order, ...times, duration, latency, makespan };
+  return { ...order, ...times, costs, duration, latency, makespan };
 }
 
 /**
