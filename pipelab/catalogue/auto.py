@@ -142,4 +142,5 @@ AUTO = Entry(
     fixed=None,
     constraint=_possible,
     searched=True,
+    from_costs=True,
 )

@@ -43,7 +43,7 @@ class Entry:
     whether it is the only one, and why, as a sentence. constraint: Size -> why it is impossible,
     with what is possible, or None. searched: whether a search makes it, for any costs and within a
     limit of memory. stepwise: whether its order is found action by action, which takes long for
-    many.
+    many. from_costs: whether its order depends on the costs.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Entry:
     constraint: Callable[[Size], str | None] = _possible
     searched: bool = False
     stepwise: bool = False
+    from_costs: bool = False
 
     def problem(
         self,

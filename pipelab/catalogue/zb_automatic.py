@@ -179,6 +179,7 @@ ZB_1P = Entry(
     summary="Automatic, within 1F1B's memory: weight gradients where they cost least.",
     source="Zero bubble, Qi et al. 2024, arXiv 2401.10241, section 3.1 and appendix H",
     make=automatic("zb-1p", 1),
+    from_costs=True,
     constraint=_one_cost,
 )
 ZB_2P = Entry(
@@ -188,5 +189,6 @@ ZB_2P = Entry(
     source="Zero bubble, Qi et al. 2024, arXiv 2401.10241, section 3.1",
     make=automatic("zb-2p", 2),
     stepwise=True,
+    from_costs=True,
     constraint=_one_cost,
 )

@@ -16,7 +16,8 @@ class Look(NamedTuple):
 
     ``dark`` is the hue on a dark background; ``pattern`` is plotly's letter for it. ``needs`` holds
     the kinds (numbers) that come before it on its stage. ``sends`` is "down", "up" or None, and
-    ``sources`` holds the kinds whose results it needs from the stage on the other side.
+    ``sources`` holds the kinds whose results it needs from the stage on the other side. ``cost`` is
+    the setting that says how long it takes.
     """
 
     letter: str
@@ -27,6 +28,7 @@ class Look(NamedTuple):
     needs: tuple[int, ...]
     sends: str | None
     sources: tuple[int, ...]
+    cost: str
 
 
 def _look(row: KindOf) -> Look:
@@ -40,6 +42,7 @@ def _look(row: KindOf) -> Look:
         tuple(int(kind) for kind, _ in row.needs),
         row.sends,
         tuple(map(int, sending(row.sends))) if row.sends else (),
+        row.cost,
     )
 
 

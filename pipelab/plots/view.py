@@ -6,7 +6,9 @@ fills its lane; the two atoms of an overlap share one interval, the first is dra
 (1), the second in the lower (2). memory, shape (atoms, 2, parts): what the rank holds of each part
 while the bar of that row runs, and after it. Parts are named in ``parts``: activations alone, or
 all that Timeline.memory counts. Rows are sorted by rank and time. Seconds become milliseconds, and
-the first start becomes 0.
+the first start becomes 0. A prediction also has needs, Int32 of shape (atoms,): the row whose
+result each atom needs from another stage, or -1. With it the front end finds the times for other
+costs by itself: see ``frontend/simulate.js``.
 """
 
 from collections.abc import Mapping
@@ -53,12 +55,16 @@ def view(timeline: Timeline, *, milliseconds: float | None = None) -> Message:
     else:
         scale, unit = milliseconds or 1.0, "ms" if milliseconds else ""
     columns = {name: getattr(timeline, name) for name in COLUMNS}
-    return _message(columns, timeline.schedule, scale, timeline.memory) | {
-        "source": timeline.source,
-        "unit": unit,
-        "memory_unit": timeline.memory_unit,
-        "numbers": numbers(timeline.metrics, scale, float(timeline.bytes_held.max())),
-    }
+    return (
+        _message(columns, timeline.schedule, scale, timeline.memory)
+        | _needs(timeline)
+        | {
+            "source": timeline.source,
+            "unit": unit,
+            "memory_unit": timeline.memory_unit,
+            "numbers": numbers(timeline.metrics, scale, float(timeline.bytes_held.max())),
+        }
+    )
 
 
 def live_view(columns: Mapping[str, np.ndarray], schedule: Schedule) -> Message:
@@ -144,6 +150,16 @@ def _message(
         "bars": bars.astype(np.float32).tobytes(),
         "memory": levels.astype(np.float32).tobytes(),
     }
+
+
+def _needs(timeline: Timeline) -> Message:
+    """The rows that each row needs, for a prediction.
+
+    Its actions start in the order of the schedule, so its rows are the schedule's atoms.
+    """
+    if timeline.source != "predicted":
+        return {}
+    return {"needs": timeline.schedule.producer.astype(np.int32).tobytes()}
 
 
 def _parts(rank: np.ndarray, started: np.ndarray, ended: np.ndarray) -> np.ndarray:

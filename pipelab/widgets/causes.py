@@ -17,7 +17,9 @@ from .settings import Settings
 class Cause(NamedTuple):
     """How a cause is drawn, and what it means.
 
-    ``dark`` is its colour on a dark background, ``pattern`` a letter of the palette.
+    ``dark`` is its colour on a dark background, ``pattern`` a letter of the palette. ``why`` is a
+    sentence about one gap; in braces stand the rank, the action that ended it, what that one
+    wanted, and where from.
     """
 
     title: str
@@ -25,31 +27,104 @@ class Cause(NamedTuple):
     dark: str
     pattern: str
     meaning: str
+    why: str
 
+
+_NOT_FINISHED = "{action} needs the result of {wanted}, which rank {where} had not finished."
 
 LOOKS = {
-    "warm-up": Cause("warm-up", "#E3E6EA", "#3A3F46", "", "before the rank's first action"),
+    "warm-up": Cause(
+        "warm-up",
+        "#E3E6EA",
+        "#3A3F46",
+        "",
+        "before the rank's first action",
+        "Rank {rank} has nothing to do yet: its first input has to come through the ranks before "
+        "it.",
+    ),
     "upstream-forward": Cause(
-        "forward upstream", "#D3D7DC", "#565C65", "/", "waits for a forward on another rank"
+        "forward upstream",
+        "#D3D7DC",
+        "#565C65",
+        "/",
+        "waits for a forward on another rank",
+        _NOT_FINISHED,
     ),
     "downstream-backward": Cause(
-        "backward downstream", "#D3D7DC", "#565C65", "|", "waits for a backward on another rank"
+        "backward downstream",
+        "#D3D7DC",
+        "#565C65",
+        "|",
+        "waits for a backward on another rank",
+        _NOT_FINISHED,
     ),
-    "transfer": Cause("transfer", "#BFC4CB", "#6B727C", "x", "data is under way"),
+    "transfer": Cause(
+        "transfer",
+        "#BFC4CB",
+        "#6B727C",
+        "x",
+        "data is under way",
+        "{action} needs the result of {wanted}, which is on its way from rank {where}.",
+    ),
     "imbalance": Cause(
-        "imbalance", "#D3D7DC", "#565C65", ".", "waits because a stage costs more than the mean"
+        "imbalance",
+        "#D3D7DC",
+        "#565C65",
+        ".",
+        "waits because a stage costs more than the mean",
+        f"{_NOT_FINISHED} That stage costs more than the mean: with equal stages the wait would be "
+        "over by now.",
     ),
-    "barrier": Cause("barrier", "#A4ABB5", "#7F8792", "x", "an optimizer step waits for all ranks"),
+    "barrier": Cause(
+        "barrier",
+        "#A4ABB5",
+        "#7F8792",
+        "x",
+        "an optimizer step waits for all ranks",
+        "{action} waits until every rank has come to its optimizer step.",
+    ),
     "gap": Cause(
         "gap",
         "#A4ABB5",
         "#7F8792",
         ".",
         "between two actions, before the second asked for its input",
+        "The rank had not asked for the input of {action} yet: it was being handed over, or the "
+        "machine was busy.",
     ),
-    "cool-down": Cause("cool-down", "#CBD0D6", "#4A5059", "", "after the rank's last action"),
+    "cool-down": Cause(
+        "cool-down",
+        "#CBD0D6",
+        "#4A5059",
+        "",
+        "after the rank's last action",
+        "Rank {rank} is done; the others are not.",
+    ),
 }
 """Greys and patterns: hues mean kinds of actions, and waiting must never look like work."""
+
+SENTENCES = {
+    "not_ready": "{action} was not ready.",
+    "ended": "Ended by {action}.",
+    "never_ended": "Nothing ends it: the step is over.",
+    "nothing_left": "Forced: no action of this rank is left.",
+    "forced": (
+        "Forced: no later action of this rank had its inputs, so no other order of its actions "
+        "would have used the time."
+    ),
+    "choice": "A choice: {filler} was ready and could have run here.",
+    "choice_of_forward": (
+        "A choice: {filler} was ready and could have run here. It would take memory for one more "
+        "micro-batch."
+    ),
+}
+"""What is said of a gap whatever its cause is. The front end fills in the same sentences."""
+
+
+def words() -> dict[str, Any]:
+    """What the front end needs to find and to explain causes by itself: looks and sentences."""
+    looks = [LOOKS[cause]._asdict() | {"cause": cause} for cause in CAUSES]
+    return {"looks": looks, "sentences": SENTENCES}
 
 
 def causes(timeline: Timeline, scale: float = 1.0) -> dict[str, Any]:
@@ -70,7 +145,7 @@ def causes(timeline: Timeline, scale: float = 1.0) -> dict[str, Any]:
         totals[cause] = [time * scale for time in per_rank]
     return {
         "source": timeline.source,
-        "looks": [LOOKS[cause]._asdict() | {"cause": cause} for cause in CAUSES],
+        "looks": words()["looks"],
         "totals": totals,
         "makespan": timeline.makespan * scale,
         "intervals": np.array(rows, np.float32).reshape(-1, 4).tobytes(),
@@ -123,60 +198,34 @@ def explain(
         "end": (found.end - origin) * scale,
         "cause": found.cause,
         "title": LOOKS[found.cause].title,
-        "why": _why(timeline, found),
-        "ended": _ended(timeline, found),
-        "choice": _choice(timeline, found),
         "remedy": advice(settings, found) if settings else "",
-    }
+    } | _told(timeline, found)
 
 
-def _why(timeline: Timeline, idle: Idle) -> str:
-    if idle.cause == "warm-up":
-        return (
-            f"Rank {idle.rank} has nothing to do yet: its first input has to come through the "
-            "ranks before it."
-        )
+def _told(timeline: Timeline, idle: Idle) -> dict[str, str]:
+    """The sentences about an idle interval: why, ended and choice."""
+    schedule = timeline.schedule
+    why, choice = LOOKS[idle.cause].why, "forced"
+    values: dict[str, object] = {"rank": idle.rank}
+    if idle.ended_by is not None:
+        values["action"] = schedule.atom(idle.ended_by)
+        source = _source(timeline, idle.ended_by)
+        if source is not None:
+            values |= {"wanted": schedule.atom(source), "where": int(timeline.rank[source])}
+        elif "{wanted}" in why:
+            why = SENTENCES["not_ready"]
+    if idle.filler is not None:
+        filler = values["filler"] = schedule.atom(idle.filler)
+        choice = "choice_of_forward" if filler.kind == Kind.F else "choice"
+    ended = "ended"
     if idle.ended_by is None:  # its cause is "cool-down"
-        return f"Rank {idle.rank} is done; the others are not."
-    action = timeline.schedule.atom(idle.ended_by)
-    if idle.cause == "gap":
-        return (
-            f"The rank had not asked for the input of {action} yet: it was being handed over, or "
-            "the machine was busy."
-        )
-    if idle.cause == "barrier":
-        return f"{action} waits until every rank has come to its optimizer step."
-    source = _source(timeline, idle.ended_by)
-    if source is None:
-        return f"{action} was not ready."
-    wanted, where = timeline.schedule.atom(source), int(timeline.rank[source])
-    if idle.cause == "transfer":
-        return f"{action} needs the result of {wanted}, which is on its way from rank {where}."
-    why = f"{action} needs the result of {wanted}, which rank {where} had not finished."
-    if idle.cause == "imbalance":
-        why += (
-            " That stage costs more than the mean: with equal stages the wait would be over by now."
-        )
-    return why
-
-
-def _ended(timeline: Timeline, idle: Idle) -> str:
-    if idle.ended_by is None:
-        return "Nothing ends it: the step is over."
-    return f"Ended by {timeline.schedule.atom(idle.ended_by)}."
-
-
-def _choice(timeline: Timeline, idle: Idle) -> str:
-    if idle.cause == "cool-down":
-        return "Forced: no action of this rank is left."
-    if idle.filler is None:
-        return (
-            "Forced: no later action of this rank had its inputs, so no other order of its "
-            "actions would have used the time."
-        )
-    filler = timeline.schedule.atom(idle.filler)
-    price = " It would take memory for one more micro-batch." if filler.kind == Kind.F else ""
-    return f"A choice: {filler} was ready and could have run here.{price}"
+        ended, choice = "never_ended", "nothing_left"
+    sentences = {
+        "why": why,
+        "ended": SENTENCES[ended],
+        "choice": SENTENCES[choice],
+    }
+    return {name: sentence.format_map(values) for name, sentence in sentences.items()}
 
 
 def _source(timeline: Timeline, atom: int) -> int | None:

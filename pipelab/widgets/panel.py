@@ -215,6 +215,7 @@ def _described(name: str) -> dict[str, Any]:
         "stages_per_rank": found.stages_per_rank,
         "fixed": bool(found.fixed),
         "searched": found.searched,
+        "from_costs": found.from_costs,
     }
 
 

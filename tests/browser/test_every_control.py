@@ -229,7 +229,10 @@ def building_by_hand(page):
 
 def test_every_view_and_control(tmp_path):
     (tmp_path / "notebooks").mkdir()
-    cell = "from pipelab.widgets import Lab\nlab = Lab(schedule='1f1b', ranks=4, microbatches=8, hold='microbatch')\nlab"
+    cell = (
+        "from pipelab.widgets import Lab\n"
+        "lab = Lab(schedule='1f1b', ranks=4, microbatches=8, hold='microbatch')\nlab"
+    )
     write_notebook(tmp_path / "notebooks" / "lab.ipynb", cell)
     options = {
         "reduced_motion": "reduce",

@@ -36,6 +36,27 @@ def test_every_action_is_a_bar(timeline):
     assert not table[:, 6].any()
 
 
+@pytest.mark.parametrize("name", ["1f1b", "zb-v", "chimera", "dualpipe", "pipedream"])
+def test_each_row_of_a_prediction_names_the_row_that_it_needs(name):
+    message = view(simulate(build(name, ranks=4, microbatches=8), Costs(latency=0.5)))
+    needs, table = np.frombuffer(message["needs"], np.int32), bars(message)
+    assert len(needs) == len(table)
+    by_one = {Kind.F: -1, Kind.B: 1, Kind.I: 1}
+    for row, need in enumerate(needs):
+        _, stage, microbatch, kind = table[row, :4]
+        source = stage + by_one.get(kind, message["stages"])
+        assert (need >= 0) == (0 <= source < message["stages"])
+        if need >= 0:
+            assert table[need, 1:3].tolist() == [source, microbatch]
+            assert (table[need, 3] == Kind.F) == (kind == Kind.F)
+            assert table[need, 5] <= table[row, 4]
+
+
+def test_only_a_prediction_says_what_its_rows_need(timeline):
+    assert "needs" not in view(replace(timeline, source="measured"))
+    assert "needs" not in live_view({name: np.array([]) for name in COLUMNS}, timeline.schedule)
+
+
 def test_words(timeline):
     message = view(timeline)
     assert (message["source"], message["unit"], message["memory_unit"]) == (

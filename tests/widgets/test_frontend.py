@@ -1,6 +1,7 @@
 """The JavaScript: unit tests on the Node that Playwright carries, and the joined script."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -16,6 +17,8 @@ from pipelab.widgets import Builder, Lab
 NODE = compute_driver_executable()[0]
 WIDGET = Path(pipelab.widgets.__file__).parent / "lab.js"
 BUILDER = WIDGET.with_name("builder.js")
+ALONE = ("page.js", "builder.js", "simulate.js", "causes.js")
+"""What the lab does not join: other entries, and what nothing draws yet."""
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
 
@@ -40,6 +43,17 @@ def test_joined_script_is_one_valid_module(entry, tmp_path):
     assert "import" not in re.findall(r"^\w+", path.read_text(), re.MULTILINE)
 
 
+def test_what_nothing_draws_yet_can_be_joined_to_the_lab(tmp_path):
+    entry, joined = tmp_path / "entry.js", tmp_path / "joined.mjs"
+    for path in (FRONTEND / "causes.js", WIDGET):
+        with entry.open("a") as file:
+            file.write(f'import {{}} from "{os.path.relpath(path, tmp_path)}";\n')
+    joined.write_text(bundle(entry), encoding="utf-8")
+    done = subprocess.run([NODE, "--check", joined], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "function retime(" in joined.read_text()
+
+
 def test_the_front_end_tests_use_the_kinds_that_python_sends():
     script = 'import { looks } from "./looks.mjs"; console.log(JSON.stringify(looks));'
     done = subprocess.run(
@@ -60,7 +74,7 @@ def test_the_front_end_tests_use_the_kinds_that_python_sends():
 def test_joined_script_holds_every_file_once():
     script = bundle(WIDGET)
     for path in [*FRONTEND.glob("*.js"), *WIDGET.parent.glob("*.js")]:
-        once = path.name not in ("page.js", "builder.js")
+        once = path.name not in ALONE
         assert script.count(path.read_text(encoding="utf-8").splitlines()[0]) == once, path.name
 
 

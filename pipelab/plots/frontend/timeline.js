@@ -5,12 +5,23 @@
  * carries.
  */
 export function floats(packed) {
-  if (packed instanceof Float32Array) return packed;
-  if (typeof packed === "string")
-    return floats(new DataView(Uint8Array.from(atob(packed), (c) => c.charCodeAt(0)).buffer));
+  return packed instanceof Float32Array ? packed : new Float32Array(bytesOf(packed));
+}
+
+/** The same for Int32 numbers. */
+export function integers(packed) {
+  return packed instanceof Int32Array ? packed : new Int32Array(bytesOf(packed));
+}
+
+function bytesOf(packed) {
+  if (typeof packed === "string") {
+    const characters = atob(packed);
+    const bytes = new Uint8Array(characters.length);
+    for (let i = 0; i < bytes.length; i += 1) bytes[i] = characters.charCodeAt(i);
+    return bytes.buffer;
+  }
   // a copy is aligned
-  const bytes = packed.buffer.slice(packed.byteOffset, packed.byteOffset + packed.byteLength);
-  return new Float32Array(bytes);
+  return packed.buffer.slice(packed.byteOffset, packed.byteOffset + packed.byteLength);
 }
 
 /**
