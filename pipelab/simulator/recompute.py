@@ -36,7 +36,7 @@ def with_recompute(schedule: Schedule, costs: Costs, mode: str) -> tuple[Schedul
             backward=add(values["backward"], recompute),
             input_grad=add(values["input_grad"], recompute),
             weight_grad=values["weight_grad"],
-            overlap=add(values["overlap"], recompute),
+            overlap=None if costs.overlap is None else add(values["overlap"], recompute),
             recompute=0,
         )
     if schedule.overlaps:

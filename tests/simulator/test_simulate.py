@@ -142,3 +142,11 @@ def test_optimizer_steps_take_their_time():
 def test_illegal_schedules_are_refused_with_the_reason():
     with pytest.raises(ScheduleError, match="0B0 comes before 0F0"):
         pipelab.simulate(rows("0B0 0F0"))
+
+
+def test_a_pair_that_recomputes_takes_the_work_of_both_of_its_stages():
+    """It took that of the first action's stage twice."""
+    costs = pipelab.Costs(forward=[1, 2, 1, 1], backward=[2, 4, 2, 2], recompute=[1, 2, 1, 1])
+    order = pipelab.build("dualpipe", ranks=4, microbatches=8)
+    timeline = pipelab.simulate(order, costs, recompute="in-backward")
+    assert timeline.compute.sum() == 8 * (1 + 2 + 1 + 1 + 2 + 4 + 2 + 2 + 1 + 2 + 1 + 1)

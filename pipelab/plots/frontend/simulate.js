@@ -66,13 +66,7 @@ function costsPerStage(settings, stages) {
   };
   if (recompute !== "in-backward") return costs;
   const more = (values) => values.map((value, stage) => value + costs.recompute[stage]);
-  const pair = costs.forward.map((value, stage) => value + costs.backward[stage]);
-  return {
-    ...costs,
-    backward: more(costs.backward),
-    input_grad: more(costs.input_grad),
-    pair: more(pair),
-  };
+  return { ...costs, backward: more(costs.backward), input_grad: more(costs.input_grad) };
 }
 
 /** How long each row takes; the first of an overlapped pair takes what both do. */
@@ -84,7 +78,6 @@ function durationsOf(order, looks, costs) {
   for (let row = 0; row < count; row += 1) {
     if (second[row]) continue;
     if (!second[row + 1]) duration[row] = tables[kind[row]][stage[row]];
-    else if (costs.pair) duration[row] = costs.pair[stage[row]];
     else {
       for (const half of [row, row + 1]) {
         const { cost } = looks[kind[half]];
