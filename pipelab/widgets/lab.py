@@ -374,7 +374,7 @@ def of_one_batch(message: dict[str, Any], timeline: Timeline, whole: float) -> l
     if set(timeline.memory) <= {"activations"}:
         found["peak_memory"] |= {
             "form": "percent",
-            "value": float(timeline.bytes_held.max()) / (_kept_in_all(timeline) or 1.0),
+            "value": float(timeline.bytes_held.max()) / _kept_in_all(timeline),
             "definition": "most that one rank holds at once, of what the batch keeps in all",
         }
     kept = [number for key, number in found.items() if key not in ("makespan", "throughput")]
@@ -382,11 +382,17 @@ def of_one_batch(message: dict[str, Any], timeline: Timeline, whole: float) -> l
 
 
 def _kept_in_all(timeline: Timeline) -> float:
-    """What all forwards (and recomputations) of the batch keep, in the timeline's unit."""
+    """What all forwards (and recomputations) of the batch keep, in the timeline's unit.
+
+    A prediction counts in per cent of it. With recomputation inside the backward its forwards keep
+    nothing that is counted.
+    """
+    if timeline.memory_unit == "% of the batch":
+        return WHOLE
     before = np.concatenate([[0.0], timeline.bytes_after[:-1]])
     before[timeline.schedule.offsets[:-1]] = 0.0
     forwards = np.isin(timeline.kind, (Kind.F, Kind.R))
-    return float((timeline.bytes_held - before)[forwards].sum())
+    return float((timeline.bytes_held - before)[forwards].sum()) or 1.0
 
 
 def lab(schedule: str = "1f1b", **settings: Any) -> Lab:

@@ -522,3 +522,10 @@ def test_closing_the_lab_leaves_no_run_behind(runs):
     widget.close()
     assert runs[0].done
     until(lambda: not any(thread.name == "pipelab-lab-run" for thread in threading.enumerate()))
+
+
+def test_recomputing_in_the_backward_holds_less_of_the_batch():
+    """The page said 312 %: the forwards keep nothing, so nothing was what it divided by."""
+    lab = Lab(schedule="gpipe", recompute="in-backward")
+    assert lab.facts["peak_memory"] == pytest.approx(0.03125)
+    lab.close()
