@@ -34,6 +34,7 @@ ROOMS = [
     "model",
     "engine",
     "plots",
+    "course",
     "widgets",
     "grading",
     "launcher",

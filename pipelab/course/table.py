@@ -39,7 +39,8 @@ class Lesson:
     """A notebook as the course lists it.
 
     ``difficulty`` is 1 to 3; ``needs`` are the numbers of the notebooks to read before it;
-    ``guesses`` are the names under which the learner's guesses are stored.
+    ``guesses`` and ``goals`` are the slugs under which the learner's are stored; ``measured`` is
+    the guess that the notebook ends with, and ``remember`` its sentence.
     """
 
     number: str
@@ -49,6 +50,9 @@ class Lesson:
     difficulty: int
     needs: tuple[str, ...]
     guesses: tuple[str, ...]
+    goals: tuple[str, ...]
+    measured: str
+    remember: str
     exercises: tuple[Task, ...]
 
     @property
@@ -102,5 +106,5 @@ def find_home() -> Path:
 def _lesson(row: dict[str, Any]) -> Lesson:
     tasks = tuple(Task(**task) for task in row.get("exercise", ()))
     facts = {name: value for name, value in row.items() if name != "exercise"}
-    facts |= {name: tuple(row[name]) for name in ("needs", "guesses")}
+    facts |= {name: tuple(row[name]) for name in ("needs", "guesses", "goals")}
     return Lesson(**facts, exercises=tasks)

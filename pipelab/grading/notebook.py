@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ..course.table import find_home, lessons
 from ..errors import UsageError
 from ..plots import svg
 from ..schedule import Schedule, check
 from ..simulator import simulate
 from ..timeline import Timeline
-from .course import find_home, lessons
 from .remote import clean
 from .report import MARKS, how, said_once
 from .results import Grade

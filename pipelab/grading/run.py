@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..course.table import lessons
 from ..errors import UsageError
-from .course import lessons
 from .exercise import exercises, nearest
 from .results import Grade
 

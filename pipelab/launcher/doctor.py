@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
+from ..course.table import find_home
 from ..errors import UsageError
-from ..grading.course import find_home
 from .selfcheck import cores
 
 PACKAGES = [

@@ -11,8 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from ..course.table import find_home, lessons
 from ..errors import RunError, UsageError
-from ..grading.course import find_home, lessons
 from .child import child
 
 SETTINGS = Path(__file__).parent / "lab_settings"

@@ -7,6 +7,7 @@ simulator or a real run.
 import warnings
 from typing import Any
 
+from .asked import Asked
 from .builder import Builder, builder
 from .goals import Goal
 from .guess import Guess, guess
@@ -14,7 +15,9 @@ from .lab import Lab, lab
 from .settings import Settings
 from .sweep import sweep
 
-__all__ = ["Builder", "Goal", "Guess", "Lab", "Settings", "builder", "guess", "lab", "sweep"]
+__all__ = [
+    "Asked", "Builder", "Goal", "Guess", "Lab", "Settings", "builder", "guess", "lab", "sweep",
+]  # fmt: skip
 
 _FORMER: dict[str, Any] = {"predict": guess, "Prediction": Guess}
 """Names of version 0.1, which still work in this release."""

@@ -4,6 +4,7 @@ import { control, element } from "../plots/frontend/dom.js";
 import { number, short } from "../plots/frontend/format.js";
 import { Viewer } from "../plots/frontend/viewer.js";
 import { unpack } from "../plots/frontend/timeline.js";
+import { goalStrip } from "./goals.js";
 import { training } from "./training.js";
 
 const KEYS = "←→ walk, Enter places, Shift + ←→ moves, Delete takes away";
@@ -232,6 +233,7 @@ export function renderBuilder({ model, el }) {
   const run = training(model);
   const board = grid(model, send);
   const csv = exchange(model, send);
+  const goals = goalStrip(model);
   const button = (action, label) =>
     control(
       "button",
@@ -275,6 +277,7 @@ export function renderBuilder({ model, el }) {
 
   el.classList.add("pipelab", "pl-lab", "pl-builder");
   el.append(
+    goals.node,
     element(
       "div",
       { class: "pl-title" },
@@ -305,6 +308,7 @@ export function renderBuilder({ model, el }) {
     csv.node,
   );
   const watches = [
+    goals.watch,
     { "change:progress": run.watch["change:progress"], "change:paced": run.watch["change:paced"] },
     {
       "change:grid": show,

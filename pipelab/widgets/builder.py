@@ -13,10 +13,11 @@ from ..errors import Refusal, ScheduleError, UsageError
 from ..plots import view
 from ..plots.bundle import FRONTEND, bundle
 from ..plots.view import COLUMNS, live_view
-from ..schedule import Action, Schedule, check
+from ..schedule import Action, Kind, Schedule, check
 from ..simulator import Costs, simulate
 from ..timeline import Timeline
 from .construction import Construction
+from .goals import GoalsWidget
 from .real_run import RealRunWidget
 from .settings import Settings
 from .theory import bound
@@ -33,12 +34,12 @@ def styles() -> str:
     return "".join(path.read_text(encoding="utf-8") for path in paths)
 
 
-class Builder(RealRunWidget):
+class Builder(GoalsWidget, RealRunWidget):
     """A grid of actions per rank; make one with `builder`.
 
     Moves are methods, and messages of the front end: ``place``, ``move``, ``remove``, ``undo``,
     ``redo``, ``hint``, ``clear``, ``load``, ``run``. What a move leads to, or why it is refused, is
-    in ``grid``.
+    in ``grid``. Goals are about ``facts``.
     """
 
     _esm = bundle(_HERE / "builder.js")
@@ -46,8 +47,8 @@ class Builder(RealRunWidget):
 
     grid = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, start: Construction, settings: Settings):
-        super().__init__()
+    def __init__(self, start: Construction, settings: Settings, goals: Any = ()):
+        super().__init__(goals=goals if isinstance(goals, str) else list(goals))
         self.settings = settings
         self._lock = threading.RLock()
         self._start_over(start)
@@ -67,6 +68,13 @@ class Builder(RealRunWidget):
             message = f"{len(left)} actions are not placed yet, {left[0]} among them."
             raise ScheduleError(Refusal("missing", None, None, left[0], left[0], message))
         return Schedule.from_rows(now.rows, name="by hand")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What goals can be about: left, the actions to place; makespan and peak; the run."""
+        score = self.grid.get("score", {})
+        about = {"left": self.grid.get("left"), "run": self.progress["state"]}
+        return about | {name: score.get(name) for name in ("makespan", "peak")}
 
     @property
     def csv(self) -> str:
@@ -172,6 +180,7 @@ class Builder(RealRunWidget):
                 whole = self.construction.complete
                 self.predicted = view(timeline) if whole else _partial(timeline, standing)
                 self.measured, self.progress = {}, IDLE
+                self._tick()
 
     def _grid(
         self, timeline: Timeline, standing: np.ndarray, refusal: Refusal | None
@@ -233,7 +242,7 @@ class Builder(RealRunWidget):
     def _told(self, content: dict[str, Any]) -> None:
         arguments = {name: value for name, value in content.items() if name != "action"}
         changes = (self.place, self.move, self.remove, self.undo, self.redo, self.clear, self.load)
-        moves = (*changes, self.hint, self.run, self.stop, self.show_step)
+        moves = (*changes, self.hint, self.run, self.stop, self.show_step, self.show_goal)
         {move.__name__: move for move in moves}[content["action"]](**arguments)
 
 
@@ -291,6 +300,8 @@ def builder(
     microbatches: int = 4,
     stages_per_rank: int = 1,
     split: bool = False,
+    without: str = "",
+    goals: Any = (),
     **settings: Any,
 ) -> Builder:
     """Build a schedule by hand: put it last in a notebook cell.
@@ -302,6 +313,8 @@ def builder(
         microbatches: of the same.
         stages_per_rank: of the same; in an empty grid the stages are looped over the ranks.
         split: whether an empty grid has I and W instead of B.
+        without: a kind of the named schedule that is left to place, such as "W".
+        goals: what is to be reached: a list of ``pipelab.widgets.Goal``, or a slug of the course.
         settings: costs, as for ``pipelab.lab``: forward, input_grad, weight_grad, latency,
             stage_costs.
 
@@ -316,8 +329,11 @@ def builder(
     configuration = Settings(ranks=ranks, microbatches=microbatches, **settings).valid()
     if schedule is None:
         empty = Construction.empty(ranks, microbatches, stages_per_rank, split=split)
-        return Builder(empty, configuration)
+        return Builder(empty, configuration, goals)
     if isinstance(schedule, str):
         per_rank = None if entry(schedule).fixed else stages_per_rank
         schedule = build(schedule, ranks=ranks, microbatches=microbatches, stages_per_rank=per_rank)
-    return Builder(Construction.of(schedule), configuration)
+    start = Construction.of(schedule)
+    if without:
+        start = start.without(Kind[without])
+    return Builder(start, configuration, goals)

@@ -80,6 +80,11 @@ class Construction:
             )
         return self
 
+    def without(self, kind: Kind) -> "Construction":
+        """The same with all actions of a kind taken away, which are then left to place."""
+        kept = tuple(tuple(a for a in row if a.kind != kind) for row in self.rows)
+        return replace(self, rows=kept)
+
     @property
     def complete(self) -> bool:
         """Whether every action stands."""

@@ -73,7 +73,7 @@ export function goalStrip(model) {
     back.disabled = at === 0;
     next.disabled = at === goals.length - 1;
     next.classList.toggle("pl-primary", Boolean(reached) && !next.disabled);
-    how.hidden = Boolean(reached) || done || !goals[at].how;
+    how.hidden = Boolean(reached) || done || !Object.keys(goals[at].how ?? {}).length;
   };
   const follow = (timeline) => {
     const [goals, at] = [model.get("goals"), model.get("goal")];

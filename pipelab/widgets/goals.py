@@ -5,11 +5,14 @@ import operator
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
+from ..course import goals as course_goals
+from ..course import store
 from ..errors import UsageError
 
 COMPARE = {
@@ -66,14 +69,34 @@ class GoalsWidget(anywidget.AnyWidget):
     """A widget with goals, one at a time: ``goals`` are dicts with text, when, how, why, reached.
 
     ``goal`` is the index of the current one. The front end ticks it as well, without the kernel.
+    ``goals="02-fill"`` takes those of the course; which were reached is then kept beside the
+    notebook, under that slug.
     """
 
     goals: Any = traitlets.List().tag(sync=True)
     goal = traitlets.Int(0, min=0).tag(sync=True)
 
+    def __init__(self, **settings: Any):
+        slug = settings.get("goals")
+        if isinstance(slug, str):
+            place = store.place()
+            before = store.entry(store.read(place), slug).get("reached", [])
+            found = [_told(goal) for goal in course_goals(slug)]
+            known = [goal | {"reached": i in before} for i, goal in enumerate(found)]
+            left = [i for i, goal in enumerate(known) if not goal["reached"]]
+            settings = settings | {"goals": known, "goal": left[0] if left else len(known) - 1}
+        super().__init__(**settings)
+        if isinstance(slug, str):
+            self.observe(lambda _: self._keep_goals(place, slug), names=["goals"])
+
     @traitlets.validate("goals")
     def _as_data(self, proposal: dict[str, Any]) -> list[dict[str, Any]]:
         return [_told(goal) for goal in proposal["value"]]
+
+    @traitlets.observe("goal")
+    def _turned(self, _change: dict[str, Any]) -> None:
+        """The next goal may be met already."""
+        self._tick()
 
     def show_goal(self) -> None:
         """Set the lab up so that the current goal is met.
@@ -93,6 +116,12 @@ class GoalsWidget(anywidget.AnyWidget):
     def facts(self) -> dict[str, Any]:
         """What goals can be about."""
         raise NotImplementedError
+
+    def _keep_goals(self, place: Path, slug: str) -> None:
+        """Store what is reached, where something is."""
+        reached = [bool(goal["reached"]) for goal in self.goals]
+        if any(reached):
+            store.keep_reached(place, slug, reached)
 
     def _tick(self) -> None:
         """Mark the current goal as reached, if it is."""

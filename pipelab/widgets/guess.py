@@ -1,15 +1,20 @@
-"""A question whose answer is shown once the learner's guess is locked."""
+"""``guess``: a question whose answer is shown once the learner's guess is locked.
 
-import json
-import os
+Questions of the course are asked by slug; `Guess` is the form of version 0.1, whose question and
+answer stand in the cell.
+"""
+
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import ipywidgets
 
+from ..course import store as kept
+from ..course.questions import question as course_question
 from ..errors import UsageError
+from .asked import FIRST, Asked
 
-STORE = "guesses.json"
 NEAR = 0.05
 """A guess counts as right within this share of the answer."""
 
@@ -43,17 +48,15 @@ class Guess(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._said = ipywidgets.HTML()
         row = ipywidgets.HBox([self._number, ipywidgets.Label(unit), self._button])
         super().__init__([ipywidgets.HTML(f"<b>{question}</b>"), row, self._said])
-        before = _read(store).get(name)
-        if before is not None:
-            self._show(before)
+        before = kept.entry(kept.read(store), name)
+        if "first" in before:
+            self._show(before["first"])
 
     @property
     def answer(self) -> float:
         """The right number. Raises UsageError before a guess is locked."""
         if self.value is None:
-            raise UsageError(
-                "First lock a guess: the answer teaches more to somebody who has guessed."
-            )
+            raise UsageError(FIRST)
         return float(self._answer() if callable(self._answer) else self._answer)
 
     def lock(self, value: float) -> None:
@@ -63,10 +66,7 @@ class Guess(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """
         if self.value is not None:
             return
-        known = _read(self._store) | {self.name: float(value)}
-        draft = self._store.with_name(f".{self._store.name}.{os.getpid()}")
-        draft.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        draft.replace(self._store)
+        kept.keep(self._store, self.name, float(value))
         self._show(float(value))
 
     def _show(self, value: float) -> None:
@@ -80,32 +80,46 @@ class Guess(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
 def guess(
     name: str,
-    question: str,
-    answer: float | Callable[[], float],
+    question: str | ipywidgets.Widget | None = None,
+    answer: float | Callable[[], float] | None = None,
     *,
     unit: str = "",
     why: str = "",
     store: str | Path | None = None,
-) -> Guess:
-    """Ask a question and show its answer once a guess is locked; put it last in a cell.
+) -> Asked | Guess:
+    """Ask a question, and show its answer once a guess is locked; put it last in a cell.
+
+    ``guess("02-bubble", lab)`` asks one of the course's questions, above a lab that opens with the
+    answer. With ``question`` as text and ``answer``, as in version 0.1, the cell brings its own.
 
     Args:
-        name: under which the guess is stored, such as "1f1b-makespan".
-        question: what is asked.
-        answer: the number, or a function that computes it.
-        unit: of the number, such as "%".
-        why: a sentence shown with the answer.
+        name: the slug of a question of the course, or of one's own.
+        question: a widget that stays veiled until the answer is shown; or the text of a question.
+        answer: of one's own question: the number, or a function that computes it.
+        unit: of that number, such as "%".
+        why: a sentence shown with that number.
         store: the file of guesses; without it, guesses.json in the current folder.
 
     Returns:
         The widget. A guess that was locked earlier is shown again.
+
+    Raises:
+        UnknownName: the course has no such question.
+        UsageError: a question of one's own without an answer.
+
+    >>> asked = guess("03-time", store="/dev/null")
+    >>> asked.asked["kind"], asked.state
+    ('number', 'open')
     """
-    place = Path(store) if store else Path.cwd() / STORE
+    place = kept.place(store)
+    if not isinstance(question, str):
+        return Asked(name, course_question(name), question, place)
+    if answer is None:
+        raise UsageError("A question of your own needs its answer: guess(name, question, answer).")
+    warnings.warn(
+        "a question in the cell shows its answer; questions of the course are asked by slug: "
+        'pipelab.guess("02-bubble")',
+        DeprecationWarning,
+        stacklevel=2,
+    )
     return Guess(name, question, answer, unit=unit, why=why, store=place)
-
-
-def _read(store: Path) -> dict[str, float]:
-    try:
-        return dict(json.loads(store.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}

@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
+from pipelab.course import table as course
 from pipelab.errors import UnknownName, UsageError
-from pipelab.grading import course, exercises, handout, lessons
+from pipelab.grading import exercises, handout, lessons
 from pipelab.grading.exercise import nearest
 
 
@@ -17,7 +18,7 @@ def test_a_handout_and_an_installed_wheel_have_the_course_too(tmp_path, monkeypa
 
     installed = tmp_path / "environment"
     shutil.copytree(course.find_home() / "notebooks", installed / "share/pipelab/notebooks")
-    monkeypatch.setattr(course, "__file__", str(installed / "lib/site/pipelab/grading/course.py"))
+    monkeypatch.setattr(course, "__file__", str(installed / "lib/site/pipelab/course/table.py"))
     monkeypatch.setattr(course.sysconfig, "get_path", lambda _: str(installed))
     monkeypatch.chdir(tmp_path)
     assert course.find_home() == installed / "share" / "pipelab"

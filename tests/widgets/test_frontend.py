@@ -17,7 +17,8 @@ from pipelab.widgets import Builder, Lab
 NODE = compute_driver_executable()[0]
 WIDGET = Path(pipelab.widgets.__file__).parent / "lab.js"
 BUILDER = WIDGET.with_name("builder.js")
-ALONE = ("page.js", "builder.js", "simulate.js", "causes.js")
+GUESS = WIDGET.with_name("guess.js")
+ALONE = ("page.js", "builder.js", "guess.js", "simulate.js", "causes.js")
 """What the lab does not join: other entries, and what nothing draws yet."""
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
@@ -32,7 +33,9 @@ def test_javascript(path):
 
 
 @pytest.mark.parametrize(
-    "entry", [WIDGET, BUILDER, FRONTEND / "page.js"], ids=["lab", "builder", "page"]
+    "entry",
+    [WIDGET, BUILDER, GUESS, FRONTEND / "page.js"],
+    ids=["lab", "builder", "guess", "page"],
 )
 def test_joined_script_is_one_valid_module(entry, tmp_path):
     path = tmp_path / "joined.mjs"

@@ -9,7 +9,10 @@ from pipelab import widgets
 from pipelab.errors import UsageError
 from pipelab.widgets import guess
 
+mine = pytest.mark.filterwarnings("ignore:a question in the cell:DeprecationWarning")
 
+
+@mine
 def test_the_answer_comes_after_the_guess(tmp_path):
     store = tmp_path / "guesses.json"
     asked = guess(
@@ -26,6 +29,7 @@ def test_the_answer_comes_after_the_guess(tmp_path):
     assert asked.value == 25, "a later one does not count"
 
 
+@mine
 def test_it_is_kept_and_others_stay(tmp_path):
     store = tmp_path / "guesses.json"
     guess("one", "?", 1, store=store).lock(1.01)
@@ -37,6 +41,7 @@ def test_it_is_kept_and_others_stay(tmp_path):
     assert guess("one", "?", 1, store=store).value is None
 
 
+@mine
 def test_guesses_lie_beside_the_notebook(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     guess("one", "?", 1).lock(3)

@@ -1,0 +1,49 @@
+"""The course's data: its table, questions, goals, what a learner answered, and its pictures.
+
+In: slugs such as "02-bubble". Out: questions whose answers are computed, goals as data, the one
+file beside the notebooks that keeps guesses and goals reached, and pictures as SVG. ``trained``
+trains one of the course's models for real and shows what it has learned; ``ending`` is the last
+frame of a notebook.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .diagrams import folded, scatter, waiting
+    from .figures import Line, Picture, bars, lines
+    from .lab_goals import goals
+    from .last_frame import ending
+    from .questions import question
+    from .seen import trained
+    from .table import Lesson, Task, lessons
+
+_LATE = {
+    "Lesson": "table",
+    "Line": "figures",
+    "Picture": "figures",
+    "Task": "table",
+    "bars": "figures",
+    "ending": "last_frame",
+    "folded": "diagrams",
+    "goals": "lab_goals",
+    "lessons": "table",
+    "lines": "figures",
+    "question": "questions",
+    "scatter": "diagrams",
+    "trained": "seen",
+    "waiting": "diagrams",
+}
+__all__ = [
+    "Lesson", "Line", "Picture", "Task",
+    "bars", "ending", "folded", "goals", "lessons", "lines", "question", "scatter", "trained",
+    "waiting",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'pipelab.course' has no attribute {name!r}")
+    module = import_module(f".{_LATE[name]}", __name__)
+    value = globals()[name] = getattr(module, name)
+    return value

@@ -1,0 +1,169 @@
+"""The questions of the course, by slug: NOTEBOOK-WORD. Answers are computed, never written down.
+
+Times are shares of one batch: one device alone takes 100 for it, as in the lab.
+"""
+
+from collections.abc import Sequence
+
+from ..catalogue import build
+from ..errors import UnknownName
+from ..simulator import Costs, simulate
+from ..timeline import Timeline
+from .kinds import Choice, Curve, Number, Option, Order, Question
+
+WHOLE = 100.0
+COUNTS = (1, 2, 4, 8, 16, 32)
+
+
+def step(
+    name: str,
+    *,
+    ranks: int = 4,
+    microbatches: int = 8,
+    stages_per_rank: int = 1,
+    latency: float = 0.0,
+) -> Timeline:
+    """The timeline of one batch where one device alone takes 100; a backward costs two forwards."""
+    per_rank = stages_per_rank if stages_per_rank > 1 else None
+    schedule = build(name, ranks=ranks, microbatches=microbatches, stages_per_rank=per_rank)
+    share = WHOLE / (3 * schedule.stages * microbatches)
+    return simulate(schedule, Costs(share, backward=2 * share, latency=latency))
+
+
+def _bubble(name: str, microbatches: int = 8) -> float:
+    return 100 * float(step(name, microbatches=microbatches).metrics["bubble_fraction"])
+
+
+def _interleaved(stages_per_rank: int) -> float:
+    name = "interleaved-1f1b" if stages_per_rank > 1 else "1f1b"
+    return step(name, stages_per_rank=stages_per_rank, latency=1).makespan
+
+
+def _row(name: str, rank: int) -> Sequence[str]:
+    """What a rank of four runs with four micro-batches, without its stage: F0, B0 and so on."""
+    actions = build(name, ranks=4, microbatches=4).actions[rank]
+    return [str(action).lstrip("0123456789") for action in actions]
+
+
+QUESTIONS: dict[str, Question] = {
+    "00-four-devices": Number(
+        "One device takes 100 for a batch. Four devices hold a quarter of the model each, and the "
+        "batch is cut into 8 micro-batches, which follow one another through all four. How long "
+        "does the batch take?",
+        lambda: step("gpipe").makespan,
+        "At the beginning the last device waits, and at the end the first one does. 25 would need "
+        "all four busy all the time. What is missing is the bubble.",
+        "What if the 8 micro-batches were 32?",
+        low=0, high=110, light={"panels": ["causes"]},
+    ),
+    "01-more-devices": Number(
+        "Four devices hold a quarter of the model each, and the batch goes through them in one "
+        "piece. You buy four more, and each of the eight holds an eighth. By how much does the "
+        "batch get faster?",
+        lambda: WHOLE * (step("naive", microbatches=1).makespan
+                         / step("naive", ranks=8, microbatches=1).makespan - 1),
+        "The stages depend on one another: at any moment one device works. Eight small steps take "
+        "as long as four large ones.",
+        "What if the batch were cut, too?",
+        unit="%", low=-50, high=150,
+    ),
+    "01-crossing": Choice(
+        "The model is cut between two devices. What has to cross the cut in one training step?",
+        (
+            Option("the weights of the next layers",
+                   "Weights stay where they are: that is why a cut costs so little."),
+            Option("activations forward, and their gradient back"),
+            Option("activations forward, and the gradients of all weights back",
+                   "The gradient of a weight is needed where the weight is, and nowhere else."),
+        ),
+        "Both have the size batch × width, whatever the layers weigh.",
+        "What if you cut where the layer is narrow?",
+    ),
+    "02-bubble": Curve(
+        "GPipe on 4 devices. Draw the bubble fraction (idle time of all time) for a batch in m "
+        "micro-batches.",
+        COUNTS,
+        lambda: [_bubble("gpipe", m) for m in COUNTS],
+        "micro-batches m", "bubble fraction",
+        "Filling and draining take p − 1 slots, the work m: (p − 1)/(m + p − 1). It never gets to "
+        "0, and each doubling helps less.",
+        "What if there were 8 devices?",
+        unit="%",
+    ),
+    "02-batchnorm": Choice(
+        "A batch is cut into micro-batches. The loss is weighted right. For which layer does the "
+        "result change all the same?",
+        (
+            Option("BatchNorm"),
+            Option("LayerNorm", "LayerNorm looks at each sample alone, and a sample is never cut."),
+            Option("none: sums do not depend on how they are cut",
+                   "True of sums over samples. A layer that compares samples is not one."),
+        ),
+        "BatchNorm takes mean and variance from what it sees, and that is a micro-batch now.",
+        "What if the micro-batch is a single sample?",
+    ),
+    "03-order": Order(
+        "Rank 2 of 4 ranks, 4 micro-batches. It runs each backward as soon as rank 3 has sent the "
+        "gradient, and never holds more than 2 micro-batches. In which order does it work?",
+        ("F0", "F1", "F2", "F3", "B0", "B1", "B2", "B3"),
+        lambda: _row("1f1b", 2),
+        "Fill until the limit, then a backward for each forward, then drain. Memory is given back "
+        "as early as possible.",
+        "What if the rank were the last? The first?",
+    ),
+    "03-time": Number(
+        "GPipe takes 34.4 for a batch on 4 devices with 8 micro-batches, and each device holds all "
+        "8. Now no device may hold more than 4. How long does the batch take, with the best order?",
+        lambda: step("1f1b").makespan,
+        "As long as before: the order changes what is held, not how long filling and draining "
+        "take. Many remember it the other way round.",
+        "What if they may hold only 2?",
+        low=20, high=70,
+    ),
+    "04-stages": Curve(
+        "4 ranks, 8 micro-batches, latency 1 from rank to rank. The same model is cut into v "
+        "stages per rank, which take turns. Draw the time per batch; one device alone takes 100.",
+        (1, 2, 3, 4),
+        lambda: [_interleaved(v) for v in (1, 2, 3, 4)],
+        "stages per rank v", "time per batch",
+        "Two stages halve the bubble. But every micro-batch pays the latency v times as often, and "
+        "from three on that costs more.",
+        "What if the latency were 0?",
+        low=0, high=100,
+    ),
+    "05-holes": Number(
+        "1F1B's bubble is 27.3 % here (p = 4, m = 8). The backward is cut into I, for which the "
+        "rank before waits, and W, for which nobody does; F = I = W. With 1F1B's memory, how much "
+        "bubble is left if W's fill the holes?",
+        lambda: _bubble("zb-h1"),
+        "Idle time per rank is (p − 1)(F + I − W) instead of (p − 1)(F + I + W): a third.",
+        "What if a rank may hold twice as much?",
+        unit="%", low=0, high=40,
+    ),
+    "05-barrier": Choice(
+        "ZB-H2 leaves no rank idle between its first and its last action. Five steps follow one "
+        "another, with a barrier at each optimizer step. What is idle then?",
+        (
+            Option("nothing: there was no bubble to begin with",
+                   "No bubble inside a rank's own span; but ranks start and end at other times."),
+            Option("at each step the staggered start and end come back as waiting"),
+            Option("as much as with 1F1B: the barrier undoes it",
+                   "The W's still fill the holes inside; only the stagger comes back."),
+        ),
+        "A late start is free only if the next step may begin before the last rank has ended.",
+        "What if the norm of the gradients is checked afterwards?",
+    ),
+}  # fmt: skip
+
+
+def question(slug: str) -> Question:
+    """The question under a slug.
+
+    Raises UnknownName, which lists them.
+
+    >>> question("03-time").kind
+    'number'
+    """
+    if slug not in QUESTIONS:
+        raise UnknownName("question", slug, QUESTIONS)
+    return QUESTIONS[slug]
