@@ -27,7 +27,7 @@ def page_text(*timelines: Timeline) -> str:
         raise UsageError(
             "A page needs at least one timeline, and all of them in the same unit of time."
         )
-    messages = [_as_text(view(timeline)) for timeline in timelines]
+    messages = [as_text(view(timeline)) for timeline in timelines]
     return Template((FRONTEND / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(caption(timelines[0])),
         style=(FRONTEND / "picture.css").read_text(encoding="utf-8"),
@@ -56,7 +56,7 @@ def write_page(path: str | os.PathLike[str], *timelines: Timeline) -> Path:
     return path
 
 
-def _as_text(message: Message) -> Message:
+def as_text(message: Message) -> Message:
     """The message with its arrays in base64."""
     text = dict(message)
     for name, value in message.items():

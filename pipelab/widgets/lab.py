@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,13 @@ from ipywidgets import widget_serialization
 from ..errors import UsageError
 from ..plots import plot, svg, view
 from ..plots.bundle import bundle
+from ..plots.page import as_text
 from ..schedule import Kind
 from ..simulator import Costs
 from ..timeline import Timeline
 from . import causes, output, theory
 from .builder import Builder, styles
+from .causes import words as words_of_causes
 from .construction import Construction
 from .goals import GoalsWidget
 from .panel import SETTINGS, Panel, with_backward
@@ -53,6 +56,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
     causes = traitlets.Dict().tag(sync=True)
     path = traitlets.Dict().tag(sync=True)
     explanation = traitlets.Dict().tag(sync=True)
+    words = traitlets.Dict(words_of_causes()).tag(sync=True)
     pins = traitlets.List(traitlets.Dict()).tag(sync=True)
     editor = traitlets.Instance(Builder, allow_none=True).tag(sync=True, **widget_serialization)
 
@@ -186,6 +190,18 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         name = f"{self.schedule}.{file.ending}"
         self.send({"file": name, "type": file.media_type, "text": file.text})
 
+    def _send_orders(self, changes: list[dict[str, Any]]) -> None:
+        """Send the predictions of neighbouring settings ahead; those that are impossible are not.
+
+        In text, since arrays inside a list of messages do not travel as such.
+        """
+        found = []
+        for change in changes:
+            settings = self.settings.with_changes(**change)
+            with suppress(UsageError):
+                found.append(as_text(self._order(settings, settings.predict())))
+        self.send({"orders": found})
+
     def _edit_or_say(self) -> None:
         """``edit`` for the front end, which shows why it is impossible."""
         try:
@@ -280,9 +296,21 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
     ) -> dict[str, Any]:
         """A prediction for the canvas, with what theory says about it."""
         settings = self.settings
-        message = view(timeline, milliseconds=scale if scale != 1 else None)
+        message = self._order(settings, timeline, scale, costs)
         used = costs or settings.costs(timeline.schedule.stages)
         unit = 1000.0 if costs else scale
+        limit = settings.limit_in_microbatches
+        message["numbers"].append(theory.bound_number(timeline, used, limit, unit))
+        message["formula"] = theory.formula(settings, timeline, scale) if costs is None else {}
+        return message
+
+    @staticmethod
+    def _order(
+        settings: Settings, timeline: Timeline, scale: float = 1.0, costs: Costs | None = None
+    ) -> dict[str, Any]:
+        """A prediction for the canvas, without what theory says about it."""
+        message = view(timeline, milliseconds=scale if scale != 1 else None)
+        used = costs or settings.costs(timeline.schedule.stages)
         if settings.memory == "bytes":
             # A real run counts the bytes of what autograd saved, and nothing else.
             peak = next(number for number in message["numbers"] if number["key"] == "peak_memory")
@@ -290,14 +318,11 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         if settings.one_batch:
             whole = WHOLE if costs is None else float(timeline.compute.sum())
             message["numbers"] = of_one_batch(message, timeline, whole * scale)
-        limit = settings.limit_in_microbatches
-        message["numbers"].append(theory.bound_number(timeline, used, limit, unit))
         return message | {
             "text": settings.text,
             "settings": settings.to_dict(),
             "limits": settings.limits(timeline),
-            "latency": latency_of(used) * unit,
-            "formula": theory.formula(settings, timeline, scale) if costs is None else {},
+            "latency": latency_of(used) * (1000.0 if costs else scale),
         }
 
     def _detail(self) -> None:
@@ -340,6 +365,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             "export": self.export,
             "edit": self._edit_or_say,
             "show_goal": self.show_goal,
+            "orders": self._send_orders,
         }
         actions[content["action"]](**arguments)
 
