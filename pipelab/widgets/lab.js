@@ -15,6 +15,7 @@ import { formulaBox } from "./formula.js";
 import { goalStrip } from "./goals.js";
 import { headline } from "./headline.js";
 import { breakdown, explanationBox } from "./idle.js";
+import { kernelNotice } from "./kernel.js";
 import { output } from "./output.js";
 import { predictor } from "./predictor.js";
 import { tabs } from "./tabs.js";
@@ -61,7 +62,7 @@ function editing(model) {
   return { button, node, watch: { "change:editor": follow, "msg:custom": told } };
 }
 
-function render({ model, el }) {
+export function render({ model, el }) {
   const viewer = new Viewer();
   const settings = controls(model);
   const real = training(model);
@@ -115,6 +116,10 @@ function render({ model, el }) {
   viewer.picture.hint +=
     " Click an idle gap, or press Enter on it (↑ ↓ choose the rank), to ask why.";
   const ahead = predictor(model);
+  const kernel = kernelNotice(
+    model,
+    () => ((needs.inert = files.requests.inert = kernel.gone()), showSoon()),
+  );
   let asked = null; // a gap to ask the kernel about, once it knows these settings
   const askSoon = () => {
     if (asked && ahead.exact()) model.send({ action: "explain", ...asked });
@@ -178,6 +183,11 @@ function render({ model, el }) {
     viewer.picture.ghost = timelines.length === 1 && before !== last ? before : null;
   };
 
+  const unpacked = new WeakMap(); // so that a message that is shown again is the same timeline
+  const once = (message) => {
+    if (!unpacked.has(message)) unpacked.set(message, unpack(message));
+    return unpacked.get(message);
+  };
   let levels = {};
   let held = false; // a slider: meanwhile the scale of the memory only grows
   const hold = ({ target }) => (held = target.type === "range");
@@ -192,7 +202,7 @@ function render({ model, el }) {
     const message = ahead.current();
     const run = ahead.exact() && model.get("measured").bars ? model.get("measured") : null;
     const shown = [message, run].filter(Boolean);
-    const timelines = shown.map(unpack);
+    const timelines = shown.map(once);
     const current = timelines[0];
     unit = current?.unit ?? "";
     const others = pins.pinned(current);
@@ -219,7 +229,10 @@ function render({ model, el }) {
     const missing = { formula: !current?.formula?.text, run: !real.panel.hasChildNodes() };
     under.offer(TABS.filter((name) => !missing[name]));
     goals.follow(current);
+    kernel.waits(!ahead.exact() && !model.get("problem"));
+    real.lost(kernel.gone());
     askSoon();
+    files.say(message?.text ?? model.get("schedule"));
   };
   const TABS = ["numbers", "formula", "causes", "path", "run", "table", "files"];
   let drawn = [];
@@ -234,6 +247,8 @@ function render({ model, el }) {
     });
   };
 
+  const needs = element("span", { class: "pl-needs" }, ...real.nodes, pins.button, editor.button);
+  needs.hidden = files.requests.hidden = Boolean(model.alone);
   const foot = element("div", { class: "pl-foot" }, viewer.readout, viewer.legend);
   el.classList.add("pipelab", "pl-lab");
   el.append(
@@ -242,6 +257,7 @@ function render({ model, el }) {
     settings.about,
     settings.rest,
     problem.node,
+    kernel.node,
     big.node,
     viewer.picture.node,
     element(
@@ -249,9 +265,7 @@ function render({ model, el }) {
       { class: "pl-bar" },
       element("span", { class: "pl-play-bar" }, ...viewer.buttons.nodes),
       element("span", { class: "pl-space" }),
-      ...real.nodes,
-      pins.button,
-      editor.button,
+      needs,
     ),
     real.message,
     foot,
@@ -270,6 +284,7 @@ function render({ model, el }) {
     ...settings.watch,
     real.watch,
     ahead.watch,
+    kernel.watch,
     problem.watch,
     files.watch,
     editor.watch,
@@ -292,6 +307,7 @@ function render({ model, el }) {
     viewer.picture.detach();
     pins.detach();
     ahead.close();
+    kernel.close();
     for (const watch of watches)
       for (const [event, act] of Object.entries(watch)) model.off(event, act);
   };

@@ -1,7 +1,7 @@
 """The lab's Python side: settings as traits, predictions at once, and one real run at a time."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from ipywidgets import widget_serialization
 from ..errors import UsageError
 from ..plots import plot, svg, view
 from ..plots.bundle import bundle
-from ..plots.page import as_text
+from ..plots.page import as_text, write_whole
 from ..schedule import Kind
 from ..simulator import Costs
 from ..timeline import Timeline
@@ -22,6 +22,7 @@ from .builder import Builder, styles
 from .causes import words as words_of_causes
 from .construction import Construction
 from .goals import GoalsWidget
+from .page import lab_page
 from .panel import SETTINGS, Panel, with_backward
 from .real_run import RealRunWidget
 from .settings import WHOLE, Settings
@@ -176,17 +177,30 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         given.pop(over, None)
         return sweep(over, values, **(given | options))
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, counts: Mapping[str, Iterable[Any]] | None = None) -> Path:
         """Write what is shown, as the path's ending says.
 
-        That is .svg, .html (a page that plays), .csv (the schedule) or .json (a trace for
-        Perfetto).
+        That is .svg, .html, .csv (the schedule) or .json (a trace for Perfetto). The HTML page is
+        the lab itself without a kernel: its cost sliders, player, idle causes and goals work.
+
+        Args:
+            path: of the file.
+            counts: of a page, what can be chosen beside the costs, such as
+                ``{"microbatches": [1, 2, 4, 8], "schedule": ["gpipe", "1f1b"]}``; also "ranks" and
+                "stages_per_rank". Without it a few usual ones.
+
+        Raises UsageError for counts that are too many, or settings that are impossible.
         """
+        if Path(path).suffix == ".html":
+            with self._lock:
+                return write_whole(path, lab_page(self, counts))
         return output.save(path, self._timelines())
 
     def export(self, format: str) -> None:
         """Hand such a file to the browser, which saves it."""
         file = output.make(format, self._timelines())
+        if format == "html":
+            file = file._replace(text=lab_page(self))
         name = f"{self.schedule}.{file.ending}"
         self.send({"file": name, "type": file.media_type, "text": file.text})
 
@@ -366,6 +380,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             "edit": self._edit_or_say,
             "show_goal": self.show_goal,
             "orders": self._send_orders,
+            "hello": lambda: self.send({"hello": True}),
         }
         actions[content["action"]](**arguments)
 

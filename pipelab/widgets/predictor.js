@@ -1,6 +1,7 @@
 // What the picture shows for the settings as they are: the kernel's prediction, or while that is on
 // its way (or the kernel is gone), the same order with other costs.
 import { COSTS, retime } from "../plots/frontend/simulate.js";
+import { integers } from "../plots/frontend/timeline.js";
 import { settingsText } from "./text.js";
 
 const PAUSE_BEFORE_FETCHING = 150; // milliseconds without a move until neighbours are fetched
@@ -64,9 +65,9 @@ export function predictor(model) {
     clearTimeout(timer);
     timer = setTimeout(() => {
       const shown = model.get("predicted");
-      if (!shown.bars || fromCosts(model, shown.settings.schedule)) return;
+      if (model.alone || !shown.bars || fromCosts(model, shown.settings.schedule)) return;
       const now = settings();
-      const reach = shown.needs.byteLength / 4 > MANY ? 1 : 3;
+      const reach = integers(shown.needs).length > MANY ? 1 : 3;
       const wanted = [];
       for (const name of NEAR) {
         const [low, high] = model.get("limits")[name];
@@ -84,6 +85,7 @@ export function predictor(model) {
   };
   const received = ({ orders: list }) => (list ?? []).forEach(keep);
 
+  (model.get("orders") ?? []).forEach(keep); // those that a saved page has
   learn();
   fetchSoon();
   return {

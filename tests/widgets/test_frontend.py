@@ -16,7 +16,7 @@ from pipelab.widgets import Builder, Lab
 NODE = compute_driver_executable()[0]
 WIDGET = Path(pipelab.widgets.__file__).parent / "lab.js"
 BUILDER = WIDGET.with_name("builder.js")
-ALONE = ("page.js", "builder.js")
+ALONE = ("page.js", "builder.js", "labpage.js", "standin.js")
 """What the lab does not join: other entries."""
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
@@ -31,7 +31,9 @@ def test_javascript(path):
 
 
 @pytest.mark.parametrize(
-    "entry", [WIDGET, BUILDER, FRONTEND / "page.js"], ids=["lab", "builder", "page"]
+    "entry",
+    [WIDGET, BUILDER, FRONTEND / "page.js", WIDGET.with_name("labpage.js")],
+    ids=["lab", "builder", "page", "labpage"],
 )
 def test_joined_script_is_one_valid_module(entry, tmp_path):
     path = tmp_path / "joined.mjs"
