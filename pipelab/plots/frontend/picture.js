@@ -160,6 +160,7 @@ export class Picture {
     const ratio = this.base.width / width;
     const raster = new Raster(context.createImageData(this.base.width, this.base.height), ratio);
     drawTracks(raster, geometry, this.colours);
+    raster.fresh = false;
     drawGrid(raster, geometry, end, this.colours);
     if (this.marks.causes) drawCauses(raster, geometry, timelines, this.marks.causes, this.colours);
     timelines.forEach((timeline, index) =>
