@@ -339,7 +339,7 @@ export function renderBuilder({ model, el }) {
   };
   // the grid is the picture, until a real run is laid under its prediction
   const draw = () => {
-    const both = [model.get("predicted"), model.get("measured")];
+    const both = [model.get("predicted"), model.get("run_picture")];
     viewer.show(both.every((m) => m.bars?.byteLength) ? both.map(unpack) : []);
     viewer.readout.hidden = viewer.picture.timelines.length === 0;
   };
@@ -382,7 +382,7 @@ export function renderBuilder({ model, el }) {
       "change:grid": show,
       "change:progress": show,
       "change:predicted": draw,
-      "change:measured": draw,
+      "change:run_picture": draw,
     },
   ];
   for (const watch of watches)

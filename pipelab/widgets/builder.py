@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import traitlets
 
 from ..catalogue import build, entry, recognise
 from ..errors import Refusal, ScheduleError, UnknownName, UsageError
-from ..plots import view
+from ..plots import svg, view
 from ..plots.bundle import FRONTEND, bundle
 from ..plots.page import write_whole
 from ..plots.view import COLUMNS, live_view
@@ -231,7 +232,7 @@ class Builder(RealRunWidget):
                 whole = self.construction.complete
                 unit = timeline.memory_unit
                 self.predicted = view(timeline) if whole else _partial(timeline, standing, unit)
-                self.measured, self.progress = {}, IDLE
+                self.run_picture, self.progress = {}, IDLE
 
     def _grid(
         self, timeline: Timeline, standing: np.ndarray, refusal: Refusal | None
@@ -330,7 +331,22 @@ class Builder(RealRunWidget):
         costs: Costs | None,  # noqa: ARG002 - the builder draws no formulas, which need them
     ) -> None:
         for source, timeline in timelines.items():
-            setattr(self, source, view(timeline))
+            if source == "measured":
+                self.run_picture = view(timeline)
+            else:
+                self.predicted = view(timeline)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The live view; for viewers without a kernel a drawing of a finished order, and words."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        if self.construction.complete:
+            data["image/svg+xml"] = svg(self._timeline())
+        grid = self.csv if self.construction.placed else ""
+        data["text/html"] = (
+            f"<p><b>Build by hand.</b> {escape(self.grid['task']['text'])} "
+            "This grid needs JupyterLab and a kernel.</p>" + (grid and f"<pre>{escape(grid)}</pre>")
+        )
+        return data, metadata
 
     def _told(self, content: dict[str, Any]) -> None:
         arguments = {name: value for name, value in content.items() if name != "action"}

@@ -200,7 +200,7 @@ export function render({ model, el }) {
 
   const show = () => {
     const message = ahead.current();
-    const run = ahead.exact() && model.get("measured").bars ? model.get("measured") : null;
+    const run = ahead.exact() && model.get("run_picture").bars ? model.get("run_picture") : null;
     const shown = [message, run].filter(Boolean);
     const timelines = shown.map(once);
     const current = timelines[0];
@@ -276,7 +276,7 @@ export function render({ model, el }) {
   );
 
   const redraw = Object.fromEntries(
-    ["predicted", "measured", "causes", "path", "pins", ...Object.keys(ahead.settings())].map(
+    ["predicted", "run_picture", "causes", "path", "pins", ...Object.keys(ahead.settings())].map(
       (name) => [`change:${name}`, showSoon],
     ),
   );

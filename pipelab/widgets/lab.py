@@ -43,8 +43,8 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
     """A live picture of one schedule; make one with `lab`.
 
     Its settings are those of `Panel`, and ``paced``. At every change the kernel predicts the
-    timeline, kept in ``timeline``. A real run belongs to its settings: a change stops it and clears
-    it.
+    timeline, kept in ``timeline``; ``measured`` is what the run measured. A real run belongs to its
+    settings: a change stops it and clears it.
 
     Changes may arrive on another thread than the one that runs cells, and the run publishes from
     its own: one lock guards all.
@@ -161,6 +161,13 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         run = self.progress["state"]
         return self.settings.to_dict() | numbers | {"pins": len(self.pins), "run": run}
 
+    @property
+    def measured(self) -> Timeline | None:
+        """The step of the real run that is shown, in seconds; None while there is none."""
+        with self._lock:
+            drawn = self._drawn.get("measured")
+        return drawn[0] if drawn else None
+
     def figure(self) -> "Figure":
         """The picture as a plotly Figure: what was measured, else the prediction."""
         return plot(self._timelines()[-1])
@@ -267,7 +274,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             with self.hold_sync():  # one message, so that the picture changes once
                 self.timeline = self._predict()
                 self._drawn = {}
-                self.measured = {}
+                self.run_picture = {}
                 if self.timeline:
                     self.pace_ms = unit_ms(self.settings, self.timeline)
                     self._draw({"predicted": self.timeline})
@@ -293,7 +300,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             if source == "predicted":
                 self.predicted = self._message(timeline, scale, costs)
             else:
-                self.measured = self._measured_message(timeline)
+                self.run_picture = self._measured_message(timeline)
         self._detail()
 
     def _measured_message(self, timeline: Timeline) -> dict[str, Any]:

@@ -23,7 +23,7 @@ COSTS = ("forward", "backward", "input_grad", "weight_grad", "latency", "overhea
 MOST_BYTES = 30_000_000
 _TRAITS = (
     "numbers schedules catalogue defaults words pins goals goal paced progress pace_ms predicted "
-    "measured limits"
+    "run_picture limits"
 )
 
 
@@ -45,7 +45,7 @@ def lab_page(lab: "Lab", counts: Mapping[str, Iterable[Any]] | None = None) -> s
     orders, refusals = _orders(lab, choices)
     state: dict[str, Any] = {name: getattr(lab, name) for name in _TRAITS.split()}
     state |= lab.settings.to_dict()
-    state |= {name: as_text(state[name]) for name in ("predicted", "measured")}
+    state |= {name: as_text(state[name]) for name in ("predicted", "run_picture")}
     state["pins"] = [pin | {"picture": as_text(pin["picture"])} for pin in lab.pins]
     state |= {
         "orders": orders,

@@ -270,3 +270,12 @@ def test_what_no_exercise_asks_for_is_not_handed_in(made, tmp_path, monkeypatch)
     press(widget, "hand_in")
     assert "There is no file of exercise 08" in widget.grid["message"]
     assert widget.hand_in(tmp_path / "mine.csv").read_text() == widget.csv
+
+
+def test_without_a_kernel_there_are_words(made):
+    data, _ = made._repr_mimebundle_()
+    assert "Place all 8 actions: 1F1B takes 9." in data["text/html"]
+    assert "image/svg+xml" not in data
+    finish(made)
+    data, _ = made._repr_mimebundle_()
+    assert "0F0" in data["text/html"] and data["image/svg+xml"].startswith("<svg")
