@@ -143,7 +143,9 @@ def time_per_step(timeline: Timeline) -> float:
 
 def explanation(timeline: Timeline) -> list[str]:
     """Idle time by cause and rank, and the longest wait that was not forced."""
-    causes = {cause: times for cause, times in timeline.idle_by_cause.items() if any(times)}
+    tiny = 1e-9 * timeline.makespan  # less is the rounding of sums
+    found = timeline.idle_by_cause.items()
+    causes = {cause: times for cause, times in found if max(times) > tiny}
     unforced = [idle for idle in timeline.idle if not idle.forced]
     usable = [0.0] * timeline.schedule.ranks
     for idle in unforced:

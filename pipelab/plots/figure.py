@@ -43,9 +43,10 @@ def plot(timeline: Timeline) -> "Figure":
         height=150 + 62 * schedule.ranks,
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 70, "r": 20, "t": 60, "b": 50},
+        margin={"l": 70, "r": 40, "t": 60, "b": 50},
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"},
         font={"color": "#767676"},
+        modebar={"orientation": "v", "bgcolor": "rgba(0,0,0,0)"},
     )
     label = f"time ({unit})" if unit else "time"
     figure.update_xaxes(

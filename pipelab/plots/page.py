@@ -10,6 +10,7 @@ import tempfile
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from ..errors import UsageError
 from ..timeline import Timeline
@@ -27,22 +28,29 @@ def page_text(*timelines: Timeline) -> str:
         raise UsageError(
             "A page needs at least one timeline, and all of them in the same unit of time."
         )
-    messages = [_as_text(view(timeline)) for timeline in timelines]
+    messages = [as_text(view(timeline)) for timeline in timelines]
+    style = (FRONTEND / "picture.css").read_text(encoding="utf-8")
+    return assemble(caption(timelines[0]), style, messages, bundle(FRONTEND / "page.js"))
+
+
+def assemble(title: str, style: str, data: Any, script: str) -> str:
+    """A page of these parts; the data, as JSON, stands in it."""
     return Template((FRONTEND / "page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(caption(timelines[0])),
-        style=(FRONTEND / "picture.css").read_text(encoding="utf-8"),
+        title=escape(title),
+        style=style,
         # "</" would end the script element wherever it stood, in a schedule's name for instance
-        data=json.dumps(messages).replace("</", "<\\/"),
-        script=bundle(FRONTEND / "page.js"),
+        data=json.dumps(data).replace("</", "<\\/"),
+        script=script,
     )
 
 
 def write_page(path: str | os.PathLike[str], *timelines: Timeline) -> Path:
-    """Write ``page_text`` of the timelines and return its path.
+    """Write ``page_text`` of the timelines, whole or not at all, and return its path."""
+    return write_whole(path, page_text(*timelines))
 
-    The file appears whole or not at all.
-    """
-    text = page_text(*timelines)
+
+def write_whole(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text file, which appears whole or not at all, and return its path."""
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -56,7 +64,7 @@ def write_page(path: str | os.PathLike[str], *timelines: Timeline) -> Path:
     return path
 
 
-def _as_text(message: Message) -> Message:
+def as_text(message: Message) -> Message:
     """The message with its arrays in base64."""
     text = dict(message)
     for name, value in message.items():

@@ -1,7 +1,7 @@
 // Building a schedule by hand: a row of actions per rank, and what may come next. Python judges
 // every move.
 import { control, element } from "../plots/frontend/dom.js";
-import { number, short } from "../plots/frontend/format.js";
+import { memory, number, short, ticks } from "../plots/frontend/format.js";
 import { Viewer } from "../plots/frontend/viewer.js";
 import { unpack } from "../plots/frontend/timeline.js";
 import { goalStrip } from "./goals.js";
@@ -18,12 +18,13 @@ export function kindOf(action) {
 export function scoreRows(
   { makespan, peak, par, par_peak: parPeak, bound, par_name: name },
   complete,
+  { time_name: timeName = "makespan", memory_unit: unit = "activations" } = {},
 ) {
   const verdict = (value, other) =>
     !complete ? "" : value <= other * (1 + 1e-9) ? "as good or better" : "worse";
   return [
     {
-      label: "makespan",
+      label: timeName,
       value: short(makespan),
       par: `${name} ${short(par)}`,
       bound: short(bound),
@@ -31,8 +32,8 @@ export function scoreRows(
     },
     {
       label: "peak memory",
-      value: short(peak),
-      par: `${name} ${short(parPeak)}`,
+      value: memory(peak, unit),
+      par: `${name} ${memory(parPeak, unit)}`,
       bound: "",
       verdict: verdict(peak, parPeak),
     },
@@ -49,6 +50,49 @@ export function walk(key, row, column, lengths) {
   return [row, Math.min(lengths[row] - 1, Math.max(0, column + (key === "ArrowRight" ? 1 : -1)))];
 }
 
+const LANE = 32; // pixels
+
+/** The end of the axis: what stands, par and a little room for what comes next. */
+export function horizonOf({ times, legal_times: legalTimes, score }) {
+  const ends = [...times, ...legalTimes].flat().map(([, end]) => end);
+  return Math.max(score.par, score.bound, ...ends) * 1.02 || 1;
+}
+
+/** What a rank holds over time, with its peak and the limit: [name, strip]. */
+function strip(now, rank) {
+  const { memory: held, memory_unit: unit, limit, score } = now;
+  const share = 100 / horizonOf(now);
+  const top = Math.max(limit ?? 0, score.par_peak, ...held.flat().map(([, level]) => level)) || 1;
+  const steps = held[rank];
+  const boxes = steps.map(([time, level], i) => {
+    const until = steps[i + 1]?.[0] ?? time;
+    const height = (100 * level) / top;
+    return element("span", {
+      style: `left: ${time * share}%; width: ${(until - time) * share}%; height: ${height}%;`,
+    });
+  });
+  if (limit !== null)
+    boxes.push(element("i", { style: `bottom: ${(100 * limit) / top}%`, title: "the limit" }));
+  const peak = Math.max(0, ...steps.map(([, level]) => level));
+  return [
+    element("span", { class: "pl-grid-peak" }, memory(peak, unit)),
+    element("div", { class: "pl-grid-strip", ariaHidden: "true" }, ...boxes),
+  ];
+}
+
+function axis(now) {
+  const end = horizonOf(now);
+  const marks = ticks(end, 12).map((mark) =>
+    element("span", { style: `left: ${(100 * mark) / end}%` }, short(mark)),
+  );
+  return element(
+    "div",
+    { class: "pl-grid-row", ariaHidden: "true" },
+    element("span", { class: "pl-grid-name" }),
+    element("div", { class: "pl-grid-axis" }, ...marks),
+  );
+}
+
 function grid(model, send) {
   const node = element("div", {
     class: "pl-grid",
@@ -58,13 +102,20 @@ function grid(model, send) {
   let focus = null; // [rank, column] to return to after Python's answer
   let dragged = null;
 
-  const cell = (action, rank, column, legal) => {
+  /** Where [start, end] stands on the axis, as CSS. */
+  const at = ([start, end]) => {
+    const share = 100 / horizonOf(model.get("grid"));
+    return `left: ${start * share}%; width: ${(end - start) * share}%;`;
+  };
+
+  const cell = (action, rank, column, legal, style) => {
     const slot = control(
       "button",
       {
         class: `pl-cell ${kindOf(action)}${legal ? " pl-legal" : ""}`,
         type: "button",
         draggable: true,
+        style,
         ariaLabel: legal
           ? `place ${action} on rank ${rank}`
           : `${action}, rank ${rank}, step ${column}`,
@@ -134,23 +185,28 @@ function grid(model, send) {
   };
 
   const show = () => {
-    const { rows, legal, hint } = model.get("grid");
+    const { rows, legal, hint, times, legal_times: legalTimes, task } = model.get("grid");
     const lines = rows.map((row, rank) => {
-      const cells = [
-        ...row.map((action, i) => cell(action, rank, i, false)),
-        ...legal[rank].map((action, i) => cell(action, rank, row.length + i, true)),
-      ];
+      const cells = row.map((action, i) => cell(action, rank, i, false, at(times[rank][i])));
+      // what may come next shares the height: more than one can start at the same time
+      const part = LANE / Math.max(1, legal[rank].length);
+      legal[rank].forEach((action, i) => {
+        const style = `${at(legalTimes[rank][i])} top: ${i * part}px; height: ${part - 1}px;`;
+        cells.push(cell(action, rank, row.length + i, true, style));
+      });
+      const over = task.over.includes(rank) ? " pl-over" : "";
       const line = element(
         "div",
-        { class: "pl-grid-row", role: "row" },
+        { class: `pl-grid-row${over}`, role: "row" },
         element("span", { class: "pl-grid-name" }, `rank ${rank}`),
-        ...cells,
+        element("div", { class: "pl-grid-track" }, ...cells),
+        ...strip(model.get("grid"), rank),
       );
       line.addEventListener("dragover", (event) => event.preventDefault());
       line.addEventListener("drop", (event) => (event.preventDefault(), drop(rank, Infinity)));
       return line;
     });
-    node.replaceChildren(...lines);
+    node.replaceChildren(...lines, axis(model.get("grid")));
     for (const slot of node.querySelectorAll(".pl-legal"))
       slot.classList.toggle("pl-hinted", slot.textContent === hint);
     if (!focus) return;
@@ -194,8 +250,9 @@ function exchange(model, send) {
   return { node, show: () => (text.value = model.get("grid").csv) };
 }
 
-function scoreTable({ score, complete, left, name }) {
-  const rows = scoreRows(score, complete).map(({ label, value, par, bound, verdict }) =>
+function scoreTable(now) {
+  const { score, complete, left, name } = now;
+  const rows = scoreRows(score, complete, now).map(({ label, value, par, bound, verdict }) =>
     element(
       "tr",
       {},
@@ -246,7 +303,16 @@ export function renderBuilder({ model, el }) {
     button("hint", "Hint"),
     button("clear", "Clear"),
   ];
+  const handIn = button("hand_in", "Hand in");
   const message = element("pre", { class: "pl-refusal", role: "alert" });
+  const asked = element("span", { class: "pl-goal-text", role: "status" });
+  const goal = element(
+    "div",
+    { class: "pl-goal" },
+    element("span", { class: "pl-goal-count" }, "Goal"),
+    asked,
+    handIn,
+  );
   const score = element("div", { class: "pl-panel" });
   const any = control("input", {
     class: "pl-text pl-any",
@@ -261,6 +327,10 @@ export function renderBuilder({ model, el }) {
   const show = () => {
     const now = model.get("grid");
     [undo.disabled, redo.disabled, hint.disabled] = [!now.undo, !now.redo, now.complete];
+    asked.textContent = `${now.task.reached ? "✓ " : ""}${now.task.text}`;
+    goal.classList.toggle("pl-reached", now.task.reached);
+    goal.hidden = model.get("goals").length > 0;
+    handIn.hidden = !now.exercise;
     message.hidden = !now.message;
     message.textContent = now.message;
     message.classList.toggle("pl-bad", now.refused);
@@ -268,12 +338,14 @@ export function renderBuilder({ model, el }) {
     csv.show();
     score.replaceChildren(scoreTable(now));
     for (const node of run.nodes) node.classList.toggle("pl-waiting", !now.complete);
-    if (!now.complete) run.nodes[0].disabled = true;
+    run.nodes[0].disabled = !now.complete;
   };
-  const draw = () =>
-    viewer.show(
-      [model.get("predicted"), model.get("measured")].filter((m) => m.bars?.byteLength).map(unpack),
-    );
+  // the grid is the picture, until a real run is laid under its prediction
+  const draw = () => {
+    const both = [model.get("predicted"), model.get("run_picture")];
+    viewer.show(both.every((m) => m.bars?.byteLength) ? both.map(unpack) : []);
+    viewer.readout.hidden = viewer.picture.timelines.length === 0;
+  };
 
   el.classList.add("pipelab", "pl-lab", "pl-builder");
   el.append(
@@ -288,6 +360,7 @@ export function renderBuilder({ model, el }) {
         `dashed: legal now. Click or drag to place; ${KEYS}.`,
       ),
     ),
+    goal,
     board.node,
     message,
     element(
@@ -314,7 +387,7 @@ export function renderBuilder({ model, el }) {
       "change:grid": show,
       "change:progress": show,
       "change:predicted": draw,
-      "change:measured": draw,
+      "change:run_picture": draw,
     },
   ];
   for (const watch of watches)

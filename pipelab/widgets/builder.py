@@ -1,7 +1,10 @@
 """Building a schedule by hand: each move checked and explained, the makespan against par."""
 
+import math
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +12,17 @@ import numpy as np
 import traitlets
 
 from ..catalogue import build, entry, recognise
-from ..errors import Refusal, ScheduleError, UsageError
-from ..plots import view
+from ..errors import Refusal, ScheduleError, UnknownName, UsageError
+from ..plots import svg, view
 from ..plots.bundle import FRONTEND, bundle
+from ..plots.page import write_whole
 from ..plots.view import COLUMNS, live_view
 from ..schedule import Action, Kind, Schedule, check
-from ..simulator import Costs, simulate
+from ..simulator import Costs
 from ..timeline import Timeline
 from .construction import Construction
 from .goals import GoalsWidget
+from .panel import with_backward
 from .real_run import RealRunWidget
 from .settings import Settings
 from .theory import bound
@@ -34,12 +39,35 @@ def styles() -> str:
     return "".join(path.read_text(encoding="utf-8") for path in paths)
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a person is to build: a sentence, the time to reach, and the exercise that asks for it.
+
+    ``target`` is a makespan; without it, to place all actions is enough.
+    """
+
+    text: str = ""
+    target: float = math.inf
+    exercise: str = ""
+
+
+TASKS: dict[str, tuple[Task, dict[str, Any]]] = {
+    "08": (
+        Task(
+            "Hold at most 3 micro-batches on a rank, and end at 30: nothing is shorter.", 30, "08"
+        ),
+        {"ranks": 4, "microbatches": 6, "memory_limit": 3.0, "hold": "microbatch"},
+    )
+}
+"""Exercises that are a schedule: what they ask for, and their settings."""
+
+
 class Builder(GoalsWidget, RealRunWidget):
-    """A grid of actions per rank; make one with `builder`.
+    """A grid of actions per rank, on the axis of time; make one with `builder`.
 
     Moves are methods, and messages of the front end: ``place``, ``move``, ``remove``, ``undo``,
-    ``redo``, ``hint``, ``clear``, ``load``, ``run``. What a move leads to, or why it is refused, is
-    in ``grid``. Goals are about ``facts``.
+    ``redo``, ``hint``, ``clear``, ``load``, ``run``, ``hand_in``. What a move leads to, or why it
+    is refused, is in ``grid``. Goals are about ``facts``; they take the place of the task.
     """
 
     _esm = bundle(_HERE / "builder.js")
@@ -47,9 +75,16 @@ class Builder(GoalsWidget, RealRunWidget):
 
     grid = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, start: Construction, settings: Settings, goals: Any = ()):
+    def __init__(
+        self,
+        start: Construction,
+        settings: Settings,
+        task: Task | None = None,
+        goals: Any = (),
+    ):
         super().__init__(goals=goals if isinstance(goals, str) else list(goals))
         self.settings = settings
+        self.task = task or Task()
         self._lock = threading.RLock()
         self._start_over(start)
         self.on_msg(lambda _widget, content, _buffers: self._told(content))
@@ -129,6 +164,26 @@ class Builder(GoalsWidget, RealRunWidget):
             else:
                 self._start_over(start)
 
+    def hand_in(self, path: str | Path | None = None) -> Path:
+        """Write what stands into the file of its exercise, and return its path.
+
+        What stood in the file before stays beside it, as "….before".
+
+        Args:
+            path: of the file; without it, that in the nearest folder "exercises".
+
+        Raises UsageError where this is not the schedule of an exercise, or there is no such file.
+        """
+        if not self.task.exercise:
+            raise UsageError(
+                'Only the schedule of an exercise is handed in: builder(exercise="08").'
+            )
+        file = Path(path) if path is not None else _file_of(self.task.exercise)
+        if file.exists():
+            old = file.read_text(encoding="utf-8")
+            write_whole(file.with_name(f"{file.name}.before"), old)
+        return write_whole(file, self.csv)
+
     def run(self) -> None:
         """Train the finished schedule for real, in the background."""
         with self._lock:
@@ -140,8 +195,20 @@ class Builder(GoalsWidget, RealRunWidget):
                 self.predicted = view(timeline, milliseconds=self.pace_ms)
             self._begin(self.settings, timeline)
 
+    def _hand_in_or_say(self) -> None:
+        """``hand_in`` for the front end, which shows where to, or why it is impossible."""
+        try:
+            path = self.hand_in()
+            number = self.task.exercise
+            said = f'{path.parent.name}/{path.name} is written: pipelab.grade("{number}").'
+        except (UsageError, OSError) as error:
+            said = str(error)
+        self.grid = self.grid | {"message": said, "refused": False}
+
     def _start_over(self, start: Construction) -> None:
         self._history, self._at = [start], 0
+        microbatches = 1 + max(action.microbatch for action in start.universe)
+        self.settings = self.settings.with_changes(ranks=len(start.rows), microbatches=microbatches)
         self._par = _par(start, self.settings)
         self._show()
 
@@ -160,8 +227,7 @@ class Builder(GoalsWidget, RealRunWidget):
             self._show()
 
     def _timeline(self) -> Timeline:
-        schedule = self.construction.completed()
-        return simulate(schedule, self.settings.costs(schedule.stages))
+        return self.settings.simulate(self.construction.completed())
 
     def _show(self, refusal: Refusal | None = None) -> None:
         """Tell the front end what stands now, or why what stood still does.
@@ -178,8 +244,9 @@ class Builder(GoalsWidget, RealRunWidget):
             self.grid = self._grid(timeline, standing, refusal)
             if refusal is None:
                 whole = self.construction.complete
-                self.predicted = view(timeline) if whole else _partial(timeline, standing)
-                self.measured, self.progress = {}, IDLE
+                unit = timeline.memory_unit
+                self.predicted = view(timeline) if whole else _partial(timeline, standing, unit)
+                self.run_picture, self.progress = {}, IDLE
                 self._tick()
 
     def _grid(
@@ -187,15 +254,25 @@ class Builder(GoalsWidget, RealRunWidget):
     ) -> dict[str, Any]:
         now = self.construction
         legal = [now.legal(rank) for rank in range(len(now.rows))]
+        score = self._score(timeline, standing)
+        limits = self.settings.limits(timeline)
         return {
             "rows": [list(map(str, row)) for row in now.rows],
             "legal": [list(map(str, actions)) for actions in legal],
+            "times": _times(timeline, standing),
+            "legal_times": self._legal_times(timeline, legal),
+            "memory": _memory(timeline, standing),
+            "memory_unit": timeline.memory_unit,
+            "limit": max(limits) if limits else None,
+            "time_name": "time per batch" if self.settings.one_batch else "makespan",
+            "task": self._judged(score, timeline, standing, limits),
+            "exercise": self.task.exercise,
             "left": len(now.universe) - len(now.placed),
             "complete": now.complete,
             "csv": self.csv,
             "undo": self._at,
             "redo": len(self._history) - 1 - self._at,
-            "score": self._score(timeline, standing),
+            "score": score,
             "name": self._name(now, timeline.schedule),
             "message": refusal.message if refusal else "",
             "refused": refusal is not None,
@@ -208,6 +285,38 @@ class Builder(GoalsWidget, RealRunWidget):
             "makespan": float(ends.max(initial=0)),
             "peak": float(held.max(initial=0)),
         }
+
+    def _judged(
+        self,
+        score: dict[str, Any],
+        timeline: Timeline,
+        standing: np.ndarray,
+        limits: list[float],
+    ) -> dict[str, Any]:
+        """What is asked for, and whether what stands is that."""
+        left = len(self.construction.universe) - len(self.construction.placed)
+        text = self.task.text or (
+            f"Place all {len(self.construction.universe)} actions: {self._par['par_name']} takes "
+            f"{self._par['par']:.4g}."
+        )
+        over = sorted(
+            {
+                int(timeline.rank[atom])
+                for atom in np.flatnonzero(standing)
+                if limits and timeline.bytes_held[atom] > limits[timeline.rank[atom]] * (1 + 1e-9)
+            }
+        )
+        reached = not left and not over and score["makespan"] <= self.task.target * (1 + 1e-9)
+        return {"text": text, "over": over, "reached": reached}
+
+    def _legal_times(
+        self, timeline: Timeline, legal: list[list[Action]]
+    ) -> list[list[tuple[float, float]]]:
+        """(start, end) of each action that may come next, if it came next."""
+        atoms = range(len(timeline.kind))
+        lasts = {timeline.schedule.atom(i): float(timeline.compute[i]) for i in atoms}
+        starts = self._starts()
+        return [[(starts[a], starts[a] + lasts[a]) for a in actions] for actions in legal]
 
     def _name(self, now: Construction, schedule: Schedule) -> str:
         if not now.complete or len(now.universe) > RECOGNISED:
@@ -237,16 +346,74 @@ class Builder(GoalsWidget, RealRunWidget):
         costs: Costs | None,  # noqa: ARG002 - the builder draws no formulas, which need them
     ) -> None:
         for source, timeline in timelines.items():
-            setattr(self, source, view(timeline))
+            if source == "measured":
+                self.run_picture = view(timeline)
+            else:
+                self.predicted = view(timeline)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The live view; for viewers without a kernel a drawing of a finished order, and words."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        if self.construction.complete:
+            data["image/svg+xml"] = svg(self._timeline())
+        grid = self.csv if self.construction.placed else ""
+        data["text/html"] = (
+            f"<p><b>Build by hand.</b> {escape(self.grid['task']['text'])} "
+            "This grid needs JupyterLab and a kernel.</p>" + (grid and f"<pre>{escape(grid)}</pre>")
+        )
+        return data, metadata
 
     def _told(self, content: dict[str, Any]) -> None:
         arguments = {name: value for name, value in content.items() if name != "action"}
+        if content["action"] == "hand_in":
+            self._hand_in_or_say()
+            return
         changes = (self.place, self.move, self.remove, self.undo, self.redo, self.clear, self.load)
         moves = (*changes, self.hint, self.run, self.stop, self.show_step, self.show_goal)
         {move.__name__: move for move in moves}[content["action"]](**arguments)
 
 
-def _partial(timeline: Timeline, standing: np.ndarray) -> dict[str, Any]:
+def _file_of(exercise: str) -> Path:
+    """The CSV file of an exercise, in the nearest folder "exercises" here or above."""
+    here = Path.cwd()
+    for place in (here, *here.parents):
+        found = sorted(place.glob(f"exercises/{exercise}_*/*.csv"))
+        if found:
+            return found[0]
+    raise UsageError(
+        f"There is no file of exercise {exercise} here or above: give its path, hand_in(path)."
+    )
+
+
+def _times(timeline: Timeline, standing: np.ndarray) -> list[list[tuple[float, float]]]:
+    """(start, end) of what stands, rank by rank."""
+    return [
+        [
+            (float(timeline.started[i]), float(timeline.ended[i]))
+            for i in range(low, high)
+            if standing[i]
+        ]
+        for low, high in timeline.schedule.slices
+    ]
+
+
+def _memory(timeline: Timeline, standing: np.ndarray) -> list[list[tuple[float, float]]]:
+    """(time, what the rank holds from then on) of what stands, rank by rank."""
+    return [
+        [
+            step
+            for i in range(low, high)
+            if standing[i]
+            for step in (
+                (float(timeline.started[i]), float(timeline.bytes_held[i])),
+                (float(timeline.ended[i]), float(timeline.bytes_after[i])),
+            )
+        ]
+        for low, high in timeline.schedule.slices
+    ]
+
+
+def _partial(timeline: Timeline, standing: np.ndarray, memory_unit: str) -> dict[str, Any]:
     """The picture of what stands, of a timeline in units of cost."""
     columns = {name: getattr(timeline, name)[standing] for name in COLUMNS}
     # A live view takes seconds and draws milliseconds; units are drawn as they are.
@@ -254,7 +421,7 @@ def _partial(timeline: Timeline, standing: np.ndarray) -> dict[str, Any]:
     unscaled = live_view(columns | in_seconds, timeline.schedule)
     picture = live_view(columns, timeline.schedule)
     picture |= {name: unscaled[name] for name in ("bars", "end", "step")}
-    return picture | {"source": "predicted", "unit": "", "memory_unit": "activations"}
+    return picture | {"source": "predicted", "unit": "", "memory_unit": memory_unit}
 
 
 def _standing(now: Construction, schedule: Schedule) -> np.ndarray:
@@ -274,9 +441,9 @@ def _par(start: Construction, settings: Settings) -> dict[str, Any]:
     if found.problem(ranks, microbatches, None if found.fixed else per_rank):
         found = entry("gpipe")
     known = found.build(ranks, microbatches, None if found.fixed else per_rank)
-    par = simulate(known, settings.costs(known.stages))
+    par = settings.simulate(known)
     costs = settings.costs(schedule.stages)
-    least, _ = bound(simulate(schedule, costs), costs)
+    least, _ = bound(settings.simulate(schedule), costs, settings.limit_in_microbatches)
     return {
         "par_name": found.title,
         "par": par.makespan,
@@ -293,7 +460,7 @@ def _like(start: Construction, ranks: int, per_rank: int) -> str:
     return "interleaved-1f1b" if looped else "zb-v"
 
 
-def builder(
+def builder(  # noqa: PLR0913 - the whole of what a grid can be told
     schedule: str | Schedule | None = None,
     *,
     ranks: int = 4,
@@ -301,6 +468,9 @@ def builder(
     stages_per_rank: int = 1,
     split: bool = False,
     without: str = "",
+    exercise: str = "",
+    goal: str = "",
+    target: float = math.inf,
     goals: Any = (),
     **settings: Any,
 ) -> Builder:
@@ -314,9 +484,13 @@ def builder(
         stages_per_rank: of the same; in an empty grid the stages are looped over the ranks.
         split: whether an empty grid has I and W instead of B.
         without: a kind of the named schedule that is left to place, such as "W".
-        goals: what is to be reached: a list of ``pipelab.widgets.Goal``, or a slug of the course.
-        settings: costs, as for ``pipelab.lab``: forward, input_grad, weight_grad, latency,
-            stage_costs.
+        exercise: "08": its counts, costs and limits, and a button that hands the order in.
+        goal: a sentence that says what to build.
+        target: the makespan to reach within the memory limit, for the goal to be met.
+        goals: what is to be reached, one after another: a list of ``pipelab.widgets.Goal``, or a
+            slug of the course.
+        settings: as for ``pipelab.lab``: hold, forward, input_grad, weight_grad, latency,
+            stage_costs; and memory_limit, which is drawn and part of the goal.
 
     Returns:
         The widget.
@@ -326,14 +500,28 @@ def builder(
         UsageError: impossible counts or costs; also a schedule of more than F, B, I and W of one
             copy of the model.
     """
+    task = Task(goal, target, exercise)
+    if exercise:
+        task, given = _task_of(exercise)
+        ranks, microbatches = given.pop("ranks"), given.pop("microbatches")
+        settings = given | settings
+    settings = with_backward(settings)
     configuration = Settings(ranks=ranks, microbatches=microbatches, **settings).valid()
     if schedule is None:
         empty = Construction.empty(ranks, microbatches, stages_per_rank, split=split)
-        return Builder(empty, configuration, goals)
+        return Builder(empty, configuration, task, goals)
     if isinstance(schedule, str):
         per_rank = None if entry(schedule).fixed else stages_per_rank
         schedule = build(schedule, ranks=ranks, microbatches=microbatches, stages_per_rank=per_rank)
     start = Construction.of(schedule)
     if without:
         start = start.without(Kind[without])
-    return Builder(start, configuration, goals)
+    return Builder(start, configuration, task, goals)
+
+
+def _task_of(exercise: str) -> tuple[Task, dict[str, Any]]:
+    """What an exercise asks to build, and its settings."""
+    if exercise.zfill(2) not in TASKS:
+        raise UnknownName("exercise to build by hand", exercise, TASKS)
+    task, settings = TASKS[exercise.zfill(2)]
+    return task, dict(settings)

@@ -136,13 +136,16 @@ function slider(model, { trait, label, title }) {
   const kind = { backward, stages_per_rank: stagesPerRank }[trait] ?? plain(trait);
   const output = element("output", { class: "pl-value" });
   const input = control("input", { type: "range", title, ariaLabel: label });
+  const list = model.get("choices")?.[trait]; // of a saved page: the values that it has
   const follow = () => {
-    const [min, max, step] = kind.limits(model.get("limits"));
+    const [min, max, step] = list ? [0, list.length - 1, 1] : kind.limits(model.get("limits"));
     const value = kind.value(model);
-    Object.assign(input, { min, max, step, value, disabled: kind.disabled?.(model) ?? false });
-    output.textContent = short(value);
+    const at = list ? list.indexOf(value) : value;
+    Object.assign(input, { min, max, step, value: at, disabled: kind.disabled?.(model) ?? false });
+    output.textContent = input.ariaValueText = short(value);
   };
-  input.addEventListener("input", () => write(model, kind.changes(model, Number(input.value))));
+  const chosenValue = () => (list ? list[Number(input.value)] : Number(input.value));
+  input.addEventListener("input", () => write(model, kind.changes(model, chosenValue())));
   follow();
   const node = element(
     "label",
@@ -286,6 +289,7 @@ export function controls(model) {
     { class: "pl-link", type: "button", ariaExpanded: "false" },
     "All controls ▾",
   );
+  button.hidden = Boolean(model.alone); // a saved page has what it shows, and nothing else
   button.addEventListener("click", () => {
     rest.hidden = !rest.hidden;
     button.ariaExpanded = String(!rest.hidden);

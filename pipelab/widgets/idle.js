@@ -11,6 +11,9 @@ const HATCHING = {
   ".": "radial-gradient(#0007 1px, #0000 1.4px) 0 0 / 5px 5px",
 };
 
+/** Of the makespan: what is less is the rounding of sums. */
+const ROUNDING_SHARE = 1e-9;
+
 /** How a cause is filled, as CSS: its pattern over its colour. */
 export function background({ colour, dark: darker, pattern }, dark) {
   const fill = dark ? darker : colour;
@@ -30,7 +33,7 @@ export function shares({ looks, totals, makespan }) {
         value: totals[look.cause][rank],
         share: totals[look.cause][rank] / (makespan || 1),
       }))
-      .filter(({ value }) => value > 0),
+      .filter(({ share }) => share > ROUNDING_SHARE),
   );
 }
 

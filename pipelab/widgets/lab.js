@@ -4,13 +4,20 @@ import { time } from "../plots/frontend/format.js";
 import { Viewer } from "../plots/frontend/viewer.js";
 import { shareCeiling } from "../plots/frontend/strips.js";
 import { floats, unpack } from "../plots/frontend/timeline.js";
+import {
+  causes as causesOf,
+  criticalPath,
+  explain as explainGap,
+} from "../plots/frontend/causes.js";
 import { comparison } from "./compare.js";
 import { controls, problemBox } from "./controls.js";
 import { formulaBox } from "./formula.js";
 import { goalStrip } from "./goals.js";
 import { headline } from "./headline.js";
 import { breakdown, explanationBox } from "./idle.js";
+import { kernelNotice } from "./kernel.js";
 import { output } from "./output.js";
+import { predictor } from "./predictor.js";
 import { tabs } from "./tabs.js";
 import { training } from "./training.js";
 
@@ -55,10 +62,10 @@ function editing(model) {
   return { button, node, watch: { "change:editor": follow, "msg:custom": told } };
 }
 
-function render({ model, el }) {
+export function render({ model, el }) {
   const viewer = new Viewer();
   const settings = controls(model);
-  const run = training(model);
+  const real = training(model);
   const problem = problemBox(model);
   const goals = goalStrip(model);
   const big = headline(model);
@@ -90,7 +97,7 @@ function render({ model, el }) {
         title: "shows the chain of actions that decides the time of the step",
         node: element("div", {}, path),
       },
-      { name: "run", label: "Real run", title: "loss, steps, gap", node: run.panel },
+      { name: "run", label: "Real run", title: "loss, steps, gap", node: real.panel },
       { name: "table", label: "As a table", node: element("div", {}, viewer.table.node) },
       { name: "files", label: "Save and share", node: files.node },
     ],
@@ -108,9 +115,25 @@ function render({ model, el }) {
   };
   viewer.picture.hint +=
     " Click an idle gap, or press Enter on it (↑ ↓ choose the rank), to ask why.";
-  viewer.picture.base.addEventListener("pipelab-gap", ({ detail }) =>
-    model.send({ action: "explain", ...detail }),
+  const ahead = predictor(model);
+  const kernel = kernelNotice(
+    model,
+    () => ((needs.inert = files.requests.inert = kernel.gone()), showSoon()),
   );
+  let asked = null; // a gap to ask the kernel about, once it knows these settings
+  const askSoon = () => {
+    if (asked && ahead.exact()) model.send({ action: "explain", ...asked });
+    if (ahead.exact()) asked = null;
+  };
+  viewer.picture.base.addEventListener("pipelab-gap", ({ detail }) => {
+    asked = detail;
+    askSoon();
+    if (detail.source !== "predicted" || !ahead.current()?.needs) return;
+    const { rank, moment } = detail; // at once; what would help comes from the kernel
+    const [message, settings] = [ahead.current(), ahead.settings()];
+    if (message.unit === "")
+      explain(explainGap(message, settings, model.get("words"), rank, moment));
+  });
 
   let unit = "";
   const explain = (about) => {
@@ -122,7 +145,26 @@ function render({ model, el }) {
   let dark;
   const showCauses = () => {
     dark = viewer.picture.colours?.dark; // known once the picture has been painted
-    idle.show(model.get("causes"), unit, dark);
+    idle.show(marks.causes ?? {}, unit, dark);
+  };
+  let marks = { causes: null, path: null };
+  /** Idle time and critical path: of a prediction at once, of a run from the kernel. */
+  const marksOf = (message, measured) => {
+    const open = model.get("panels");
+    const wanted = { causes: open.includes("causes"), path: open.includes("path") };
+    if (measured || !message?.needs || message.unit !== "") {
+      const [causes, path] = ["causes", "path"].map((name) => model.get(name));
+      return {
+        causes: wanted.causes && causes.totals ? causes : null,
+        path: wanted.path && path.steps ? path : null,
+      };
+    }
+    const settings = ahead.settings();
+    const { looks } = model.get("words");
+    return {
+      causes: wanted.causes ? causesOf(message, settings, looks) : null,
+      path: wanted.path ? criticalPath(message, settings) : null,
+    };
   };
   viewer.picture.base.addEventListener("pipelab-painted", () => {
     if (viewer.picture.colours.dark !== dark) showCauses();
@@ -141,6 +183,11 @@ function render({ model, el }) {
     viewer.picture.ghost = timelines.length === 1 && before !== last ? before : null;
   };
 
+  const unpacked = new WeakMap(); // so that a message that is shown again is the same timeline
+  const once = (message) => {
+    if (!unpacked.has(message)) unpacked.set(message, unpack(message));
+    return unpacked.get(message);
+  };
   let levels = {};
   let held = false; // a slider: meanwhile the scale of the memory only grows
   const hold = ({ target }) => (held = target.type === "range");
@@ -152,9 +199,10 @@ function render({ model, el }) {
   window.addEventListener("pointerup", release);
 
   const show = () => {
-    const timelines = [model.get("predicted"), model.get("measured")]
-      .filter((message) => message.bars)
-      .map(unpack);
+    const message = ahead.current();
+    const run = ahead.exact() && model.get("run_picture").bars ? model.get("run_picture") : null;
+    const shown = [message, run].filter(Boolean);
+    const timelines = shown.map(once);
     const current = timelines[0];
     unit = current?.unit ?? "";
     const others = pins.pinned(current);
@@ -164,14 +212,11 @@ function render({ model, el }) {
       ...timelines.map((t) => t.end),
       ...others.filter((pin) => pin.unit === unit).map((pin) => pin.end),
     );
-    const [causes, chain, gap] = ["causes", "path", "explanation"].map((name) => model.get(name));
-    viewer.picture.marks = {
-      causes: causes.totals ? causes : null,
-      path: chain.steps ? chain : null,
-      gap: gap.cause ? gap : null,
-    };
-    const shown = ["predicted", "measured"].map((name) => model.get(name));
-    if (shown.some((message, i) => message !== drawn[i])) remember(timelines);
+    const gap = ahead.exact() ? model.get("explanation") : {};
+    marks = marksOf(message, run);
+    viewer.picture.marks = { ...marks, gap: gap.cause ? gap : null };
+    if (shown.length !== drawn.length || shown.some((one, i) => one !== drawn[i]))
+      remember(timelines);
     drawn = shown;
     viewer.show(timelines, end);
     big.show(timelines, before);
@@ -180,10 +225,14 @@ function render({ model, el }) {
     showCauses();
     explanation.show(gap, unit);
     formula.show(current?.formula, unit, current?.looks);
-    path.textContent = pathInWords(chain, timelines.at(-1));
-    const missing = { formula: !current?.formula?.text, run: !run.panel.hasChildNodes() };
+    path.textContent = pathInWords(marks.path ?? {}, timelines.at(-1));
+    const missing = { formula: !current?.formula?.text, run: !real.panel.hasChildNodes() };
     under.offer(TABS.filter((name) => !missing[name]));
     goals.follow(current);
+    kernel.waits(!ahead.exact() && !model.get("problem"));
+    real.lost(kernel.gone());
+    askSoon();
+    files.say(message?.text ?? model.get("schedule"));
   };
   const TABS = ["numbers", "formula", "causes", "path", "run", "table", "files"];
   let drawn = [];
@@ -198,6 +247,8 @@ function render({ model, el }) {
     });
   };
 
+  const needs = element("span", { class: "pl-needs" }, ...real.nodes, pins.button, editor.button);
+  needs.hidden = files.requests.hidden = Boolean(model.alone);
   const foot = element("div", { class: "pl-foot" }, viewer.readout, viewer.legend);
   el.classList.add("pipelab", "pl-lab");
   el.append(
@@ -206,6 +257,7 @@ function render({ model, el }) {
     settings.about,
     settings.rest,
     problem.node,
+    kernel.node,
     big.node,
     viewer.picture.node,
     element(
@@ -213,11 +265,9 @@ function render({ model, el }) {
       { class: "pl-bar" },
       element("span", { class: "pl-play-bar" }, ...viewer.buttons.nodes),
       element("span", { class: "pl-space" }),
-      ...run.nodes,
-      pins.button,
-      editor.button,
+      needs,
     ),
-    run.message,
+    real.message,
     foot,
     pins.node,
     explanation.node,
@@ -226,11 +276,15 @@ function render({ model, el }) {
   );
 
   const redraw = Object.fromEntries(
-    ["predicted", "measured", "causes", "path", "pins"].map((name) => [`change:${name}`, showSoon]),
+    ["predicted", "run_picture", "causes", "path", "pins", ...Object.keys(ahead.settings())].map(
+      (name) => [`change:${name}`, showSoon],
+    ),
   );
   const watches = [
     ...settings.watch,
-    run.watch,
+    real.watch,
+    ahead.watch,
+    kernel.watch,
     problem.watch,
     files.watch,
     editor.watch,
@@ -238,7 +292,7 @@ function render({ model, el }) {
     redraw,
     {
       "change:explanation": () => explain(model.get("explanation")),
-      "change:panels": panels,
+      "change:panels": () => (panels(), showSoon()),
       "change:progress": showSoon,
     },
   ];
@@ -252,6 +306,8 @@ function render({ model, el }) {
     window.removeEventListener("pointerup", release);
     viewer.picture.detach();
     pins.detach();
+    ahead.close();
+    kernel.close();
     for (const watch of watches)
       for (const [event, act] of Object.entries(watch)) model.off(event, act);
   };

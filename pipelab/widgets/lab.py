@@ -1,7 +1,8 @@
 """The lab's Python side: settings as traits, predictions at once, and one real run at a time."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,16 @@ from ipywidgets import widget_serialization
 from ..errors import UsageError
 from ..plots import plot, svg, view
 from ..plots.bundle import bundle
+from ..plots.page import as_text, write_whole
 from ..schedule import Kind
 from ..simulator import Costs
 from ..timeline import Timeline
 from . import causes, output, theory
 from .builder import Builder, styles
+from .causes import words as words_of_causes
 from .construction import Construction
 from .goals import GoalsWidget
+from .page import lab_page
 from .panel import SETTINGS, Panel, with_backward
 from .real_run import RealRunWidget
 from .settings import WHOLE, Settings
@@ -39,8 +43,8 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
     """A live picture of one schedule; make one with `lab`.
 
     Its settings are those of `Panel`, and ``paced``. At every change the kernel predicts the
-    timeline, kept in ``timeline``. A real run belongs to its settings: a change stops it and clears
-    it.
+    timeline, kept in ``timeline``; ``measured`` is what the run measured. A real run belongs to its
+    settings: a change stops it and clears it.
 
     Changes may arrive on another thread than the one that runs cells, and the run publishes from
     its own: one lock guards all.
@@ -53,6 +57,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
     causes = traitlets.Dict().tag(sync=True)
     path = traitlets.Dict().tag(sync=True)
     explanation = traitlets.Dict().tag(sync=True)
+    words = traitlets.Dict(words_of_causes()).tag(sync=True)
     pins = traitlets.List(traitlets.Dict()).tag(sync=True)
     editor = traitlets.Instance(Builder, allow_none=True).tag(sync=True, **widget_serialization)
 
@@ -156,6 +161,13 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         run = self.progress["state"]
         return self.settings.to_dict() | numbers | {"pins": len(self.pins), "run": run}
 
+    @property
+    def measured(self) -> Timeline | None:
+        """The step of the real run that is shown, in seconds; None while there is none."""
+        with self._lock:
+            drawn = self._drawn.get("measured")
+        return drawn[0] if drawn else None
+
     def figure(self) -> "Figure":
         """The picture as a plotly Figure: what was measured, else the prediction."""
         return plot(self._timelines()[-1])
@@ -172,19 +184,44 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         given.pop(over, None)
         return sweep(over, values, **(given | options))
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, counts: Mapping[str, Iterable[Any]] | None = None) -> Path:
         """Write what is shown, as the path's ending says.
 
-        That is .svg, .html (a page that plays), .csv (the schedule) or .json (a trace for
-        Perfetto).
+        That is .svg, .html, .csv (the schedule) or .json (a trace for Perfetto). The HTML page is
+        the lab itself without a kernel: its cost sliders, player, idle causes and goals work.
+
+        Args:
+            path: of the file.
+            counts: of a page, what can be chosen beside the costs, such as
+                ``{"microbatches": [1, 2, 4, 8], "schedule": ["gpipe", "1f1b"]}``; also "ranks" and
+                "stages_per_rank". Without it a few usual ones.
+
+        Raises UsageError for counts that are too many, or settings that are impossible.
         """
+        if Path(path).suffix == ".html":
+            with self._lock:
+                return write_whole(path, lab_page(self, counts))
         return output.save(path, self._timelines())
 
     def export(self, format: str) -> None:
         """Hand such a file to the browser, which saves it."""
         file = output.make(format, self._timelines())
+        if format == "html":
+            file = file._replace(text=lab_page(self))
         name = f"{self.schedule}.{file.ending}"
         self.send({"file": name, "type": file.media_type, "text": file.text})
+
+    def _send_orders(self, changes: list[dict[str, Any]]) -> None:
+        """Send the predictions of neighbouring settings ahead; those that are impossible are not.
+
+        In text, since arrays inside a list of messages do not travel as such.
+        """
+        found = []
+        for change in changes:
+            settings = self.settings.with_changes(**change)
+            with suppress(UsageError):
+                found.append(as_text(self._order(settings, settings.predict())))
+        self.send({"orders": found})
 
     def _edit_or_say(self) -> None:
         """``edit`` for the front end, which shows why it is impossible."""
@@ -237,7 +274,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             with self.hold_sync():  # one message, so that the picture changes once
                 self.timeline = self._predict()
                 self._drawn = {}
-                self.measured = {}
+                self.run_picture = {}
                 if self.timeline:
                     self.pace_ms = unit_ms(self.settings, self.timeline)
                     self._draw({"predicted": self.timeline})
@@ -263,7 +300,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             if source == "predicted":
                 self.predicted = self._message(timeline, scale, costs)
             else:
-                self.measured = self._measured_message(timeline)
+                self.run_picture = self._measured_message(timeline)
         self._detail()
 
     def _measured_message(self, timeline: Timeline) -> dict[str, Any]:
@@ -280,9 +317,21 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
     ) -> dict[str, Any]:
         """A prediction for the canvas, with what theory says about it."""
         settings = self.settings
-        message = view(timeline, milliseconds=scale if scale != 1 else None)
+        message = self._order(settings, timeline, scale, costs)
         used = costs or settings.costs(timeline.schedule.stages)
         unit = 1000.0 if costs else scale
+        limit = settings.limit_in_microbatches
+        message["numbers"].append(theory.bound_number(timeline, used, limit, unit))
+        message["formula"] = theory.formula(settings, timeline, scale) if costs is None else {}
+        return message
+
+    @staticmethod
+    def _order(
+        settings: Settings, timeline: Timeline, scale: float = 1.0, costs: Costs | None = None
+    ) -> dict[str, Any]:
+        """A prediction for the canvas, without what theory says about it."""
+        message = view(timeline, milliseconds=scale if scale != 1 else None)
+        used = costs or settings.costs(timeline.schedule.stages)
         if settings.memory == "bytes":
             # A real run counts the bytes of what autograd saved, and nothing else.
             peak = next(number for number in message["numbers"] if number["key"] == "peak_memory")
@@ -290,14 +339,11 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         if settings.one_batch:
             whole = WHOLE if costs is None else float(timeline.compute.sum())
             message["numbers"] = of_one_batch(message, timeline, whole * scale)
-        limit = settings.limit_in_microbatches
-        message["numbers"].append(theory.bound_number(timeline, used, limit, unit))
         return message | {
             "text": settings.text,
             "settings": settings.to_dict(),
             "limits": settings.limits(timeline),
-            "latency": latency_of(used) * unit,
-            "formula": theory.formula(settings, timeline, scale) if costs is None else {},
+            "latency": latency_of(used) * (1000.0 if costs else scale),
         }
 
     def _detail(self) -> None:
@@ -340,6 +386,8 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             "export": self.export,
             "edit": self._edit_or_say,
             "show_goal": self.show_goal,
+            "orders": self._send_orders,
+            "hello": lambda: self.send({"hello": True}),
         }
         actions[content["action"]](**arguments)
 

@@ -27,7 +27,7 @@ function png(picture, name) {
 }
 
 /**
- * {node, watch}: buttons, and a line of text. Python answers a request with a custom message
+ * {node, requests, say, watch}: buttons, of which the kernel answers those in `requests`, and a line of text. Python answers a request with a custom message
  * {file, text}.
  */
 export function output(model, viewer) {
@@ -41,6 +41,7 @@ export function output(model, viewer) {
   const files = FORMATS.map(([format, label, title]) =>
     button(label, title, () => model.send({ action: "export", format })),
   );
+  const requests = element("span", { class: "pl-needs" }, ...files);
   const text = control("input", {
     class: "pl-text",
     readOnly: true,
@@ -62,13 +63,12 @@ export function output(model, viewer) {
   const node = element(
     "div",
     {},
-    element("div", { class: "pl-bar" }, image, ...files),
+    element("div", { class: "pl-bar" }, image, requests),
     element("div", { class: "pl-bar" }, text, copy),
     hint,
   );
-  const follow = () => (text.value = `pipelab.lab("${model.get("predicted").text ?? ""}")`);
+  const say = (line) => (text.value = `pipelab.lab("${line}")`);
   const received = ({ file, text: content, type }) =>
     file && save(file, new Blob([content], { type }));
-  follow();
-  return { node, watch: { "change:predicted": follow, "msg:custom": received } };
+  return { node, requests, say, watch: { "msg:custom": received } };
 }

@@ -81,6 +81,7 @@ class Panel(anywidget.AnyWidget):
     show = traitlets.List(traitlets.Enum(CONTROLS), list(USUAL)).tag(sync=True)
     numbers = traitlets.List(traitlets.Enum(NUMBERS)).tag(sync=True)
     schedules = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    defaults = traitlets.Dict(Settings().to_dict()).tag(sync=True)
     catalogue = traitlets.List(traitlets.Dict()).tag(sync=True)
     presets = traitlets.List(list(PRESETS)).tag(sync=True)
     problems = traitlets.Dict().tag(sync=True)

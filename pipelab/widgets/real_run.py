@@ -26,7 +26,7 @@ class RealRunWidget(anywidget.AnyWidget):
 
     paced = traitlets.Bool(default_value=True).tag(sync=True)
     predicted = traitlets.Dict().tag(sync=True)
-    measured = traitlets.Dict().tag(sync=True)
+    run_picture = traitlets.Dict().tag(sync=True)
     progress = traitlets.Dict(IDLE).tag(sync=True)
     pace_ms = traitlets.Float(PACE_MS).tag(sync=True)
 

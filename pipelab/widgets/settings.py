@@ -155,7 +155,10 @@ class Settings:
 
     def predict(self) -> Timeline:
         """The timeline to expect. Raises UsageError where the settings are impossible together."""
-        schedule = self.build()
+        return self.simulate(self.build())
+
+    def simulate(self, schedule: Schedule) -> Timeline:
+        """The timeline of an order with these costs, and memory in the settings' unit."""
         recompute = None if self.recompute == "none" else self.recompute
         memory = self._stage_memory(schedule.stages) if self.memory == "bytes" else None
         costs = self.costs(schedule.stages)

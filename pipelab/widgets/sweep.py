@@ -148,7 +148,8 @@ def _lay_out(figure: "Figure", over: str) -> None:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": "#767676"},
-        margin={"l": 50, "r": 20, "t": 60, "b": 50},
+        margin={"l": 50, "r": 40, "t": 60, "b": 50},
+        modebar={"orientation": "v", "bgcolor": "rgba(0,0,0,0)"},  # beside the curves, not on them
         legend={"orientation": "h", "y": -0.25},
     )
     figure.update_annotations(font_size=12)

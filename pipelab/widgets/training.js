@@ -107,7 +107,7 @@ function gapTable(gap, paced) {
 }
 
 /**
- * {nodes: Run, Stop and the pace; message: how it goes, and whether the gradients are right; panel:
+ * {lost: hears whether the kernel is gone; nodes: Run, Stop and the pace; message: how it goes, and whether the gradients are right; panel:
  * loss, steps and the gap; watch: the model's events}.
  */
 export function training(model) {
@@ -194,10 +194,19 @@ export function training(model) {
       ? [element("div", {}, gapTable(progress.gap, paced.checked), again)]
       : [];
     if (progress.spans) about.append(stepMenu(model, progress));
-    panel.replaceChildren(about, ...gap);
+    panel.replaceChildren(...(about.hasChildNodes() ? [about, ...gap] : []));
+  };
+  /** The kernel is gone, and with it a run that was on. */
+  const lost = (gone) => {
+    if (!gone || !BUSY.includes(model.get("progress").state)) return;
+    stop.hidden = true;
+    run.hidden = false;
+    told.className = "pl-message pl-stopped";
+    message.textContent = "The run ended with its kernel.";
   };
   follow();
   return {
+    lost,
     nodes: [run, stop, pace],
     message: told,
     panel,

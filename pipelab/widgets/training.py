@@ -35,6 +35,10 @@ IDLE = {
     "state": "idle",
     "message": "Run for real: this schedule trains a small model in real worker processes.",
 }
+_SHARED = "Another run of this notebook goes on beside it: they share the processors."
+_ALL = threading.Lock()
+_going_on: list["Training"] = []
+"""Runs of this process that have been started; those that have ended are dropped at the next."""
 _WHAT = {"mlp": "an MLP on spirals", "gpt": "a small GPT on Python's own sources"}
 
 
@@ -102,7 +106,7 @@ class Training:
     """A small model that trains in the background under a predicted timeline's schedule.
 
     ``publish(training, **news)`` is called, mostly from the background thread, with new values for
-    the widget's traits ``progress`` and ``measured``, and at the end with ``timelines`` and the
+    the widget's traits ``progress`` and ``run_picture``, and at the end with ``timelines`` and the
     ``costs`` that the last prediction is from. Whether they are still wanted is the widget's
     business.
     """
@@ -129,6 +133,7 @@ class Training:
         self._units = timeline.makespan
         self._unit_ms = unit_ms(settings, timeline)
         self._publish = publish
+        self.shared = False
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._run: RealRun | None = None
@@ -141,7 +146,12 @@ class Training:
 
     def start(self) -> None:
         """Start the run and return at once."""
-        self._tell("starting", "Starting the workers …")
+        with _ALL:
+            others = [other for other in _going_on if other.busy]
+            _going_on[:] = [*others, self]
+        for one in others:
+            one.shared = self.shared = True
+        self._tell("starting", f"Starting the workers … {_SHARED if others else ''}".strip())
         self._thread.start()
 
     def stop(self) -> None:
@@ -186,9 +196,9 @@ class Training:
             run.wait()
             self._finish(run, what)
         except RunCancelled:
-            self._tell("stopped", "Stopped.", measured={})
+            self._tell("stopped", "Stopped.", run_picture={})
         except Exception as error:  # whatever went wrong belongs before the person's eyes
-            self._tell("failed", str(error) or repr(error), measured={})
+            self._tell("failed", str(error) or repr(error), run_picture={})
 
     def _begin(self) -> tuple[RealRun, int, str]:
         """Build the model and start the run. Imports torch, hence here, in the background."""
@@ -243,7 +253,7 @@ class Training:
                 message = f"Training {what}: step {snapshot['step'] + 1} of {steps}"
                 about = {"losses": list(losses), "steps": steps}
                 bars = live_view(snapshot["columns"], self.schedule)
-                self._tell("running", message, about=about, measured=bars)
+                self._tell("running", message, about=about, run_picture=bars)
             time.sleep(POLL_S)
 
     def _finish(self, run: RealRun, what: str) -> None:
@@ -273,6 +283,8 @@ class Training:
             message += f" One device alone: {WHOLE:g} = {WHOLE * self._unit_ms / 1000:.3g} s."
         for note in filter(None, [run.device_note, run.advice]):
             message += f" {note[0].upper()}{note[1:]}."
+        if self.shared:
+            message += f" {_SHARED}"
         found = {"timelines": shown["timelines"], "costs": shown["costs"]}
         self._tell("done", message, about=about, **found)
 

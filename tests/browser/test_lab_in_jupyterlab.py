@@ -97,7 +97,7 @@ def test_the_first_minute(tmp_path):
         wait_for_text(page, ".pl-numbers thead", "measured")
         assert page.locator(".pl-loss").count() == 1
         predicted, measured = json.loads(
-            python(page, "[lab.predicted['end'], lab.measured['end']]")
+            python(page, "[lab.predicted['end'], lab.run_picture['end']]")
         )
         assert "Space plays" in page.inner_text(".pl-readout")
         assert predicted == pytest.approx(330)

@@ -1,7 +1,7 @@
 // Compares the front end's simulation with Python's: node equal_to_python.mjs FILE, with cases that
 // test_simulate.py wrote. Prints {differences}, as lines of text.
 import { readFileSync } from "node:fs";
-import { causes, criticalPath, explain } from "../../pipelab/plots/frontend/causes.js";
+import { causesOf, criticalPath, explainGap } from "../../pipelab/plots/frontend/causes.js";
 import { retime, simulate } from "../../pipelab/plots/frontend/simulate.js";
 import { floats, integers } from "../../pipelab/plots/frontend/timeline.js";
 
@@ -38,13 +38,13 @@ for (const { name, base, settings, expected } of cases) {
   compare(name, words(message), words(expected.message), 1e-9);
   for (const [key, read] of Object.entries({ bars: floats, memory: floats, needs: integers }))
     compare(`${name}: ${key}`, rounded(read(message[key])), [...read(expected.message[key])], 2e-7);
-  const { intervals, ...idle } = causes(base, settings, told.looks);
+  const { intervals, ...idle } = causesOf(base, settings, told.looks);
   const { intervals: theirs, ...rest } = expected.causes;
   compare(`${name}: causes`, idle, rest, 1e-9);
   compare(`${name}: intervals`, [...intervals], [...floats(theirs)], 2e-7);
   const path = criticalPath(base, settings);
   compare(`${name}: path`, [...path.steps], [...floats(expected.path.steps)], 2e-7);
   for (const { rank, moment, about } of expected.explanations)
-    compare(`${name}: gap`, explain(base, settings, told, rank, moment), about, 1e-9);
+    compare(`${name}: gap`, explainGap(base, settings, told, rank, moment), about, 1e-9);
 }
 console.log(JSON.stringify({ differences: differences.slice(0, 20) }));

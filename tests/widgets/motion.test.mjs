@@ -1,6 +1,6 @@
 import test from "node:test";
 import assert from "node:assert/strict";
-import { between, canSlide, eased, way } from "../../pipelab/plots/frontend/motion.js";
+import { alike, between, canSlide, eased, way } from "../../pipelab/plots/frontend/motion.js";
 
 const bar = (microbatch, start, end) => ({ rank: 0, kind: 0, stage: 0, microbatch, start, end });
 const timeline = (bars, memory = [[]]) => ({
@@ -57,4 +57,13 @@ test("motion ends at its place", () => {
   assert.equal(eased(1), 1);
   assert.equal(eased(3), 1);
   assert.ok(eased(0.5) > 0.5);
+});
+
+test("the kernel's answer to what is already shown is nothing new", () => {
+  const one = timeline([[bar(0, 0, 1), bar(1, 1, 3)]]);
+  const rounded = timeline([[bar(0, 0, 1), bar(1, 1.0000001, 3)]]);
+  assert.ok(alike([one], [rounded]));
+  assert.ok(!alike([one], [timeline([[bar(0, 0, 1), bar(1, 1.1, 3)]])]));
+  assert.ok(!alike([one], [timeline([[bar(0, 0, 1)]])]));
+  assert.ok(!alike([], [one]) && !alike([one], []) && !alike([one], [one, one]));
 });

@@ -21,7 +21,7 @@ const message = {
   needs: Int32Array.from([-1, 3, 0, -1]),
   memory: new Float32Array(8),
   numbers: [
-    { key: "makespan", value: 60, definition: "first to last; one device alone takes 60 ms" },
+    { key: "time_per_batch", value: 60, definition: "first to last; one device alone takes 60 ms" },
     { key: "peak_in_flight", value: 1, definition: "counted" },
     { key: "lower_bound", value: 60, definition: "reached" },
   ],
@@ -62,7 +62,7 @@ test("what only the kernel knows is left open, and the unit is that of the setti
   const { unit, numbers, formula } = retime(message, settings);
   assert.equal(unit, "");
   assert.deepEqual(numbers, [
-    { key: "makespan", value: 11, definition: "first to last; one device alone takes 100" },
+    { key: "time_per_batch", value: 11, definition: "first to last; one device alone takes 100" },
     { key: "peak_in_flight", value: 1, definition: "counted" },
     { key: "lower_bound", value: null, definition: "" },
   ]);

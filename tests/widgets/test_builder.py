@@ -194,3 +194,88 @@ def test_whatever_is_offered_is_legal_and_leads_to_the_end(data):
         now = now.place(data.draw(st.sampled_from(offered)))
         assert not isinstance(now, Refusal)
     assert check(Schedule.from_rows(now.rows)) is None
+
+
+def test_cells_stand_where_the_simulator_puts_them():
+    widget = builder("zb-h1", ranks=3, microbatches=4, latency=0.5, overhead=0.1)
+    timeline = widget.settings.simulate(build("zb-h1", ranks=3, microbatches=4))
+    flat = [time for row in widget.grid["times"] for time in row]
+    assert flat == [
+        pytest.approx(pair) for pair in zip(timeline.started, timeline.ended, strict=True)
+    ]
+    steps = [level for row in widget.grid["memory"] for _, level in row]
+    assert max(steps) == pytest.approx(timeline.bytes_held.max())
+    assert widget.grid["memory_unit"] == "% of the batch"
+    assert widget.grid["time_name"] == "time per batch"
+    assert timeline.makespan == pytest.approx(widget.grid["score"]["makespan"])
+
+
+def test_what_comes_next_stands_where_it_would_start(made):
+    made.place("0F0")
+    assert made.grid["legal_times"] == [[(1, 2)], [(1, 2)]]  # 0F1, and 1F0
+    made.place("1F0")
+    assert made.grid["legal_times"] == [[(1, 2)], [(2, 4)]]  # 1B0 takes two
+
+
+def test_one_batch_is_that_of_the_order_that_is_edited():
+    """A schedule of other counts was judged with costs for 4 × 4."""
+    widget = builder(build("gpipe", ranks=2, microbatches=16))
+    assert (widget.settings.ranks, widget.settings.microbatches) == (2, 16)
+    assert widget.grid["score"]["makespan"] == pytest.approx(100 / 2 * 17 / 16)
+    widget.load("0F0,0B0\n1F0,1B0\n")
+    assert widget.grid["score"]["makespan"] == pytest.approx(100)
+
+
+@pytest.fixture
+def eighth(tmp_path, monkeypatch):
+    folder = tmp_path / "exercises" / "08_hand_built"
+    folder.mkdir(parents=True)
+    (folder / "hand_built.csv").write_text("# yours\n")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    return folder / "hand_built.csv"
+
+
+SHORTEST = """0F0,0F1,0F2,0B0,0F3,0B1,0F4,0B2,0F5,0B3,0B4,0B5
+1F0,1F1,1F2,1B0,1F3,1B1,1F4,1B2,1F5,1B3,1B4,1B5
+2F0,2F1,2B0,2F2,2B1,2F3,2B2,2F4,2B3,2F5,2B4,2B5
+3F0,3B0,3F1,3B1,3F2,3B2,3F3,3B3,3F4,3B4,3F5,3B5
+"""
+
+
+def test_the_exercise_opens_empty_and_is_handed_in(eighth):
+    widget = builder(exercise="08")
+    assert (widget.grid["left"], widget.grid["limit"]) == (48, 3)
+    for _ in range(4):
+        widget.place(f"0F{len(widget.grid['rows'][0])}")
+    assert widget.grid["task"]["over"] == [0]  # it is shown, not refused
+    widget.load(build("1f1b", ranks=4, microbatches=6).to_csv())
+    assert not widget.grid["task"]["reached"]  # 27, but four in flight
+    widget.load(SHORTEST)
+    assert widget.grid["score"]["peak"] == 3
+    assert widget.grid["task"]["reached"] == (widget.grid["score"]["makespan"] <= 30)
+    press(widget, "hand_in")
+    assert eighth.read_text() == widget.csv
+    assert eighth.with_name("hand_built.csv.before").read_text() == "# yours\n"
+    assert 'pipelab.grade("08")' in widget.grid["message"]
+
+
+def test_what_no_exercise_asks_for_is_not_handed_in(made, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="Only the schedule of an exercise"):
+        made.hand_in()
+    with pytest.raises(UnknownName, match="07"):
+        builder(exercise="07")
+    monkeypatch.chdir(tmp_path)
+    widget = builder(exercise="8")
+    press(widget, "hand_in")
+    assert "There is no file of exercise 08" in widget.grid["message"]
+    assert widget.hand_in(tmp_path / "mine.csv").read_text() == widget.csv
+
+
+def test_without_a_kernel_there_are_words(made):
+    data, _ = made._repr_mimebundle_()
+    assert "Place all 8 actions: 1F1B takes 9." in data["text/html"]
+    assert "image/svg+xml" not in data
+    finish(made)
+    data, _ = made._repr_mimebundle_()
+    assert "0F0" in data["text/html"] and data["image/svg+xml"].startswith("<svg")

@@ -1,7 +1,6 @@
 """The JavaScript: unit tests on the Node that Playwright carries, and the joined script."""
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -18,8 +17,8 @@ NODE = compute_driver_executable()[0]
 WIDGET = Path(pipelab.widgets.__file__).parent / "lab.js"
 BUILDER = WIDGET.with_name("builder.js")
 GUESS = WIDGET.with_name("guess.js")
-ALONE = ("page.js", "builder.js", "guess.js", "simulate.js", "causes.js")
-"""What the lab does not join: other entries, and what nothing draws yet."""
+ALONE = ("page.js", "builder.js", "guess.js", "labpage.js", "standin.js")
+"""What the lab does not join: other entries."""
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
 
@@ -34,8 +33,8 @@ def test_javascript(path):
 
 @pytest.mark.parametrize(
     "entry",
-    [WIDGET, BUILDER, GUESS, FRONTEND / "page.js"],
-    ids=["lab", "builder", "guess", "page"],
+    [WIDGET, BUILDER, GUESS, FRONTEND / "page.js", WIDGET.with_name("labpage.js")],
+    ids=["lab", "builder", "guess", "page", "labpage"],
 )
 def test_joined_script_is_one_valid_module(entry, tmp_path):
     path = tmp_path / "joined.mjs"
@@ -44,17 +43,6 @@ def test_joined_script_is_one_valid_module(entry, tmp_path):
     done = subprocess.run([NODE, "--check", path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "import" not in re.findall(r"^\w+", path.read_text(), re.MULTILINE)
-
-
-def test_what_nothing_draws_yet_can_be_joined_to_the_lab(tmp_path):
-    entry, joined = tmp_path / "entry.js", tmp_path / "joined.mjs"
-    for path in (FRONTEND / "causes.js", WIDGET):
-        with entry.open("a") as file:
-            file.write(f'import {{}} from "{os.path.relpath(path, tmp_path)}";\n')
-    joined.write_text(bundle(entry), encoding="utf-8")
-    done = subprocess.run([NODE, "--check", joined], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "function retime(" in joined.read_text()
 
 
 def test_the_front_end_tests_use_the_kinds_that_python_sends():

@@ -158,7 +158,7 @@ def test_a_paced_run_is_laid_over_one_batch(widget):
     widget.apply(ranks=2, microbatches=4, schedule="1f1b")
     widget.run()
     assert widget.wait(60) and widget.progress["state"] == "done", widget.progress
-    measured = {number["key"]: number for number in widget.measured["numbers"]}
+    measured = {number["key"]: number for number in widget.run_picture["numbers"]}
     # F takes 10 ms, a twenty-fourth of the batch's work.
     assert "One device alone: 100 = 0.24 s." in widget.progress["message"]
     predicted = shown(widget)

@@ -36,7 +36,7 @@ def widget():
 def test_it_starts_with_a_picture(widget):
     assert shown(widget)["makespan"] == 33
     assert len(widget.predicted["bars"]) == 4 * 8 * 2 * 7 * 4
-    assert widget.measured == {}
+    assert widget.run_picture == {}
     assert widget.progress == IDLE
 
 
@@ -344,7 +344,10 @@ def runs(monkeypatch):
     monkeypatch.setattr(
         pipelab.engine, "start", lambda *a, **k: started.append(FakeRun(*a, **k)) or started[-1]
     )
-    return started
+    yield started
+    for run in started:
+        run.cancel()
+    until(lambda: not any(thread.name == "pipelab-lab-run" for thread in threading.enumerate()))
 
 
 def until(condition, seconds=20):
@@ -361,7 +364,7 @@ def press(widget, action, **arguments):
 def test_a_run_streams_and_ends_beside_its_prediction(widget, runs):
     press(widget, "run")
     until(lambda: widget.progress["state"] == "running")
-    assert np.frombuffer(widget.measured["bars"], np.float32).shape == (3 * 7,)
+    assert np.frombuffer(widget.run_picture["bars"], np.float32).shape == (3 * 7,)
     assert widget.predicted["unit"] == "ms"  # on the paced run's axis from the start
     assert widget.predicted["end"] == 330
     assert widget.progress["losses"] == [2.0]
@@ -370,8 +373,8 @@ def test_a_run_streams_and_ends_beside_its_prediction(widget, runs):
     assert widget.progress["state"] == "done"
     assert widget.progress["gradient_error"] == 3e-7
     assert widget.progress["losses"] == [2.0, 1.0]
-    assert widget.measured["end"] == pytest.approx(363)
-    keys = [n["key"] for n in widget.measured["numbers"]]
+    assert widget.run_picture["end"] == pytest.approx(363)
+    keys = [n["key"] for n in widget.run_picture["numbers"]]
     assert [n["key"] for n in widget.predicted["numbers"]] == [*keys, "lower_bound"]
     gap = widget.progress["gap"]
     assert gap["total"] == pytest.approx(
@@ -393,13 +396,13 @@ def test_the_median_step_is_shown_and_any_other_can_be(widget, runs):
     run.ended.set()
     assert widget.wait(20)
     assert widget.progress["step"] == 3
-    assert widget.measured["end"] == pytest.approx(726)  # of 363, 1089, 726 and 1815
+    assert widget.run_picture["end"] == pytest.approx(726)  # of 363, 1089, 726 and 1815
     assert (
         "The processors were shared: steps 1 to 4 took 363 to 1815 ms."
         in (widget.progress["message"])
     )
     press(widget, "show_step", step=4)
-    assert widget.measured["end"] == pytest.approx(1815)
+    assert widget.run_picture["end"] == pytest.approx(1815)
     assert widget.progress["gap"]["total"] == pytest.approx([1815 - 330] * 4)
     assert len(widget._runs) == 1, "it is one run, whichever step is shown"
     with pytest.raises(UsageError, match="There is no step 5 to show; there is 0 to 4"):
@@ -430,7 +433,7 @@ def test_predicting_again_with_measured_costs_makes_them_the_settings(widget, ru
         0.1,
     )
     assert widget.stage_costs == [0.667, 2, 0.667, 0.667]
-    assert (widget.measured, widget.progress) == ({}, IDLE)
+    assert (widget.run_picture, widget.progress) == ({}, IDLE)
 
 
 def test_what_backwards_recompute_is_not_counted_twice():
@@ -473,7 +476,7 @@ def test_stop_stops(widget, runs):
     press(widget, "stop")
     assert widget.wait(20)
     assert widget.progress == {"state": "stopped", "message": "Stopped."}
-    assert widget.measured == {}
+    assert widget.run_picture == {}
 
 
 def test_one_run_at_a_time(widget, runs):
@@ -502,7 +505,7 @@ def test_a_change_of_settings_stops_the_run_and_clears_its_picture(widget, runs)
     assert runs[0].done
     until(lambda: not any(thread.name == "pipelab-lab-run" for thread in threading.enumerate()))
     assert widget.progress["message"] == "Stopped: the settings changed."
-    assert widget.measured == {}
+    assert widget.run_picture == {}
     assert shown(widget)["makespan"] == 21  # in units again
 
 
@@ -512,7 +515,37 @@ def test_a_change_after_a_run_drops_what_belonged_to_other_settings(widget, runs
     runs[0].ended.set()
     widget.wait(20)
     widget.latency = 1
-    assert (widget.progress, widget.measured) == (IDLE, {})
+    assert (widget.progress, widget.run_picture) == (IDLE, {})
+
+
+def test_what_was_measured_is_there_in_python(widget, runs):
+    assert widget.measured is None
+    widget.run()
+    until(lambda: runs)
+    runs[0].ended.set()
+    widget.wait(20)
+    assert widget.measured.source == "measured" and widget.measured.unit == "s"
+    assert 1000 * widget.measured.makespan == pytest.approx(widget.run_picture["end"])
+    widget.ranks = 2
+    assert widget.measured is None
+
+
+def test_two_runs_at_once_know_of_each_other(widget, runs):
+    other = Lab(schedule="gpipe", ranks=2, microbatches=2)
+    for each in (widget, other):
+        each.run()
+    until(lambda: len(runs) == 2)
+    for run in runs:
+        run.ended.set()
+    for each in (widget, other):
+        assert each.wait(20)
+        assert "they share the processors" in each.progress["message"]
+    widget.run()  # alone
+    until(lambda: len(runs) == 3)
+    runs[2].ended.set()
+    assert widget.wait(20)
+    assert "they share" not in widget.progress["message"]
+    other.close()
 
 
 def test_closing_the_lab_leaves_no_run_behind(runs):

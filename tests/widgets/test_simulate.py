@@ -17,7 +17,7 @@ from playwright._impl._driver import compute_driver_executable
 from pipelab import Schedule, simulate
 from pipelab.catalogue import entry, names
 from pipelab.errors import UsageError
-from pipelab.plots.page import _as_text
+from pipelab.plots.page import as_text
 from pipelab.widgets import Lab, Settings, causes
 from pipelab.widgets.panel import Panel
 from pipelab.widgets.settings import HOLD, RECOMPUTE
@@ -30,7 +30,9 @@ COSTS = ("forward", "input_grad", "weight_grad", "latency", "overhead", "stage_c
 
 def message(settings, timeline):
     """What a lab with these settings sends to its picture."""
-    return _as_text(Lab._message(SimpleNamespace(settings=settings), timeline, 1.0))
+    return as_text(
+        Lab._message(SimpleNamespace(settings=settings, _order=Lab._order), timeline, 1.0)
+    )
 
 
 def explanations(timeline):
@@ -69,8 +71,8 @@ def case(settings, schedule=None):
             "message": message(settings, timeline),
             "started": timeline.started.tolist(),
             "ended": timeline.ended.tolist(),
-            "causes": _as_text(causes.causes(timeline)),
-            "path": _as_text(causes.critical_path(timeline)),
+            "causes": as_text(causes.causes(timeline)),
+            "path": as_text(causes.critical_path(timeline)),
             "explanations": explanations(timeline),
         },
     }

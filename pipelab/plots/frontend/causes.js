@@ -11,7 +11,7 @@ const TINY = 1e-9;
  * All idle time by cause, as Python sends it: {source, looks, totals, makespan, intervals}.
  * `looks`: Python's of the causes. Message and settings are those of `retime`.
  */
-export function causes(message, settings, looks) {
+export function causesOf(message, settings, looks) {
   const timed = simulate(message, settings);
   const index = new Map(looks.map(({ cause }, i) => [cause, i]));
   const totals = {};
@@ -46,7 +46,7 @@ export function criticalPath(message, settings) {
  * Why a rank stands idle at a moment, as Python sends it; {} where it does not. `words`: Python's
  * looks and sentences.
  */
-export function explain(message, settings, { looks, sentences }, rank, moment) {
+export function explainGap(message, settings, { looks, sentences }, rank, moment) {
   const timed = simulate(message, settings);
   const found = idleIntervals(timed, message.looks).find(
     (idle) => idle.rank === rank && idle.start <= moment && moment < idle.end,

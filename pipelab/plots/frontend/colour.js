@@ -30,14 +30,22 @@ function mix(hex, towards, amount) {
   return "#" + parts.map((c) => c.toString(16).padStart(2, "0")).join("");
 }
 
+const shades = new Map();
+
 /**
  * The colour of one micro-batch: 0 (the first) lightened, 1 (the last) darkened. Same formula as
  * palette.py.
  */
 export function shade(hex, fraction) {
-  return fraction < 0.5
-    ? mix(hex, 255, (0.5 - fraction) * 0.57)
-    : mix(hex, 0, (fraction - 0.5) * 0.39);
+  const key = `${hex} ${fraction}`;
+  if (!shades.has(key))
+    shades.set(
+      key,
+      fraction < 0.5
+        ? mix(hex, 255, (0.5 - fraction) * 0.57)
+        : mix(hex, 0, (fraction - 0.5) * 0.39),
+    );
+  return shades.get(key);
 }
 
 /** The shade of a bar: by its micro-batch, or the plain colour for one that stands for all. */
@@ -48,9 +56,12 @@ export function shadeOf(timeline, bar, theme) {
   return shade(theme.dark ? look.dark : look.colour, fraction);
 }
 
+const edges = new Map();
+
 /** A darker edge, so that amber and mint keep their shape on white. */
 export function edge(hex) {
-  return mix(hex, 0, 0.35);
+  if (!edges.has(hex)) edges.set(hex, mix(hex, 0, 0.35));
+  return edges.get(hex);
 }
 
 function isLight(hex) {

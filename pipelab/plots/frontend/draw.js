@@ -85,12 +85,13 @@ const all = () => true;
  */
 export function drawBars(pen, geometry, index, timeline, theme, keep = all) {
   for (const { boxes, fill, pattern } of groups(geometry, index, timeline, theme, keep)) {
-    pen.fillStyle = edge(fill);
-    for (const { x, y, width, height } of boxes) if (width > 2) pen.fillRect(x, y, width, height);
     pen.fillStyle = fill;
+    for (const { x, y, width, height } of boxes) pen.fillRect(x, y, width, height);
+    pen.fillStyle = edge(fill);
     for (const { x, y, width, height } of boxes) {
-      const border = width > 2 ? 1 : 0;
-      pen.fillRect(x + border, y + border, width - 2 * border, height - 2 * border);
+      if (width < 3) continue;
+      for (const at of [y, y + height - 1]) pen.fillRect(x, at, width, 1);
+      for (const at of [x, x + width - 1]) pen.fillRect(at, y, 1, height);
     }
     const hatching = hatch(pen, pattern);
     if (hatching) {

@@ -12,6 +12,29 @@ export function canSlide(before, now) {
   return same && from.parts.length === to.parts.length && bars <= MOST_BARS;
 }
 
+/** Whether two lists of timelines look the same: the kernel's answer to what is already shown. */
+export function alike(before, now) {
+  const equal = (a, b) => Math.abs(a - b) <= 1e-6 * Math.abs(b);
+  const sameBar = (a, b) =>
+    a !== undefined &&
+    identity(a) === identity(b) &&
+    equal(a.start, b.start) &&
+    equal(a.end, b.end);
+  const sameBars = (a, b) => a.length === b.length && b.every((bar, i) => sameBar(a[i], bar));
+  return (
+    now.length > 0 &&
+    before.length === now.length &&
+    now.every(
+      (timeline, i) =>
+        timeline === before[i] ||
+        (timeline.source === before[i].source &&
+          timeline.memory_peak === before[i].memory_peak &&
+          timeline.ranks === before[i].ranks &&
+          timeline.bars.every((bars, rank) => sameBars(before[i].bars[rank], bars))),
+    )
+  );
+}
+
 /** Starts quickly and comes to rest: 0 to 1. */
 export function eased(share) {
   return 1 - (1 - Math.min(1, Math.max(0, share))) ** 3;

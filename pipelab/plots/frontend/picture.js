@@ -22,7 +22,7 @@ import {
   drawPath,
   drawRelations,
 } from "./marks.js";
-import { SLIDE, canSlide, eased, way } from "./motion.js";
+import { SLIDE, alike, canSlide, eased, way } from "./motion.js";
 import { Raster } from "./raster.js";
 import { drawGhost, drawPeaks, drawStrips } from "./strips.js";
 import { running } from "./timeline.js";
@@ -117,10 +117,15 @@ export class Picture {
 
   /** Paint what is new: at once, or sliding there if nothing else changes meanwhile. */
   #arrive(before) {
+    if (alike(before.timelines, this.timelines)) {
+      if (!this.sliding) this.#paint();
+      return;
+    }
     const now = performance.now();
     const hurried = now - (this.arrived ?? -Infinity) < SLIDE;
     this.arrived = now;
     cancelAnimationFrame(this.frame);
+    this.sliding = false;
     const still =
       hurried ||
       !canSlide(before.timelines, this.timelines) ||
@@ -129,7 +134,8 @@ export class Picture {
     const [at, to] = [way(before.timelines[0], this.timelines[0]), this.end];
     const slide = (time) => {
       const share = eased((time - now) / SLIDE);
-      if (share >= 1) return this.draw();
+      this.sliding = share < 1;
+      if (!this.sliding) return this.draw();
       this.#paint([at(share)], before.end + (to - before.end) * share);
       this.drawOverlay();
       this.frame = requestAnimationFrame(slide);
@@ -154,6 +160,7 @@ export class Picture {
     const ratio = this.base.width / width;
     const raster = new Raster(context.createImageData(this.base.width, this.base.height), ratio);
     drawTracks(raster, geometry, this.colours);
+    raster.fresh = false;
     drawGrid(raster, geometry, end, this.colours);
     if (this.marks.causes) drawCauses(raster, geometry, timelines, this.marks.causes, this.colours);
     timelines.forEach((timeline, index) =>

@@ -180,7 +180,9 @@ export function retime(message, settings) {
 /** That of a number which is computed here: it may name a time that has changed. */
 function definitionOf({ key, definition }) {
   if (key === "lower_bound") return "";
-  return key === "time_per_batch" ? definition.replace(/(alone takes).*/, `$1 ${WHOLE}`) : definition;
+  return key === "time_per_batch"
+    ? definition.replace(/(alone takes).*/, `$1 ${WHOLE}`)
+    : definition;
 }
 
 /** The numbers that depend on times, by their keys. */
