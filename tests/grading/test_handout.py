@@ -14,7 +14,8 @@ import pytest
 
 from pipelab import __version__
 from pipelab.cli import main
-from pipelab.grading import course, exercises
+from pipelab.course import table as course
+from pipelab.grading import exercises
 from pipelab.grading.publish import TEMPLATES, handout
 from pipelab.grading.wheel import NAME
 

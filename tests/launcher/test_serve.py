@@ -13,8 +13,8 @@ import time
 import psutil
 import pytest
 
+from pipelab.course import table as course
 from pipelab.errors import UsageError
-from pipelab.grading import course
 from pipelab.launcher import serve
 from pipelab.launcher.child import descendants
 
