@@ -1,10 +1,9 @@
-"""How a notebook ends: guess, law and machine on one axis, points, a sentence, the next."""
+"""How a notebook ends: guess, law and machine on one axis, points, and a sentence."""
 
 import json
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from ..errors import UnknownName
 from . import store
@@ -28,7 +27,7 @@ def ending(number: str, machine: Any = None, *, home: str | Path | None = None) 
 
     Returns:
         A picture that the notebook shows: the guess beside the law and the machine; what was
-        guessed, reached and graded so far; one sentence to remember; the link to the next notebook.
+        guessed, reached and graded so far; one sentence to remember.
 
     Raises:
         UnknownName: there is no such notebook.
@@ -42,12 +41,6 @@ def ending(number: str, machine: Any = None, *, home: str | Path | None = None) 
     parts = [_axis(found, stored, machine)]
     parts.append(f"<p>{escape(_so_far(found, stored, place))}</p>")
     parts.append(f"<p><b>{escape(found.remember)}</b></p>")
-    following = course[course.index(found) + 1 :][:1]
-    for lesson in following:
-        parts.append(
-            f'<p>Next: <a href="{quote(lesson.file)}">{lesson.number} '
-            f"{escape(lesson.title)}</a></p>"
-        )
     return Picture("\n".join(parts))
 
 

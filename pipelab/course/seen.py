@@ -48,13 +48,14 @@ class Trained:
     def _repr_html_(self) -> str:
         run = self.runs[-1]
         schedule = run.schedule
-        about = f"{schedule.name}, {schedule.ranks} ranks, {schedule.microbatches} micro-batches"
+        about = f"{schedule.name}, {schedule.ranks} ranks, m = {schedule.microbatches}"
         cells = "".join(
             f'<figure style="margin:0"><figcaption>step {step}</figcaption>{picture}</figure>'
             for step, picture in self.moments
         )
         error = self.gradient_error
-        said = "" if error is None else f"; gradients within {error:.0e} of the unsplit model's"
+        near = "equal to" if error == 0 else f"within {error:.0e} of"
+        said = "" if error is None else f"; gradients {near} the unsplit model's"
         step = max(1, len(self.losses) // 24)
         curve = Line("loss", dict(list(enumerate(self.losses))[::step]), "truth")
         return (
@@ -145,8 +146,8 @@ def _borders(regions: list[list[int]], points: str) -> str:
                 continue
             tiles.append(
                 f'<rect x="{start * side:.2f}" y="{SIDE - (i + 1) * side:.2f}" '
-                f'width="{(j - start) * side:.2f}" height="{side + 0.3:.2f}" '
-                f'fill="{ARMS[row[start]]}" fill-opacity="0.45"/>'
+                f'width="{(j - start) * side:.2f}" height="{side:.2f}" '
+                f'fill="{ARMS[row[start]]}" fill-opacity="0.45" shape-rendering="crispEdges"/>'
             )
             start = j
     return (

@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from .. import __version__
 from ..errors import UnknownName, UsageError
+from . import answers
 from .alike import pairs
 from .book import add_by_hand, for_canvas, for_moodle, grade_book
 from .collect import Collected, collect
@@ -40,7 +43,7 @@ class Wishes:
 
     roster: a CSV of all students. hidden: a folder of more tests. again: students to grade even if
     nothing has changed. jobs: students side by side; None takes the cores. anonymous: codes in
-    place of names. limits: of one test.
+    place of names. guesses: whether guesses and goals have points. limits: of one test.
     """
 
     roster: Path | None = None
@@ -48,6 +51,7 @@ class Wishes:
     again: tuple[str, ...] = ()
     jobs: int | None = None
     anonymous: bool = False
+    guesses: bool = False
     limits: Limits = Limits()
 
 
@@ -162,10 +166,20 @@ class _Grading:
             if again or not record.holds(exercise.name, facts):
                 record.take(self._grade(exercise, hidden, record), facts)
                 new = True
+        new = self._guesses(record) or new
         if new:
             record.write(self._out)
         shutil.rmtree(place, ignore_errors=True)
         return record, new
+
+    def _guesses(self, record: Record) -> bool:
+        """Give points for guesses and goals, or take them away; whether that changed something."""
+        before = record.grades.pop(answers.EXERCISE, None)
+        if not self._wishes.guesses:
+            return before is not None
+        grade = answers.as_grade(answers.handed_in(record.student))
+        record.take(grade, {"version": __version__})
+        return before is None or before.score != grade.score
 
     def _grade(self, exercise: Exercise, hidden: Exercise | None, record: Record) -> Grade:
         """Grade an exercise of one student; an error costs this grading only."""
@@ -230,6 +244,11 @@ def hidden_tests(
     return found
 
 
+def _answers(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What everybody guessed and reached."""
+    return [answers.handed_in(record.student) for record in records]
+
+
 def _write(records: Sequence[Record], chosen: Sequence[Exercise], out: Path) -> None:
     """Write what is for people and for platforms."""
     for record in records:
@@ -246,7 +265,7 @@ def _write(records: Sequence[Record], chosen: Sequence[Exercise], out: Path) -> 
         if collected.source
     ]
     stubs = {one.name: one.file.read_text(encoding="utf-8") for one in chosen}
-    write_whole(out / "class.html", class_page(records, pairs(sources, stubs)))
+    write_whole(out / "class.html", class_page(records, pairs(sources, stubs), _answers(records)))
     write_whole(out / "canvas.csv", for_canvas(records))
     write_whole(out / "moodle.csv", for_moodle(records))
     write_whole(out / BOOK, grade_book(records))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from . import answers
 from .classes import Wishes
 from .classes import grade_class as grade_everybody
 from .exercise import exercises
@@ -22,13 +23,17 @@ CLASS_FLAGS = ("out", "roster", "hidden", "again", "jobs", "anonymous")
 
 
 def grade_one(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
-    """Grade the exercises as they lie in their folder."""
+    """Grade the exercises as they lie in their folder, and say what was guessed and reached."""
     grades, limits = [], Limits(seconds=float(args.seconds))
-    for exercise in exercises(args.exercises, args.names):
+    chosen = exercises(args.exercises, args.names)
+    for exercise in chosen:
         say(f"grading {exercise.name} …")
         with stopping():
             grade = supervise(exercise, student=args.student, limits=limits)
         grades.append(with_points(grade, exercise))
+    stored = answers.beside(chosen[0].tests.parents[1])
+    if args.guesses:
+        grades.append(answers.as_grade(stored))
     files = {}
     if args.junit:
         files[args.junit] = as_junit(grades)
@@ -39,7 +44,9 @@ def grade_one(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
     if args.classroom:
         files[args.classroom] = as_classroom(grades)
     whole = all(grade.status != "error" for grade in grades)
-    return as_data(grades), as_text(grades), files, whole
+    data = as_data(grades) | answers.as_data(stored)
+    text = f"{as_text(grades)}\n{answers.as_line(stored)}" if stored else as_text(grades)
+    return data, text, files, whole
 
 
 def grade_class(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
@@ -52,6 +59,7 @@ def grade_class(args: argparse.Namespace, say: Callable[[str], None]) -> Answer:
         again=tuple(args.again),
         jobs=args.jobs,
         anonymous=args.anonymous,
+        guesses=args.guesses,
         limits=Limits(seconds=float(args.seconds)),
     )
     chosen = exercises(args.exercises, args.names)

@@ -10,9 +10,11 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 from .. import __version__
 from .alike import Pair
+from .answers import class_part
 from .records import Record
 from .remote import clean
 from .report import MARKS, as_markdown, said_once, totals
@@ -76,8 +78,10 @@ def _exercise(grade: Grade) -> Iterable[str]:
     yield "</table>"
 
 
-def class_page(records: Sequence[Record], pairs: Sequence[Pair]) -> str:
-    """One page about the class."""
+def class_page(
+    records: Sequence[Record], pairs: Sequence[Pair], guesses: Sequence[dict[str, Any]] = ()
+) -> str:
+    """One page about the class; guesses: what each student guessed and reached."""
     names = sorted({name for record in records for name in record.grades})
     parts = [f"<h1>{len(records)} students</h1>"]
     everything = [totals(list(record.grades.values())) for record in records]
@@ -86,6 +90,7 @@ def class_page(records: Sequence[Record], pairs: Sequence[Pair]) -> str:
     parts.append(f"<p>On average {mean:.3g} of {most:g} points. pipelab {__version__}</p>")
     for name in names:
         parts += _class_exercise([r.grades[name] for r in records if name in r.grades])
+    parts += class_part(guesses)
     if pairs:
         parts.append("<h2>The same program but for names and layout</h2>")
         parts.append("<p>A reason to look, and no proof: short right answers are often alike.</p>")

@@ -300,6 +300,11 @@ def _grade(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--seconds", type=number, default=60, metavar="S", help="that a test may take (60)"
     )
+    added.add_argument(
+        "--guesses",
+        action="store_true",
+        help="a point for each guess locked and each goal reached in the notebooks (none)",
+    )
     whole = added.add_argument_group("for a class")
     whole.add_argument(
         "--submissions",

@@ -210,6 +210,8 @@ class Builder(GoalsWidget, RealRunWidget):
         microbatches = 1 + max(action.microbatch for action in start.universe)
         self.settings = self.settings.with_changes(ranks=len(start.rows), microbatches=microbatches)
         self._par = _par(start, self.settings)
+        if self.goals:  # what a lesson lets one find is not named before
+            self._par["par_name"] = ""
         self._show()
 
     def _try(self, change: Callable[[Construction], Construction | Refusal]) -> None:
