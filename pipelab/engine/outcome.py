@@ -322,9 +322,9 @@ class Run:
         self.wait()
         with self._lock:
             if step not in self._timelines:
-                self._timelines[step] = trace.timeline(
-                    self.schedule, self._driver.watch.traces[step]
-                )
+                watch = self._driver.watch
+                queued = None if watch.queued is None else watch.queued[step]
+                self._timelines[step] = trace.timeline(self.schedule, watch.traces[step], queued)
             return self._timelines[step]
 
     @cached_property

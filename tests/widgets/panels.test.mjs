@@ -127,12 +127,13 @@ test("the gap in parts, with signs", () => {
     transfer: [0.001, 0],
     waiting: [-1, 2],
     overhead: [0.5, 0],
-    total: [2.5, 2],
+    processors: [0, 1.5],
+    total: [2.5, 3.5],
   };
   assert.deepEqual(gapRows(gap), [
-    ["rank", "compute", "transfer", "waiting", "overhead", "total"],
-    ["0", "+3.0", "0", "−1.0", "+0.5", "+2.5"],
-    ["1", "0", "0", "+2.0", "0", "+2.0"],
+    ["rank", "compute", "transfer", "waiting", "overhead", "processors", "total"],
+    ["0", "+3.0", "0", "−1.0", "+0.5", "0", "+2.5"],
+    ["1", "0", "0", "+2.0", "0", "+1.5", "+3.5"],
   ]);
 });
 
