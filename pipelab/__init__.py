@@ -16,8 +16,9 @@ from .simulator import Costs, Memory, simulate
 from .timeline import Timeline
 
 if TYPE_CHECKING:
-    from .engine import Run, evaluate, run, start
+    from .engine import Run, evaluate, profile, run, start
     from .grading import grade
+    from .layout import Profile
     from .plots import plot
     from .widgets.guess import guess
     from .widgets.lab import lab
@@ -27,17 +28,19 @@ try:
 except PackageNotFoundError:  # a checkout that nobody has installed
     __version__ = "0+unknown"
 __all__ = [
-    "Action", "Costs", "Kind", "Memory", "PipelabError", "Run", "Schedule", "Timeline",
-    "build", "check", "evaluate", "grade", "guess", "lab", "plot", "read_csv", "run", "simulate",
-    "start",
+    "Action", "Costs", "Kind", "Memory", "PipelabError", "Profile", "Run", "Schedule", "Timeline",
+    "build", "check", "evaluate", "grade", "guess", "lab", "plot", "profile", "read_csv", "run",
+    "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
     "Run": "engine",
     "evaluate": "engine",
+    "profile": "engine",
     "run": "engine",
     "start": "engine",
     "grade": "grading",
+    "Profile": "layout",
     "plot": "plots",
     "guess": "widgets",
     "lab": "widgets",

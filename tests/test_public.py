@@ -43,6 +43,7 @@ def test_public_names():
         "Kind",
         "Memory",
         "PipelabError",
+        "Profile",
         "Run",
         "Schedule",
         "Timeline",
@@ -53,6 +54,7 @@ def test_public_names():
         "guess",
         "lab",
         "plot",
+        "profile",
         "read_csv",
         "run",
         "simulate",
@@ -67,12 +69,15 @@ def test_public_names():
 def test_signatures_are_the_contract():
     signatures = {
         name: list(inspect.signature(getattr(pipelab, name)).parameters)
-        for name in ("build", "simulate", "run")
+        for name in ("build", "simulate", "run", "profile")
     }
     assert signatures["build"] == [
         "name", "ranks", "microbatches", "stages_per_rank", "costs", "memory_limit", "placement",
     ]  # fmt: skip
     assert signatures["simulate"][:2] == ["schedule", "costs"]
+    assert signatures["profile"][:7] == [
+        "model", "inputs", "targets", "loss_fn", "microbatches", "device", "repeats",
+    ]  # fmt: skip
     assert signatures["run"][:4] == ["model", "inputs", "targets", "loss_fn"]
     assert {
         "schedule",

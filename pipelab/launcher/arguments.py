@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__
 from ..errors import UsageError
+from . import profile
 from .train import add_options
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], int]]) -> Parse
     _train(
         command("train", "train a small model for real under a schedule; measured beside predicted")
     )
+    _profile(command("profile", "measure what each layer of a small model takes and keeps"))
     _grade(command("grade", "grade exercises, or a whole class"))
     _handout(command("handout", "the students' copy of notebooks and exercises"))
     _autograder(command("autograder", "files for Gradescope, GitHub Classroom and Docker"))
@@ -346,10 +348,7 @@ def _autograder(added: argparse.ArgumentParser) -> None:
     added.add_argument("--hidden", metavar="DIR", help="more tests, which are never handed out")
 
 
-def _train(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--schedule", default="1f1b", metavar="NAME|FILE.csv", help="(1f1b)")
-    _counts(added, " (2 and 4, or the file's)")
-    added.add_argument("--steps", type=int, default=5, metavar="N", help="optimizer steps (5)")
+def _model(added: argparse.ArgumentParser) -> None:
     added.add_argument("--model", default="gpt", metavar="gpt|mlp", help="(gpt)")
     added.add_argument(
         "--layers", type=int, default=8, metavar="L", help="layers, first and last included (8)"
@@ -360,6 +359,18 @@ def _train(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--device", type=only("auto", "cpu", "cuda"), default="auto", metavar="auto|cpu|cuda"
     )
+
+
+def _profile(added: argparse.ArgumentParser) -> None:
+    _model(added)
+    profile.add_flags(added)
+
+
+def _train(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--schedule", default="1f1b", metavar="NAME|FILE.csv", help="(1f1b)")
+    _counts(added, " (2 and 4, or the file's)")
+    added.add_argument("--steps", type=int, default=5, metavar="N", help="optimizer steps (5)")
+    _model(added)
     hosts = "auto", "processes", "threads", "torchrun"
     added.add_argument(
         "--workers",
