@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from .catalogue import build
 from .errors import PipelabError
 from .schedule import Action, Kind, Schedule, check, read_csv
-from .simulator import Costs, Memory, simulate
+from .simulator import Costs, Link, Memory, simulate
 from .timeline import Timeline
 
 if TYPE_CHECKING:
     from .engine import Run, evaluate, profile, run, start
     from .grading import grade
-    from .layout import Profile
+    from .layout import Partition, Profile, partition
     from .plots import plot
     from .widgets.guess import guess
     from .widgets.lab import lab
@@ -28,9 +28,9 @@ try:
 except PackageNotFoundError:  # a checkout that nobody has installed
     __version__ = "0+unknown"
 __all__ = [
-    "Action", "Costs", "Kind", "Memory", "PipelabError", "Profile", "Run", "Schedule", "Timeline",
-    "build", "check", "evaluate", "grade", "guess", "lab", "plot", "profile", "read_csv", "run",
-    "simulate", "start",
+    "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Profile", "Run",
+    "Schedule", "Timeline", "build", "check", "evaluate", "grade", "guess", "lab", "partition",
+    "plot", "profile", "read_csv", "run", "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
@@ -40,7 +40,9 @@ _LATE = {
     "run": "engine",
     "start": "engine",
     "grade": "grading",
+    "Partition": "layout",
     "Profile": "layout",
+    "partition": "layout",
     "plot": "plots",
     "guess": "widgets",
     "lab": "widgets",

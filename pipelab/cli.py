@@ -224,6 +224,15 @@ def run_profile(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_partition(args: argparse.Namespace) -> int:
+    """Cut a profiled model into stages."""
+    from .launcher.partition import as_text, find
+
+    found = find(args)
+    show(args, found.to_json(), as_text(found))
+    return 0
+
+
 def run_lab(args: argparse.Namespace) -> int:
     """Serve the course in JupyterLab, until it is stopped."""
     from .launcher.serve import serve
@@ -290,6 +299,7 @@ COMMANDS = {
     "check": run_check,
     "train": run_train,
     "profile": run_profile,
+    "partition": run_partition,
     "grade": run_grade,
     "handout": run_handout,
     "autograder": run_autograder,

@@ -41,7 +41,9 @@ def test_public_names():
         "Action",
         "Costs",
         "Kind",
+        "Link",
         "Memory",
+        "Partition",
         "PipelabError",
         "Profile",
         "Run",
@@ -53,6 +55,7 @@ def test_public_names():
         "grade",
         "guess",
         "lab",
+        "partition",
         "plot",
         "profile",
         "read_csv",
@@ -69,7 +72,7 @@ def test_public_names():
 def test_signatures_are_the_contract():
     signatures = {
         name: list(inspect.signature(getattr(pipelab, name)).parameters)
-        for name in ("build", "simulate", "run", "profile")
+        for name in ("build", "simulate", "run", "profile", "partition")
     }
     assert signatures["build"] == [
         "name", "ranks", "microbatches", "stages_per_rank", "costs", "memory_limit", "placement",
@@ -77,6 +80,10 @@ def test_signatures_are_the_contract():
     assert signatures["simulate"][:2] == ["schedule", "costs"]
     assert signatures["profile"][:7] == [
         "model", "inputs", "targets", "loss_fn", "microbatches", "device", "repeats",
+    ]  # fmt: skip
+    assert signatures["partition"][:9] == [
+        "profile", "ranks", "stages_per_rank", "placement", "link", "memory_limit", "schedule",
+        "microbatches", "optimizer",
     ]  # fmt: skip
     assert signatures["run"][:4] == ["model", "inputs", "targets", "loss_fn"]
     assert {
