@@ -25,22 +25,25 @@ _STEPS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12
 """How far above the least conceivable cost the bound lies, as a share of it, attempt by attempt."""
 
 Cost = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
-"""(group, starts, stops) -> the cost of that group, for many ways to cut; of shape (ways, blocks)
-and (ways,). Infinite where that must not be. At least the sum of ``Problem.least``."""
+"""(group, starts, stops) -> the cost of that group, for many ways to cut; of shapes (ways, blocks)
+and (ways,). Infinite where that must not be. At least the group's rate times the sum of ``least``
+over its layers, both of the problem."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """What is to be cut.
 
-    least: of each layer, a part of its cost that it has wherever it lies, shape (layers,). border:
-    of each place to cut, what a transfer there costs by itself, shape (layers + 1,). cost: of a
-    group. folded: every second block runs back. turns_cross: blocks are cut between ranks, too.
+    least, rates: a layer adds at least its ``least`` times a group's rate to the cost of the group;
+    shapes (layers,) and (groups,). border: of each place to cut, what a transfer there costs by
+    itself, shape (layers + 1,). cost: of a group. folded: every second block runs back.
+    turns_cross: blocks are cut between ranks, too.
     """
 
     groups: int
     blocks: int
     least: np.ndarray
+    rates: np.ndarray
     border: np.ndarray
     cost: Cost
     folded: bool = False
@@ -78,7 +81,8 @@ class Best:
     def __init__(self, problem: Problem):
         self._problem, self.cost = problem, np.inf
         self._fronts: list[_Front] = []
-        floor = max(problem.least.sum() / problem.groups, problem.least.max())
+        rates = problem.rates
+        floor = max(problem.least.sum() / (1 / rates).sum(), problem.least.max() * rates.min())
         self._ends = _ends(problem)
         self._prefix = np.concatenate([[0.0], np.cumsum(problem.least)])
         for bound in (*(floor * (1 + step) for step in _STEPS), np.inf):
@@ -147,7 +151,7 @@ class Best:
     def _next(self, front: _Front, group: int, bound: float) -> _Front:
         """All that the next group can take, the better of what leaves the same."""
         problem, left = self._problem, self._problem.groups - 1 - group
-        rows, stops = self._take(front, left, bound)
+        rows, stops = self._take(front, group, bound)
         begins = front.at[rows]
         value = problem.cost(group, np.minimum(begins, stops), np.maximum(begins, stops))
         if left:
@@ -162,12 +166,14 @@ class Best:
         child = np.cumsum(new) - 1
         return _Front(stops[new], front.ends[rows[new]], worst[new], rows, child, value)
 
-    def _take(self, front: _Front, left: int, bound: float) -> tuple[np.ndarray, np.ndarray]:
+    def _take(self, front: _Front, group: int, bound: float) -> tuple[np.ndarray, np.ndarray]:
         """Every number of layers from each block that the bound allows.
 
         Returns rows of the front, and where the group stops in each block.
         """
         problem, prefix = self._problem, self._prefix
+        room_in, *later = bound / problem.rates[group:]
+        left = len(later)
         ends = self._ends[front.ends]
         far = np.stack(
             [ends[:, b] if self._back(b) else ends[:, b + 1] for b in range(problem.blocks)], 1
@@ -180,9 +186,9 @@ class Best:
             sign = -1 if self._back(block) else 1
             room = np.abs(edge - here) - left
             least = np.ones(len(rows), int) if left else room
-            most = np.minimum(room, sign * (_reach(prefix, here, sign, bound - load) - here))
+            most = np.minimum(room, sign * (_reach(prefix, here, sign, room_in - load) - here))
             if block == problem.blocks - 1 and left and bound < np.inf:
-                needed = rest[rows] - left * bound - load
+                needed = rest[rows] - sum(later) - load
                 least = np.maximum(least, _needed(prefix, here, sign, needed))
             count = np.maximum(0, most - least + 1)
             again = np.repeat(np.arange(len(rows)), count)

@@ -14,6 +14,7 @@ from ..schedule import Kind, Schedule
 from ..simulator import Memory
 from ..simulator.memory import activations, memory_over_time
 from .chain import Chain, bounds
+from .folding import Folding
 from .profile import Profile
 
 OPTIMIZERS = {"sgd": 0, "momentum": 1, "adam": 2}
@@ -76,41 +77,17 @@ def rank_bytes(schedule: Schedule, memory: Memory) -> list[dict[str, int]]:
 
 
 class Occupancy:
-    """How much of each stage a rank holds at once: what a limit of memory is checked with.
+    """How much of each stage a group of ranks holds at once: what a limit is checked with.
 
     The bytes of a rank are linear in those of its stages, so the moments that can matter are known
     before the cuts are.
 
-    Args:
-        schedule: says how many micro-batches are in flight.
-        stages: of one group of ranks, in the order in which ``total`` gets them.
-        ranks: that hold these stages.
-        states: numbers that the optimizer keeps for a parameter.
+    moments: of shape (moments, stages × 3): activations, those that W needs, gradients for W.
+    copies: how often each stage's parameters are held: weights, gradients, states, versions.
     """
 
-    def __init__(
-        self, schedule: Schedule, stages: Sequence[int], ranks: Sequence[int], states: int
-    ):
-        units = np.eye(schedule.stages)[list(stages)]
-        slices = [slice(*schedule.slices[rank]) for rank in ranks]
-
-        def moments(memory: Memory) -> np.ndarray:
-            levels = activations(schedule, memory, recomputed=False)[0]
-            return np.concatenate([levels[each] for each in slices])
-
-        columns = []
-        for unit in units:
-            none = (0 * unit).tolist()
-            columns.append(moments(Memory(unit.tolist(), deferred_activations=none)))
-            columns.append(moments(Memory(none, deferred_activations=unit.tolist())))
-            given = {"deferred_activations": none, "deferred_gradients": unit.tolist()}
-            columns.append(moments(Memory(none, **given)))
-        self.moments = _undominated(np.unique(np.stack(columns, axis=1), axis=0))
-        """Of shape (moments, stages × 3): activations, those that W needs, gradients for W."""
-        if Kind.W not in schedule.kinds:
-            self.moments[:, 1::3] = 0
-        self.copies = np.array([2 + states + _versions(schedule, stage) for stage in stages])
-        """How often each stage's parameters are held: weights, gradients, states, versions."""
+    def __init__(self, moments: np.ndarray, copies: np.ndarray):
+        self.moments, self.copies = moments, copies
 
     def total(self, chain: Chain, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Bytes of a rank for many ways to cut: start, stop of shape (ways, stages)."""
@@ -127,19 +104,35 @@ class Occupancy:
         total: np.ndarray = weights + most
         return total
 
-    @property
-    def least_in_flight(self) -> np.ndarray:
-        """The most that is held of each stage, at any moment."""
-        most: np.ndarray = self.moments[:, ::3].max(axis=0)
-        return most
 
-
-def _versions(schedule: Schedule, stage: int) -> float:
-    """Copies of a stage's weights beside the newest, at the most."""
-    unit = np.eye(schedule.stages)[stage].tolist()
-    memory = Memory(activations=0, weights=unit)
-    versions = memory_over_time(schedule, memory)["weight_versions"][0]
-    return float(versions.max())
+def occupancies(schedule: Schedule, folding: Folding, states: int) -> list[Occupancy]:
+    """Of every group. states: numbers that the optimizer keeps for a parameter."""
+    columns: list[np.ndarray] = []
+    copies = np.zeros((len(folding.groups), folding.blocks))
+    none = [0.0] * schedule.stages
+    for block in range(folding.blocks):
+        # One stage of every group: an atom's rank holds no other of them.
+        unit = [0.0] * schedule.stages
+        for group in folding.groups:
+            unit[group[block]] = 1.0
+        for memory in (
+            Memory(unit, deferred_activations=none),
+            Memory(none, deferred_activations=unit),
+            Memory(none, deferred_activations=none, deferred_gradients=unit),
+        ):
+            columns.append(activations(schedule, memory, recomputed=False)[0])
+        held = memory_over_time(schedule, Memory(none, weights=unit))["weight_versions"][0]
+        for number, ranks in enumerate(folding.ranks):
+            versions = max(held[slice(*schedule.slices[rank])].max() for rank in ranks)
+            copies[number, block] = 2 + states + versions
+    table = np.stack(columns, axis=1)
+    if Kind.W not in schedule.kinds:
+        table[:, 1::3] = 0
+    found = []
+    for number, ranks in enumerate(folding.ranks):
+        rows = np.concatenate([table[slice(*schedule.slices[rank])] for rank in ranks])
+        found.append(Occupancy(_undominated(np.unique(rows, axis=0)), copies[number]))
+    return found
 
 
 def _undominated(rows: np.ndarray) -> np.ndarray:

@@ -17,10 +17,10 @@ from ..timeline import Timeline
 from .chain import Chain, bounds
 from .cuts import SAME, Best, Problem
 from .folding import Folding, crossing
-from .memory import Occupancy, rank_bytes, stage_memory, states_of
+from .memory import Occupancy, occupancies, rank_bytes, stage_memory, states_of
 from .profile import Profile
 
-ATOMS = 400_000
+ATOMS = 100_000
 """Actions that may be simulated to choose among equal partitions."""
 
 
@@ -154,6 +154,7 @@ class Cutter:
             chosen = self.evaluated(self._whole(sizes))
             self._require(chosen, memory_limit)
         else:
+            _require_limit(memory_limit)
             chosen = self._best(memory_limit)
         return replace(
             chosen,
@@ -206,6 +207,7 @@ class Cutter:
             groups=stages,
             blocks=1,
             least=chain.parameters_of_layer,
+            rates=np.ones(stages),
             border=np.zeros(chain.layers + 1),
             cost=lambda _, a, b: chain.total("parameter_bytes", a, b)[:, 0],
         )
@@ -217,16 +219,16 @@ class Cutter:
 
     @cached_property
     def _occupancies(self) -> list[Occupancy]:
-        folding = self._folding
-        return [
-            Occupancy(self._schedule, stages, ranks, self._states)
-            for stages, ranks in zip(folding.groups, folding.ranks, strict=True)
-        ]
+        return occupancies(self._schedule, self._folding, self._states)
 
     def _best(self, memory_limit: float | None) -> Partition:
-        if memory_limit is not None:
-            self._require_possible(memory_limit)
         found = Best(self._in_seconds(memory_limit))
+        if found.cost == np.inf:
+            raise UsageError(
+                f"No partition keeps every rank within {memory_limit:,.0f} bytes: the least limit "
+                f"that works is {self._least_limit()} bytes, for {self._schedule.name} with "
+                f"{self._optimizer}."
+            )
         atoms = len(self._schedule.kind)
         most = max(1, ATOMS // atoms)
         equal = list(islice(found.partitions(), most + 1))
@@ -267,11 +269,12 @@ class Cutter:
         border = np.zeros(chain.layers + 1)
         border[1:] = [self._link.seconds(size) for size in chain.output_bytes.tolist()]
         least: np.ndarray = folding.share * chain.seconds_of_layer
-        return self._problem(least, border, cost)
+        return self._problem(least, np.ones(len(folding.groups)), border, cost)
 
     def _problem(
         self,
         least: np.ndarray,
+        rates: np.ndarray,
         border: np.ndarray,
         cost: Callable[[int, np.ndarray, np.ndarray], np.ndarray],
     ) -> Problem:
@@ -280,6 +283,7 @@ class Cutter:
             groups=len(folding.groups),
             blocks=folding.blocks,
             least=least,
+            rates=rates,
             border=border,
             cost=cost,
             folded=folding.folded,
@@ -291,21 +295,15 @@ class Cutter:
         held: np.ndarray = self._occupancies[group].total(self._chain, start, stop)
         return held
 
-    def _require_possible(self, memory_limit: float) -> None:
-        """Raise UsageError, with the least limit, where no partition keeps this one."""
-        if not isinstance(memory_limit, Real) or not memory_limit > 0:
-            raise UsageError(f"memory_limit is {memory_limit!r}; it is a number of bytes above 0.")
+    def _least_limit(self) -> int:
+        """The bytes of the fullest rank, as few as they can be."""
         chain, held = self._chain, self._occupancies
+        rates = np.array([each.moments[:, ::3].max(axis=0).min() for each in held])
+        rates /= self._folding.blocks  # of the sum over a rank's stages, the largest is a part
         copies = min(float(each.copies.min()) for each in held)
-        in_flight = min(float(each.least_in_flight.min()) for each in held) / self._folding.blocks
-        least = copies * chain.parameters_of_layer + in_flight * chain.activations_of_layer
-        best = Best(self._problem(least, np.zeros(chain.layers + 1), self._held)).cost
-        if best > memory_limit * (1 + SAME):
-            raise UsageError(
-                f"No partition keeps every rank within {memory_limit:,.0f} bytes: the least limit "
-                f"that works is {int(np.ceil(best))} bytes, for {self._schedule.name} with "
-                f"{self._optimizer}."
-            )
+        least = chain.activations_of_layer + copies / rates.max() * chain.parameters_of_layer
+        border = np.zeros(chain.layers + 1)
+        return int(np.ceil(Best(self._problem(least, rates, border, self._held)).cost * (1 - SAME)))
 
     def _require(self, chosen: Partition, memory_limit: float | None) -> None:
         if not _fits(chosen, memory_limit):
@@ -326,6 +324,11 @@ class Cutter:
                 f"that add up to {layers}, such as {self.even()}."
             )
         return [int(count) for count in counts]
+
+
+def _require_limit(memory_limit: float | None) -> None:
+    if memory_limit is not None and not (isinstance(memory_limit, Real) and memory_limit > 0):
+        raise UsageError(f"memory_limit is {memory_limit!r}; it is a number of bytes above 0.")
 
 
 def _fits(chosen: Partition, memory_limit: float | None) -> bool:
