@@ -18,7 +18,7 @@ from .timeline import Timeline
 if TYPE_CHECKING:
     from .engine import Run, evaluate, profile, run, start
     from .grading import grade
-    from .layout import Partition, Profile, partition
+    from .layout import Partition, Profile, fit_link, partition
     from .plots import plot
     from .widgets.guess import guess
     from .widgets.lab import lab
@@ -29,8 +29,8 @@ except PackageNotFoundError:  # a checkout that nobody has installed
     __version__ = "0+unknown"
 __all__ = [
     "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Profile", "Run",
-    "Schedule", "Timeline", "build", "check", "evaluate", "grade", "guess", "lab", "partition",
-    "plot", "profile", "read_csv", "run", "simulate", "start",
+    "Schedule", "Timeline", "build", "check", "evaluate", "fit_link", "grade", "guess", "lab",
+    "partition", "plot", "profile", "read_csv", "run", "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
@@ -42,6 +42,7 @@ _LATE = {
     "grade": "grading",
     "Partition": "layout",
     "Profile": "layout",
+    "fit_link": "layout",
     "partition": "layout",
     "plot": "plots",
     "guess": "widgets",

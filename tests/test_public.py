@@ -52,6 +52,7 @@ def test_public_names():
         "build",
         "check",
         "evaluate",
+        "fit_link",
         "grade",
         "guess",
         "lab",

@@ -4,7 +4,8 @@ In: a Profile (measured by ``engine.profiling``, or read from a file), ranks, li
 memory. Out: a Partition: the layers of each stage, with its seconds and bytes.
 """
 
+from .links import fit_link
 from .partition import Partition, partition
 from .profile import LayerProfile, Profile
 
-__all__ = ["LayerProfile", "Partition", "Profile", "partition"]
+__all__ = ["LayerProfile", "Partition", "Profile", "fit_link", "partition"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UnknownName
 from ..schedule import Kind, Schedule
-from ..simulator import Memory
+from ..simulator import Costs, Memory, with_recompute
 from ..simulator.memory import activations, memory_over_time
 from .chain import Chain, bounds
 from .folding import Folding
@@ -62,12 +62,17 @@ def stage_memory(profile: Profile, sizes: Sequence[int], optimizer: str = "adam"
     )
 
 
-def rank_bytes(schedule: Schedule, memory: Memory) -> list[dict[str, int]]:
+def rank_bytes(
+    schedule: Schedule, memory: Memory, *, recompute: str | None = None
+) -> list[dict[str, int]]:
     """The bytes of every rank by part, each at its largest moment; ``total`` is their sum.
 
-    Older versions of the weights count as weights.
+    Older versions of the weights count as weights. recompute: as for ``simulate``.
     """
-    held = {part: both[0] for part, both in memory_over_time(schedule, memory).items()}
+    if recompute is not None:
+        schedule, _ = with_recompute(schedule, Costs(), recompute)
+    levels = memory_over_time(schedule, memory, recomputed=recompute == "in-backward")
+    held = {part: both[0] for part, both in levels.items()}
     held["weights"] = held["weights"] + held.pop("weight_versions")
     held["optimizer"] = held.pop("optimizer_state")
     first = schedule.offsets[:-1]
