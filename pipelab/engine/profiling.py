@@ -3,6 +3,9 @@
     micro-batch ─▶ layer 0 ─▶ layer 1 ─▶ … ─▶ loss        F of each, and what it saves
                 ◀─ I and W ◀─ I and W ◀─ … ◀─             I and W of each
 
+It goes through whole first, as in most schedules: that gives the times of F and B = I + W. Then the
+backwards are split, which says how B divides. (Split ones take a little longer altogether.)
+
 It is here and not in ``model`` since a layer costs what the engine makes of it: its forward, its
 backward in two parts and its count of saved bytes are those of the stages of a run.
 """
@@ -137,12 +140,14 @@ def _as_a_rank(where: torch.device) -> Iterator[None]:
 class _Layer:
     """One layer on the bench: how it runs, and what was measured of it.
 
-    seconds: of each pass, (F, I, W). saved: addresses and bytes of what its forward saved.
+    whole, split: seconds of each pass, (F, B, 0) and (F, I, W). saved: addresses and bytes of what
+    its forward saved. deferred: bytes that W needs, of activations and of gradients.
     """
 
     index: int
     module: nn.Module
-    seconds: list[list[float]] = field(default_factory=list)
+    whole: list[tuple[float, float, float]] = field(default_factory=list)
+    split: list[tuple[float, float, float]] = field(default_factory=list)
     saved: dict[int, int] = field(default_factory=dict)
     deferred: tuple[int, int] = (0, 0)
     activation_bytes: int = 0
@@ -158,14 +163,15 @@ class _Layer:
 
     def profile(self, name: str) -> LayerProfile:
         """The medians of what was measured."""
-        table = np.array(self.seconds)
-        forward, input_grad, weight_grad = np.median(table, axis=0).tolist()
-        low, high = np.percentile(table.sum(axis=1), [25, 75])
+        forward, backward, _ = np.median(self.whole, axis=0).tolist()
+        _, input_grad, weight_grad = np.median(self.split, axis=0).tolist()
+        share = weight_grad / (input_grad + weight_grad) if self.parameters else 0.0
+        low, high = np.percentile(np.sum(self.whole, axis=1), [25, 75])
         return LayerProfile(
             name=name,
             forward=forward,
-            input_grad=input_grad,
-            weight_grad=weight_grad if self.parameters else 0.0,
+            input_grad=(1 - share) * backward,
+            weight_grad=share * backward,
             activation_bytes=self.activation_bytes,
             saved_input_bytes=self.saved_input_bytes,
             output_bytes=self.output_bytes,
@@ -198,17 +204,20 @@ class _Passing:
         self._layers, self._where, self._half = layers, where, half
         self._value = value.each(torch.clone)
         self._deferred = DeferredGradients()
-        for layer in layers:
-            self._deferred.defer(layer.module)
 
     def measure(self, repeats: int) -> None:
-        """Count the bytes, then take the times of so many passes."""
+        """Take the times of so many passes, whole and split, and count the bytes."""
+        for _ in range(WARM_UP + repeats):
+            self._pass()
+        for layer in self._layers:
+            layer.whole, layer.split = layer.split[WARM_UP:], []
+            self._deferred.defer(layer.module)
         for number in range(WARM_UP + repeats):
             self._pass(counting=number == 0)
         for layer in self._layers:
-            del layer.seconds[:WARM_UP]
+            del layer.split[:WARM_UP]
 
-    def _pass(self, *, counting: bool) -> None:
+    def _pass(self, *, counting: bool = False) -> None:
         """Once forth and back."""
         value, calls = self._value, []
         with torch.autocast(self._where.type, torch.bfloat16, enabled=self._half):
@@ -223,7 +232,7 @@ class _Passing:
         while calls:
             layer, cut, output, seconds = calls.pop()
             gradient, more = self._backward(layer, cut, output, gradient, counting=counting)
-            layer.seconds.append([seconds, *more])
+            layer.split.append((seconds, *more))
             for parameter in layer.parameters:
                 parameter.grad = None
 
