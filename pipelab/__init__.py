@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .engine import Run, evaluate, profile, run, start
     from .grading import grade
     from .layout import Partition, Profile, fit_link, partition
+    from .model import layers
     from .plots import plot
     from .widgets.guess import guess
     from .widgets.lab import lab
@@ -30,7 +31,7 @@ except PackageNotFoundError:  # a checkout that nobody has installed
 __all__ = [
     "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Profile", "Run",
     "Schedule", "Timeline", "build", "check", "evaluate", "fit_link", "grade", "guess", "lab",
-    "partition", "plot", "profile", "read_csv", "run", "simulate", "start",
+    "layers", "partition", "plot", "profile", "read_csv", "run", "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
@@ -44,6 +45,7 @@ _LATE = {
     "Profile": "layout",
     "fit_link": "layout",
     "partition": "layout",
+    "layers": "model",
     "plot": "plots",
     "guess": "widgets",
     "lab": "widgets",

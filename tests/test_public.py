@@ -56,6 +56,7 @@ def test_public_names():
         "grade",
         "guess",
         "lab",
+        "layers",
         "partition",
         "plot",
         "profile",
