@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
-from ..layout.partition import Cutter, Partition
+from ..layout.cutter import Cutter, Partition
 from ..schedule import Schedule
 from .job.batches import require_inputs
 from .job.recipe import Recipe

@@ -4,8 +4,9 @@ In: a Profile (measured by ``engine.profiling``, or read from a file), ranks, li
 memory. Out: a Partition: the layers of each stage, with its seconds and bytes.
 """
 
+from .cutter import Partition
 from .links import fit_link
-from .partition import Partition, partition
+from .partition import partition
 from .profile import LayerProfile, Profile
 
 __all__ = ["LayerProfile", "Partition", "Profile", "fit_link", "partition"]
