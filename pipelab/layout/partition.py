@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from ..catalogue import build
+from ..catalogue.entry import Size, from_lists, wave
 from ..errors import UsageError
-from ..schedule import Schedule
+from ..schedule import Kind, Schedule
 from ..simulator import Link
 from .cutter import Cutter, Partition
 from .folding import Folding
@@ -41,7 +42,8 @@ def partition(  # noqa: PLR0913 - the contract's
         memory_limit: bytes that a rank may hold: weights, gradients, the optimizer's state, and
             what it has saved of the micro-batches in flight.
         schedule: a name or a Schedule; for several stages per rank "1f1b" stands for
-            "interleaved-1f1b" in a loop, "zb-v" or "hanayo" in a V.
+            "interleaved-1f1b" in a loop, and in a V for "zb-v" (two), "hanayo" (an even number) or
+            all micro-batches stage by stage.
         microbatches: of a step; default: twice the ranks, or the Schedule's.
         optimizer: "sgd", "momentum" or "adam", which keep 0, 1 or 2 numbers for each parameter.
         sizes: layers of each stage: what these give, instead of the best.
@@ -87,6 +89,8 @@ def schedule_for(
             name = "interleaved-1f1b"
             if placement == "v":
                 name = "zb-v" if stages_per_rank == 2 else "hanayo"
+            if name == "hanayo" and stages_per_rank is not None and stages_per_rank % 2:
+                return _breadth_first(Size(ranks, m, stages_per_rank))
         schedule = build(name, ranks=ranks, microbatches=m, stages_per_rank=stages_per_rank)
     elif microbatches not in (None, schedule.microbatches) or ranks != schedule.ranks:
         raise UsageError(
@@ -95,9 +99,20 @@ def schedule_for(
         )
     if placement is not None:
         folding = Folding.of(schedule)
-        if folding.blocks > 1 and folding.folded != (placement == "v"):
+        if min(folding.blocks, len(folding.groups)) > 1 and folding.folded != (placement == "v"):
             raise UsageError(
                 f"{schedule.name} does not place its stages as placement={placement!r} says: use "
                 f"{_PLACING[placement]}."
             )
     return schedule
+
+
+def _breadth_first(size: Size) -> Schedule:
+    """All micro-batches through one stage after the other, and back: in a V of any size."""
+    place, rows = wave(size), []
+    for rank in range(size.ranks):
+        stages = sorted(stage for (_, stage), home in place.items() if home == rank)
+        pairs = [(stage, i) for stage in stages for i in range(size.microbatches)]
+        forwards = [(Kind.F, *pair) for pair in pairs]
+        rows.append(forwards + [(Kind.B, *pair) for pair in reversed(pairs)])
+    return from_lists("breadth-first", rows, size, place)
