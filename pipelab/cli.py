@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,7 +198,8 @@ def run_train(args: argparse.Namespace) -> int:
     ours = None
     if args.executor == "torch":
         say("the same with pipelab's own engine, to show both")
-        ours = train(schedule, wanted, executor="pipelab", say=say)
+        same = replace(wanted, partition=run.partition)
+        ours = train(schedule, same, executor="pipelab", say=say)
     if not speaks():
         return 0
     if args.trace:

@@ -49,7 +49,7 @@ def as_text(found: "Partition") -> str:
     from .predict import headline
 
     shown = {"chosen": found, "even": found.even, "by parameters": found.parameters}
-    longest = max(max(_rank_seconds(each)) for each in shown.values() if each)
+    longest = max(max(each.rank_seconds) for each in shown.values() if each)
     lines = [headline(found.schedule)]
     for name, each in shown.items():
         if each is None:
@@ -58,19 +58,10 @@ def as_text(found: "Partition") -> str:
             f"{name}: {','.join(map(str, each.sizes))}  slowest {1000 * each.slowest:.3f} ms per "
             f"micro-batch, makespan {1000 * each.makespan:.2f} ms"
         )
-        rows = zip(_rank_seconds(each), each.bytes, strict=True)
+        rows = zip(each.rank_seconds, each.bytes, strict=True)
         for rank, (seconds, held) in enumerate(rows):
             bar = "█" * round(BAR * seconds / longest) if longest else ""
             lines.append(
                 f"  rank {rank:<3} {bar:<{BAR}} {1000 * seconds:8.3f} ms {held['total']:15,} bytes"
             )
     return "\n".join(lines)
-
-
-def _rank_seconds(found: "Partition") -> list[float]:
-    """Seconds of each rank per micro-batch; two copies of a model halve the micro-batches."""
-    schedule = found.schedule
-    seconds = [0.0] * schedule.ranks
-    for (_, stage), rank in schedule.placement.items():
-        seconds[rank] += found.stage_seconds[stage] / schedule.replicas
-    return seconds

@@ -52,6 +52,18 @@ class Partition:
     even: "Partition | None" = None
     parameters: "Partition | None" = None
 
+    @property
+    def rank_seconds(self) -> list[float]:
+        """F + I + W of all stages of each rank, for one micro-batch."""
+        return self.per_rank(self.stage_seconds)
+
+    def per_rank(self, of_stage: Sequence[float]) -> list[float]:
+        """What the stages of each rank add up to; two copies of a model halve the micro-batches."""
+        totals = [0.0] * self.schedule.ranks
+        for (_, stage), rank in self.schedule.placement.items():
+            totals[rank] += of_stage[stage] / self.schedule.replicas
+        return totals
+
     @cached_property
     def timeline(self) -> Timeline:
         """What the simulator expects of one step, in seconds, with bytes over time."""
@@ -118,10 +130,6 @@ class Cutter:
             for size, crossed in zip(chain.output_bytes[last].tolist(), crosses, strict=True)
             if crossed
         ]
-        ranks = np.zeros(self._schedule.ranks)
-        share = self._folding.share if self._schedule.replicas > 1 else 1.0
-        for (_, stage), rank in self._schedule.placement.items():
-            ranks[rank] += share * seconds[stage]
         costs = Costs(
             forward=chain.total("forward", start, stop).tolist(),
             input_grad=chain.total("input_grad", start, stop).tolist(),
@@ -130,16 +138,17 @@ class Cutter:
             link=self._link,
         )
         memory = stage_memory(self._profile, sizes, self._optimizer)
-        return Partition(
+        found = Partition(
             sizes=sizes,
             stage_seconds=seconds.tolist(),
-            slowest=max(float(ranks.max()), *borders, 0.0),
+            slowest=0.0,
             makespan=simulate(self._schedule, costs).makespan,
             bytes=rank_bytes(self._schedule, memory),
             schedule=self._schedule,
             costs=costs,
             memory=memory,
         )
+        return replace(found, slowest=max(*found.rank_seconds, *borders, 0.0))
 
     def even(self) -> list[int]:
         """As equal as possible in layers, the first stages one larger."""

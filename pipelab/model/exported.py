@@ -106,7 +106,7 @@ class _Cutting:
                     f"{type(self._module).__name__} returns {each} beside its tensors; a layer of "
                     "a pipeline returns tensors only."
                 )
-        return list(dict.fromkeys(nodes))
+        return nodes
 
     def _used_by(self, node: fx.Node) -> Iterator[fx.Node]:
         """The values that a node needs; of numbers and weights nothing travels."""
@@ -199,7 +199,7 @@ class _Cutting:
 
         for node in self._work[start:stop]:
             known[node] = graph.node_copy(node, here)
-        values = [known[node] for node in given]
+        values = [here(node) for node in given]
         graph.output(values[0] if len(values) == 1 else tuple(values))
         return ExportedLayer.of(self._name(start, stop), graph, held)
 

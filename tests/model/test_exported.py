@@ -226,6 +226,26 @@ def test_auto_cuts_what_was_exported():
     assert sum(run.partition) == len(layers) and run.gradient_error <= 1e-5
 
 
+class Echo(nn.Module):
+    """Returns one value twice, a weight, and an input as it came."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.b(self.a(x))
+        return y, y, self.a.bias, x
+
+
+def test_outputs_stay_as_many_as_they_are():
+    module, x = Echo(), torch.randn(3, 4)
+    layers = pipelab.layers(module, x)
+    found, true = through(layers, x), module(x)
+    assert len(layers) == 2 and len(found) == 4
+    assert all(torch.equal(a, b) for a, b in zip(found, true, strict=True))
+
+
 class Branching(nn.Module):
     def __init__(self):
         super().__init__()
