@@ -65,6 +65,7 @@ class Wanted:
     seed: int
     pace: tuple[float, ...] | None
     timeout: float | None
+    partition: str | list[int]
     device: str
     workers: str
     optimizer: str
@@ -122,6 +123,7 @@ def train(
         ranks=schedule.ranks,
         microbatches=schedule.microbatches,
         steps=wanted.steps,
+        partition=wanted.partition,
         optimizer=job.optimizer,
         device=wanted.device,
         workers=wanted.workers,
@@ -184,6 +186,8 @@ def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict[s
         "ranks": schedule.ranks,
         "stages": schedule.stages,
         "microbatches": schedule.microbatches,
+        "partition": run.partition,
+        "partition_note": run.partition_note,
         "device": run.device,
         "workers": run.workers,
         "transport": run.transport,
@@ -257,6 +261,7 @@ def as_text(data: dict[str, Any], note: str | None) -> str:
         f"{data['microbatches']} micro-batches; {data['device']}, {data['workers']}, "
         f"{data['transport']}",
         *([f"note             {data['device_note']}"] if data["device_note"] else []),
+        *([data["partition_note"]] if data["partition_note"] else []),
         f"loss             {data['losses'][0]:.4f} → {data['losses'][-1]:.4f} in "
         f"{len(data['losses'])} steps",
         f"makespan         measured {last['makespan_ms']:.1f} ms, predicted "

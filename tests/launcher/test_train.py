@@ -20,6 +20,8 @@ KEYS = [
     "ranks",
     "stages",
     "microbatches",
+    "partition",
+    "partition_note",
     "device",
     "workers",
     "transport",
