@@ -228,6 +228,8 @@ class Training:
                 microbatches=schedule.microbatches,
                 optimizer=job.optimizer,
                 steps=steps,
+                # equal stages: a GPT's embedding and head cost otherwise than its blocks
+                partition=None if self.paced or layers == schedule.stages else "auto",
                 pace=scaled(settings.costs(schedule.stages), seconds) if self.paced else None,
                 latency=settings.latency * seconds if self.paced else 0.0,
                 recompute=recompute,
