@@ -62,7 +62,7 @@ function stretches(geometry, timeline, rank) {
   for (const step of timeline.parts.length > 1 && steps.length
     ? [...steps, { ...steps.at(-1), time: timeline.end }]
     : steps) {
-    const to = Math.round(geometry.x(step.time));
+    const to = Math.min(Math.round(geometry.x(step.time)), geometry.right);
     // what lasts less than a pixel would only be a smear
     if (to > x) boxes.push({ x, width: to - x, step: now });
     x = to;
