@@ -175,7 +175,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 def run_train(args: argparse.Namespace) -> int:
     """Train a small model under a schedule, for real."""
-    from .launcher.train import Wanted, as_data, as_text, pictures, speaks, train
+    from .launcher.train import Wanted, as_data, as_text, page, speaks, train
 
     if not _is_file(args.schedule):  # a file has sizes of its own
         args.ranks = 2 if args.ranks is None else args.ranks
@@ -205,9 +205,7 @@ def run_train(args: argparse.Namespace) -> int:
     if args.trace:
         write(args.trace, json.dumps(run.timeline.to_chrome()))
     if args.html:
-        from .plots import write_page
-
-        write_page(args.html, *pictures(run, ours))
+        write(args.html, page(run, ours, wanted))
     data = as_data(schedule, run, ours)
     show(args, data, as_text(data, run.gradient_note))
     return 0
