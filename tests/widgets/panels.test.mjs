@@ -39,6 +39,7 @@ test("differences say which way is better", () => {
   assert.deepEqual(difference("makespan", 44, 33), { text: "+33 %", verdict: "worse" });
   assert.deepEqual(difference("makespan", 33, 44), { text: "−25 %", verdict: "better" });
   assert.deepEqual(difference("throughput", 2, 1), { text: "+100 %", verdict: "better" });
+  assert.deepEqual(difference("speed_up", 3, 2), { text: "+50 %", verdict: "better" });
   assert.deepEqual(difference("makespan", 33, 33), { text: "=", verdict: "" });
   assert.deepEqual(difference("bubble_fraction", 0.1, 0), { text: "more", verdict: "worse" });
   assert.deepEqual(difference("lower_bound", 1, 2), { text: "", verdict: "" });

@@ -65,7 +65,7 @@ function stretches(geometry, timeline, rank) {
     const to = Math.min(Math.round(geometry.x(step.time)), geometry.right);
     // what lasts less than a pixel would only be a smear
     if (to > x) boxes.push({ x, width: to - x, step: now });
-    x = to;
+    x = Math.max(x, to); // the two halves of an overlap have the same times
     now = step;
   }
   return boxes;
