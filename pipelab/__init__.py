@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from .catalogue import build
 from .errors import PipelabError
 from .schedule import Action, Kind, Schedule, check, read_csv
-from .simulator import Costs, Memory, simulate
+from .simulator import Costs, Link, Memory, simulate
 from .timeline import Timeline
 
 if TYPE_CHECKING:
-    from .engine import Run, evaluate, run, start
+    from .engine import Run, evaluate, profile, run, start
     from .grading import grade
+    from .layout import Partition, Profile, fit_link, partition
+    from .model import layers
     from .plots import plot
     from .widgets.guess import guess
     from .widgets.lab import lab
@@ -27,17 +29,23 @@ try:
 except PackageNotFoundError:  # a checkout that nobody has installed
     __version__ = "0+unknown"
 __all__ = [
-    "Action", "Costs", "Kind", "Memory", "PipelabError", "Run", "Schedule", "Timeline",
-    "build", "check", "evaluate", "grade", "guess", "lab", "plot", "read_csv", "run", "simulate",
-    "start",
+    "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Profile", "Run",
+    "Schedule", "Timeline", "build", "check", "evaluate", "fit_link", "grade", "guess", "lab",
+    "layers", "partition", "plot", "profile", "read_csv", "run", "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
     "Run": "engine",
     "evaluate": "engine",
+    "profile": "engine",
     "run": "engine",
     "start": "engine",
     "grade": "grading",
+    "Partition": "layout",
+    "Profile": "layout",
+    "fit_link": "layout",
+    "partition": "layout",
+    "layers": "model",
     "plot": "plots",
     "guess": "widgets",
     "lab": "widgets",

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,14 +175,13 @@ def run_check(args: argparse.Namespace) -> int:
 
 def run_train(args: argparse.Namespace) -> int:
     """Train a small model under a schedule, for real."""
-    from .launcher.train import Wanted, as_data, as_text, pictures, speaks, train
+    from .launcher.train import Wanted, as_data, as_text, page, speaks, train
 
     if not _is_file(args.schedule):  # a file has sizes of its own
         args.ranks = 2 if args.ranks is None else args.ranks
         args.microbatches = 4 if args.microbatches is None else args.microbatches
-    for output in filter(None, (args.trace, args.html, args.checkpoint)):
-        if not Path(output).resolve().parent.is_dir():  # said before the training, not after it
-            raise UsageError(f"cannot write {output}: its folder does not exist")
+    for output in (args.trace, args.html, args.checkpoint):
+        _require_folder(output)
     schedule = load(args.schedule, args)
     if args.nnodes is not None:
         from .launcher.nodes import train_on_nodes
@@ -198,17 +198,38 @@ def run_train(args: argparse.Namespace) -> int:
     ours = None
     if args.executor == "torch":
         say("the same with pipelab's own engine, to show both")
-        ours = train(schedule, wanted, executor="pipelab", say=say)
+        same = replace(wanted, partition=run.partition)
+        ours = train(schedule, same, executor="pipelab", say=say)
     if not speaks():
         return 0
     if args.trace:
         write(args.trace, json.dumps(run.timeline.to_chrome()))
     if args.html:
-        from .plots import write_page
-
-        write_page(args.html, *pictures(run, ours))
+        write(args.html, page(run, ours, wanted))
     data = as_data(schedule, run, ours)
     show(args, data, as_text(data, run.gradient_note))
+    return 0
+
+
+def run_profile(args: argparse.Namespace) -> int:
+    """Measure what each layer of a small model takes."""
+    from .launcher.profile import as_text, measure
+
+    _require_folder(args.save)
+    profile = measure(args)
+    data = profile.to_json()
+    if args.save:
+        write(args.save, json.dumps(data, indent=1) + "\n")
+    show(args, data, as_text(profile))
+    return 0
+
+
+def run_partition(args: argparse.Namespace) -> int:
+    """Cut a profiled model into stages."""
+    from .launcher.partition import as_text, find
+
+    found = find(args)
+    show(args, found.to_json(), as_text(found))
     return 0
 
 
@@ -277,6 +298,8 @@ COMMANDS = {
     "simulate": run_simulate,
     "check": run_check,
     "train": run_train,
+    "profile": run_profile,
+    "partition": run_partition,
     "grade": run_grade,
     "handout": run_handout,
     "autograder": run_autograder,
@@ -385,6 +408,12 @@ def write(name: str, text: str) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _require_folder(output: str | None) -> None:
+    """Say that a file cannot be written before the work, not after it."""
+    if output and not Path(output).resolve().parent.is_dir():
+        raise UsageError(f"cannot write {output}: its folder does not exist")
 
 
 def show(args: argparse.Namespace, data: dict[str, Any], text: str) -> None:

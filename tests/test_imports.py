@@ -31,6 +31,7 @@ ROOMS = [
     "simulator",
     "search",
     "catalogue",
+    "layout",
     "model",
     "engine",
     "plots",
@@ -68,6 +69,7 @@ def loaded_by(source):
         "'--microbatches', '2', '--json'])",
         "from pipelab.cli import main; main(['check', 'nowhere.csv'])",
         "from pipelab.cli import main; main(['train', '--schedule', 'nowhere'])",
+        "import pipelab; pipelab.Profile",
         "import pipelab.launcher.serve, pipelab.launcher.train, pipelab.launcher.selfcheck",
     ],
 )

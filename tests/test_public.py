@@ -41,18 +41,25 @@ def test_public_names():
         "Action",
         "Costs",
         "Kind",
+        "Link",
         "Memory",
+        "Partition",
         "PipelabError",
+        "Profile",
         "Run",
         "Schedule",
         "Timeline",
         "build",
         "check",
         "evaluate",
+        "fit_link",
         "grade",
         "guess",
         "lab",
+        "layers",
+        "partition",
         "plot",
+        "profile",
         "read_csv",
         "run",
         "simulate",
@@ -67,12 +74,19 @@ def test_public_names():
 def test_signatures_are_the_contract():
     signatures = {
         name: list(inspect.signature(getattr(pipelab, name)).parameters)
-        for name in ("build", "simulate", "run")
+        for name in ("build", "simulate", "run", "profile", "partition")
     }
     assert signatures["build"] == [
         "name", "ranks", "microbatches", "stages_per_rank", "costs", "memory_limit", "placement",
     ]  # fmt: skip
     assert signatures["simulate"][:2] == ["schedule", "costs"]
+    assert signatures["profile"][:7] == [
+        "model", "inputs", "targets", "loss_fn", "microbatches", "device", "repeats",
+    ]  # fmt: skip
+    assert signatures["partition"][:9] == [
+        "profile", "ranks", "stages_per_rank", "placement", "link", "memory_limit", "schedule",
+        "microbatches", "optimizer",
+    ]  # fmt: skip
     assert signatures["run"][:4] == ["model", "inputs", "targets", "loss_fn"]
     assert {
         "schedule",

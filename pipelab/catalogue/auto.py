@@ -10,6 +10,7 @@ pairs it does not make).
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from statistics import fmean
+from typing import Any
 
 from ..errors import UsageError
 from ..schedule import Schedule
@@ -111,9 +112,10 @@ def _mean(costs: Costs | None) -> Costs | None:
     if costs is None:
         return None
     values = {field.name: getattr(costs, field.name) for field in fields(costs)}
-    return replace(
-        costs, **{name: fmean(value) for name, value in values.items() if isinstance(value, tuple)}
-    )
+    means: dict[str, Any] = {
+        name: fmean(value) for name, value in values.items() if isinstance(value, tuple)
+    }
+    return replace(costs, **means)
 
 
 def _possible(size: Size) -> str | None:

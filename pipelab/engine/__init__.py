@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
     from .job.gpus import gpu_names, unusable_gpus
     from .outcome import Event, Run
+    from .profiling import profile
     from .training import run, start
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Run",
     "evaluate",
     "gpu_names",
+    "profile",
     "run",
     "shutdown",
     "start",
@@ -32,7 +34,7 @@ __all__ = [
 # These import torch, which takes seconds; ``warm`` does not, so that the server can import it at
 # the same time.
 _LATE = dict.fromkeys(("gpu_names", "unusable_gpus"), "job.gpus")
-_LATE |= {"Evaluation": "evaluation", "evaluate": "evaluation"}
+_LATE |= {"Evaluation": "evaluation", "evaluate": "evaluation", "profile": "profiling"}
 _LATE |= dict.fromkeys(("run", "start"), "training") | dict.fromkeys(("Event", "Run"), "outcome")
 
 

@@ -50,12 +50,20 @@ class Run:
 
     schedule: what is executed; where stages share parameters, with the REDUCE_GRAD that sums their
     gradients. losses: one per finished step, the mean over its batch. device, workers, transport,
-    executor: what it runs on. The rest is there once the run has finished; before, it waits for
+    executor: what it runs on. partition_note: what ``partition="auto"`` has chosen, else None. The
+    rest is there once the run has finished; before, it waits for
     that (``wait``).
     """
 
-    def __init__(self, setup: Setup, on_event: Callable[[Event], None] | None):
+    def __init__(
+        self,
+        setup: Setup,
+        on_event: Callable[[Event], None] | None,
+        *,
+        partition_note: str | None = None,
+    ):
         self._setup = setup
+        self.partition_note = partition_note
         self.schedule = setup.schedule
         self.seed = setup.recipe.seed or 0
         self.losses: list[float] = []
@@ -76,6 +84,11 @@ class Run:
     def device_note(self) -> str | None:
         """Why it runs there, where that is not what one would expect."""
         return self._setup.where.note
+
+    @property
+    def partition(self) -> list[int]:
+        """The number of layers of each stage."""
+        return [len(layers) for layers in self._setup.stages]
 
     @property
     def executor(self) -> str:
@@ -322,9 +335,9 @@ class Run:
         self.wait()
         with self._lock:
             if step not in self._timelines:
-                self._timelines[step] = trace.timeline(
-                    self.schedule, self._driver.watch.traces[step]
-                )
+                watch = self._driver.watch
+                queued = None if watch.queued is None else watch.queued[step]
+                self._timelines[step] = trace.timeline(self.schedule, watch.traces[step], queued)
             return self._timelines[step]
 
     @cached_property

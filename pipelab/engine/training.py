@@ -10,11 +10,13 @@ from torch import nn
 
 from ..schedule import Schedule
 from ..simulator import Costs
+from .cutting import cut
 from .job.callables import require_takes
 from .job.recipe import OptimizerFactory, Recipe, SchedulerFactory
-from .job.setup import set_up
+from .job.setup import schedule_of, set_up
 from .job.where import Where
 from .outcome import Event, Run
+from .travel import checkpoint
 
 
 def start(  # noqa: PLR0913 - the whole of what a run can be told
@@ -27,7 +29,7 @@ def start(  # noqa: PLR0913 - the whole of what a run can be told
     ranks: int | None = None,
     microbatches: int | None = None,
     stages_per_rank: int | None = None,
-    partition: Sequence[int] | None = None,
+    partition: str | Sequence[int] | None = None,
     steps: int = 1,
     optimizer: OptimizerFactory | None = None,
     scheduler: SchedulerFactory | None = None,
@@ -54,13 +56,27 @@ def start(  # noqa: PLR0913 - the whole of what a run can be told
     if on_event is not None:
         require_takes("on_event", on_event, ("event",), "it takes each finished action")
     recipe = Recipe(**{f.name: given[f.name] for f in fields(Recipe) if f.name in given})
+    where, note = Where.of(device, workers, executor, paced=pace is not None), None
+    if isinstance(partition, str):
+        schedule = schedule_of(schedule, ranks, microbatches, stages_per_rank)
+        how = cut(
+            partition,
+            model,
+            (inputs, targets),
+            loss_fn,
+            schedule=schedule,
+            where=where,
+            recipe=recipe,
+            first_step=0 if resume is None else checkpoint.read(resume)["step"],
+        )
+        partition, inputs, note = how.sizes, how.inputs, how.note
     setup = set_up(
         model,
         inputs,
         targets,
         loss_fn,
         schedule=schedule,
-        where=Where.of(device, workers, executor, paced=pace is not None),
+        where=where,
         recipe=recipe,
         ranks=ranks,
         microbatches=microbatches,
@@ -69,7 +85,7 @@ def start(  # noqa: PLR0913 - the whole of what a run can be told
         weight=weight,
         resume=resume,
     )
-    return Run(setup, on_event).begin()
+    return Run(setup, on_event, partition_note=note).begin()
 
 
 def run(  # noqa: PLR0913 - the whole of what a run can be told
@@ -82,7 +98,7 @@ def run(  # noqa: PLR0913 - the whole of what a run can be told
     ranks: int | None = None,
     microbatches: int | None = None,
     stages_per_rank: int | None = None,
-    partition: Sequence[int] | None = None,
+    partition: str | Sequence[int] | None = None,
     steps: int = 1,
     optimizer: OptimizerFactory | None = None,
     scheduler: SchedulerFactory | None = None,
@@ -114,7 +130,9 @@ def run(  # noqa: PLR0913 - the whole of what a run can be told
         ranks: as for ``build``; a Schedule knows it.
         microbatches: as for ``build``; a Schedule knows it.
         stages_per_rank: as for ``build``; a Schedule knows it.
-        partition: the number of layers of each stage; without it as equal as possible.
+        partition: the number of layers of each stage; "even" or without it as equal as possible;
+            "auto": a profile is made first, and the slowest rank is as fast as it can be
+            (``Run.partition_note`` says what was chosen).
         steps: how many training steps.
         optimizer: a factory parameters -> Optimizer; without one only gradients are computed. Each
             rank gives it its own parameters, and where it has an argument ``named``, there (name in

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__
 from ..errors import UsageError
+from . import partition, profile
 from .train import add_options
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], int]]) -> Parse
     _train(
         command("train", "train a small model for real under a schedule; measured beside predicted")
     )
+    _profile(command("profile", "measure what each layer of a small model takes and keeps"))
+    _partition(command("partition", "cut a profiled model into stages, at best"))
     _grade(command("grade", "grade exercises, or a whole class"))
     _handout(command("handout", "the students' copy of notebooks and exercises"))
     _autograder(command("autograder", "files for Gradescope, GitHub Classroom and Docker"))
@@ -351,10 +354,7 @@ def _autograder(added: argparse.ArgumentParser) -> None:
     added.add_argument("--hidden", metavar="DIR", help="more tests, which are never handed out")
 
 
-def _train(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--schedule", default="1f1b", metavar="NAME|FILE.csv", help="(1f1b)")
-    _counts(added, " (2 and 4, or the file's)")
-    added.add_argument("--steps", type=int, default=5, metavar="N", help="optimizer steps (5)")
+def _model(added: argparse.ArgumentParser) -> None:
     added.add_argument("--model", default="gpt", metavar="gpt|mlp", help="(gpt)")
     added.add_argument(
         "--layers", type=int, default=8, metavar="L", help="layers, first and last included (8)"
@@ -364,6 +364,59 @@ def _train(added: argparse.ArgumentParser) -> None:
     )
     added.add_argument(
         "--device", type=only("auto", "cpu", "cuda"), default="auto", metavar="auto|cpu|cuda"
+    )
+
+
+def _profile(added: argparse.ArgumentParser) -> None:
+    _model(added)
+    profile.add_flags(added)
+
+
+def _partition(added: argparse.ArgumentParser) -> None:
+    added.add_argument("file", metavar="FILE.json", help="of pipelab profile --save")
+    added.add_argument("--ranks", type=int, required=True, metavar="P", help="devices")
+    added.add_argument(
+        "--stages-per-rank", type=int, metavar="V", help="stages that each rank has (1)"
+    )
+    added.add_argument(
+        "--placement",
+        type=only("loop", "v"),
+        metavar="loop|v",
+        help="which stages share a rank: 0 1 0 1, or 0 1 1 0 (the schedule's)",
+    )
+    added.add_argument(
+        "--microbatches", type=int, metavar="M", help="micro-batches of a step (twice the ranks)"
+    )
+    added.add_argument("--schedule", default="1f1b", metavar="NAME", help="(1f1b)")
+    added.add_argument(
+        "--bandwidth", type=number, metavar="BYTES_PER_S", help="of a link (no limit)"
+    )
+    added.add_argument(
+        "--latency", type=number, default=0.0, metavar="S", help="of a link, in seconds (0)"
+    )
+    added.add_argument(
+        "--memory-limit", type=number, metavar="BYTES", help="that a rank may hold (no limit)"
+    )
+    added.add_argument("--optimizer", default="adam", metavar="sgd|momentum|adam", help="(adam)")
+    added.add_argument(
+        "--sizes",
+        type=partition.sizes,
+        metavar="3,2,3",
+        help="layers of each stage: what these give, instead of the best",
+    )
+
+
+def _train(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--schedule", default="1f1b", metavar="NAME|FILE.csv", help="(1f1b)")
+    _counts(added, " (2 and 4, or the file's)")
+    added.add_argument("--steps", type=int, default=5, metavar="N", help="optimizer steps (5)")
+    _model(added)
+    added.add_argument(
+        "--partition",
+        type=partition.sizes_or_word,
+        default="even",
+        metavar="auto|even|3,2,3",
+        help="layers of each stage; auto measures them first (even)",
     )
     hosts = "auto", "processes", "threads", "torchrun"
     added.add_argument(

@@ -12,8 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from ..catalogue import names
 from ..errors import RunError
+from ..plots import page_text
 from ..schedule import Schedule
+from ..simulator import Costs
 from ..timeline import Timeline
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ class Wanted:
     seed: int
     pace: tuple[float, ...] | None
     timeout: float | None
+    partition: str | list[int]
     device: str
     workers: str
     optimizer: str
@@ -122,6 +126,7 @@ def train(
         ranks=schedule.ranks,
         microbatches=schedule.microbatches,
         steps=wanted.steps,
+        partition=wanted.partition,
         optimizer=job.optimizer,
         device=wanted.device,
         workers=wanted.workers,
@@ -174,6 +179,40 @@ def pictures(run: "Run", ours: "Run | None") -> tuple[Timeline, Timeline]:
     return replace(ours.timeline, source="pipelab"), replace(run.timeline, source="torch")
 
 
+def page(run: "Run", ours: "Run | None", wanted: Wanted) -> str:
+    """The last step as one HTML page: as a lab with live cost sliders, or as a picture that plays.
+
+    A schedule of one's own, and torch's engine beside ours, have no lab; nor has a machine without
+    a notebook's packages.
+    """
+    schedule = run.schedule
+    if ours is None and schedule.name in names():
+        with suppress(ImportError):
+            from ..widgets import Settings
+            from ..widgets.page import run_page
+
+            settings = Settings(
+                schedule.name,
+                ranks=schedule.ranks,
+                microbatches=schedule.microbatches,
+                stages_per_rank=schedule.stages_per_rank or 0,
+                recompute=wanted.recompute or "none",
+                hold="microbatch",
+            )
+            if settings.build() == schedule:
+                return run_page(run, settings, _paced(wanted.pace) or run.costs)
+    return page_text(*pictures(run, ours))
+
+
+def _paced(pace: tuple[float, ...] | None) -> Costs | None:
+    """What a pace of two or three numbers, in seconds, makes actions cost."""
+    if pace is None:
+        return None
+    if len(pace) == 2:
+        return Costs(pace[0], backward=pace[1])
+    return Costs(pace[0], input_grad=pace[1], weight_grad=pace[2])
+
+
 def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict[str, Any]:
     """A finished run as `pipelab train --json` prints it.
 
@@ -184,6 +223,8 @@ def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict[s
         "ranks": schedule.ranks,
         "stages": schedule.stages,
         "microbatches": schedule.microbatches,
+        "partition": run.partition,
+        "partition_note": run.partition_note,
         "device": run.device,
         "workers": run.workers,
         "transport": run.transport,
@@ -257,6 +298,7 @@ def as_text(data: dict[str, Any], note: str | None) -> str:
         f"{data['microbatches']} micro-batches; {data['device']}, {data['workers']}, "
         f"{data['transport']}",
         *([f"note             {data['device_note']}"] if data["device_note"] else []),
+        *([data["partition_note"]] if data["partition_note"] else []),
         f"loss             {data['losses'][0]:.4f} → {data['losses'][-1]:.4f} in "
         f"{len(data['losses'])} steps",
         f"makespan         measured {last['makespan_ms']:.1f} ms, predicted "

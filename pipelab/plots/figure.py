@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..layout import Partition
 from ..schedule.kinds import KINDS, Kind
 from ..timeline import Timeline
+from .cuts import plot_cuts
 from .palette import LOOKS, PLAIN, shade
 
 if TYPE_CHECKING:
@@ -19,12 +21,14 @@ LANE, STRIP = 0.5, 0.3
 """Heights of a rank's bars and of the memory strip under them; 1 is the distance between ranks."""
 
 
-def plot(timeline: Timeline) -> "Figure":
+def plot(timeline: Timeline | Partition) -> "Figure":
     """Timeline and memory in one figure: a trace per kind, and one for all memory strips.
 
     Hovering a bar names the action, its rank, and its times; hovering a strip tells the memory
-    held.
+    held. Of a Partition: what each rank takes, beside even cuts and cuts by parameters.
     """
+    if isinstance(timeline, Partition):
+        return plot_cuts(timeline)
     import plotly.graph_objects as go  # a third of a second: only for those who ask for a figure
 
     schedule, unit = timeline.schedule, timeline.unit

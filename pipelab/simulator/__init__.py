@@ -6,6 +6,7 @@ steps. Out: a Timeline. It is a longest path over a fixed order, not a queueing 
 
 from .closed_forms import ClosedForm, closed_form
 from .costs import Costs
+from .link import Link
 from .memory import Memory
 from .optimizer import with_optimizer
 from .recompute import with_recompute
@@ -14,6 +15,7 @@ from .simulate import simulate
 __all__ = [
     "ClosedForm",
     "Costs",
+    "Link",
     "Memory",
     "closed_form",
     "simulate",

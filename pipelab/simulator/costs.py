@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import UsageError
 from ..schedule import Kind, Schedule
 from ..schedule.kinds import KINDS
+from .link import Link
 
 PerStage = float | Sequence[float]
 """What a user gives: one number for all stages, or one per stage."""
@@ -46,8 +47,9 @@ class Costs:
     Data between different ranks keeps nobody busy. It takes ``latency``, and where there is a
     ``bandwidth``, before that message / bandwidth on its link, which carries one message at a time,
     first come, first served; each direction of a pair of ranks is a link of its own. Both are a
-    number for all links, or a table [from rank][to rank]. message: the size of a stage's output,
-    and so of the gradient that comes back for it, in the unit of the bandwidth.
+    number for all links, or a table [from rank][to rank]. link: a Link that has both, in their
+    place. message: the size of a stage's output, and so of the gradient that comes back for it, in
+    the unit of the bandwidth.
 
     >>> Costs(backward=4).durations
     {'forward': 1, 'backward': 4, 'input_grad': 2.0, 'weight_grad': 2.0, 'overlap': 5}
@@ -68,8 +70,17 @@ class Costs:
     unshard: PerStage = 0
     reshard: PerStage = 0
     reduce_grad: PerStage = 0
+    link: InitVar[Link | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, link: Link | None) -> None:
+        if link is not None:
+            if self.latency != 0 or self.bandwidth is not None:
+                raise UsageError(
+                    "A link has a latency and a bandwidth of its own: give the link, or the two "
+                    "numbers."
+                )
+            object.__setattr__(self, "latency", link.latency)
+            object.__setattr__(self, "bandwidth", link.bandwidth)
         for name in _PER_STAGE:
             if getattr(self, name) is not None:
                 value = as_per_stage(name, getattr(self, name), "a duration")

@@ -25,6 +25,8 @@ class Memory:
     until the optimizer step if the schedule has one. optimizer_state: all the time.
     weight_grad_share: how much of the activations waits for W; I gives back the rest, and B all of
     it (the zero-bubble papers' M_W / M_B, arXiv 2401.10241 Table 1, which depends on the model).
+    deferred_activations: the same as an amount, where it is known. deferred_gradients: gradients of
+    the outputs of layers, which I keeps in addition for W.
 
     Raises UsageError for numbers that are negative or not finite, and for a share outside 0 to 1.
     """
@@ -35,9 +37,13 @@ class Memory:
     gradients: PerStage = 0
     optimizer_state: PerStage = 0
     weight_grad_share: float = 0.5
+    deferred_activations: PerStage | None = None
+    deferred_gradients: PerStage = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
+            if getattr(self, field.name) is None:
+                continue
             value = as_per_stage(field.name, getattr(self, field.name), "an amount of memory")
             object.__setattr__(self, field.name, value)
         share: Staged = self.weight_grad_share
@@ -87,19 +93,25 @@ def _per_atom(schedule: Schedule, value: Staged) -> np.ndarray:
 def activations(schedule: Schedule, memory: Memory, *, recomputed: bool) -> Levels:
     """Activations: F takes those of a micro-batch, B gives them back; I a part of them, W the rest.
 
+    I takes the gradients that it puts off, too, and W gives them back.
+
     recomputed: whether each backward recomputes what its forward did not keep.
     """
-    share = memory.weight_grad_share
     full = _per_atom(schedule, memory.per_stage("activations"))
+    deferred = memory.weight_grad_share * full
+    if memory.deferred_activations is not None:
+        deferred = _per_atom(schedule, memory.per_stage("deferred_activations"))
+    gradients = _per_atom(schedule, memory.per_stage("deferred_gradients"))
     kept = _per_atom(schedule, memory.per_stage("inputs"))
     again = _recomputed_by_action(schedule)
     in_backward = recomputed & ~again & _does(schedule, "gives back", "gives back a part")
     taken_first = np.where(again | recomputed, kept, full)
     acquired = np.where(_does(schedule, "takes"), taken_first, 0.0)
     acquired += np.where(_does(schedule, "takes again") | in_backward, full - kept, 0.0)
+    acquired += np.where(_does(schedule, "gives back a part"), gradients, 0.0)
     released = np.select(
         [_does(schedule, what) for what in ("gives back", "gives back a part", "the rest")],
-        [full, (1 - share) * full, share * full],
+        [full, full - deferred, deferred + gradients],
         0.0,
     )
     return _levels(schedule, acquired, released)

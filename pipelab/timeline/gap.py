@@ -11,17 +11,18 @@ from .metrics import without_rounding
 if TYPE_CHECKING:
     from .timeline import Timeline
 
-PARTS = ("compute", "transfer", "waiting", "overhead")
+PARTS = ("compute", "transfer", "waiting", "overhead", "processors")
 
 
 def gap(measured: "Timeline", predicted: "Timeline") -> dict[str, list[float]]:
     """Measured minus predicted makespan on each rank, and what it is made of.
 
-    The four parts sum to ``total``. compute: actions that took longer than assumed. transfer: data
+    The parts sum to ``total``. compute: actions that took longer than assumed. transfer: data
     under way while the rank waited for it. waiting: for others to send, and before the first and
     after the last action; where nothing makes the ranks wait for one another between two steps, it
     holds what was left of the step before on other ranks. overhead: between two actions although
-    the input was there: starting an action, handing its result over, being put off by the machine.
+    the input was there: starting an action, handing its result over. processors: time of any
+    of these in which the rank could have run, but no processor was free (0 where nobody counts it).
     Negative where the run was faster. In the time unit of the measured timeline. Raises UsageError
     unless both are timelines of the same schedule.
     """
@@ -37,7 +38,7 @@ def gap(measured: "Timeline", predicted: "Timeline") -> dict[str, list[float]]:
             "from costs in seconds."
         )
     found, expected = np.array(_parts(measured)), np.array(_parts(predicted))
-    parts = found - expected
+    parts = _without_processors(found - expected, measured.queued)
     table = dict(zip(PARTS, parts.tolist(), strict=True))
     return table | {"total": parts.sum(axis=0).tolist()}
 
@@ -54,6 +55,23 @@ def _parts(timeline: "Timeline") -> tuple[np.ndarray, ...]:
     overhead = timeline.transfer_per_rank - transfer + np.add.reduceat(between, starts)
     waiting = timeline.makespan - compute - transfer - overhead
     return compute, transfer, without_rounding(waiting, timeline.makespan), overhead
+
+
+def _without_processors(parts: np.ndarray, queued: np.ndarray | None) -> np.ndarray:
+    """The parts, and as the last what of them is explained by ``queued``: of what grew alone.
+
+    First of computing, then of starting and handing over, of transfers, and of waiting, in which a
+    rank wakes up late.
+    """
+    left = np.zeros(parts.shape[1]) if queued is None else queued.copy()
+    starved = np.zeros_like(left)
+    for part in ("compute", "overhead", "transfer", "waiting"):
+        row = parts[PARTS.index(part)]
+        taken = np.minimum(left, np.maximum(row, 0.0))
+        row -= taken
+        left -= taken
+        starved += taken
+    return np.vstack([parts, starved])
 
 
 def _under_way(timeline: "Timeline") -> np.ndarray:

@@ -33,7 +33,8 @@ class Timeline:
     schedule (0 without any); a STEP has the one that it makes. ``memory``: where more than
     activations is counted, its parts by name, each (held, after); bytes_held is their sum.
     ``transit``: where it is known, how long the input of each atom was under way, whether the atom
-    waited for it or not.
+    waited for it or not. ``queued``: where it is known, per rank, how long it could have run but no
+    processor was free.
     """
 
     schedule: Schedule
@@ -53,6 +54,7 @@ class Timeline:
     memory_unit: str = "activations"
     memory: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     transit: np.ndarray | None = None
+    queued: np.ndarray | None = None
 
     @property
     def rank(self) -> np.ndarray:

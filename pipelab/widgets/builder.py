@@ -143,7 +143,8 @@ class Builder(GoalsWidget, RealRunWidget):
     def hint(self) -> Action | None:
         """Show and return the next action of a good order; None when all is placed."""
         with self._lock:
-            action = self.construction.hint(self._starts())
+            limit = self.settings.limit_in_microbatches or math.inf
+            action = self.construction.hint(self._starts(), limit)
             text = f"Try {action}: it can start first." if action else "All is placed."
             self.grid = self.grid | {"message": text, "hint": str(action or ""), "refused": False}
             return action

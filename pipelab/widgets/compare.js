@@ -3,7 +3,7 @@ import { control, element } from "../plots/frontend/dom.js";
 import { number } from "../plots/frontend/format.js";
 import { Picture } from "../plots/frontend/picture.js";
 
-const MORE_IS_BETTER = ["throughput"];
+const MORE_IS_BETTER = ["throughput", "speed_up"];
 const NEITHER = ["lower_bound"];
 
 /** The timeline in other units: `factor` of them to one of its own. */

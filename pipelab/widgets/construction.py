@@ -8,6 +8,7 @@ some order in which they can run, and ``check`` says what is wrong. Times of wha
 depend on what comes behind.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, product
@@ -189,29 +190,30 @@ class Construction:
             rows[self.homes[ready.stage]].append(ready)
         return replace(self, rows=tuple(map(tuple, rows)))
 
-    def hint(self, starts: dict[Action, float]) -> Action | None:
+    def hint(self, starts: dict[Action, float], most: float = math.inf) -> Action | None:
         """A good next action, of those that can start first.
 
         A backward comes before a forward, and a forward before a weight gradient. Forwards wait
-        while a rank holds as many micro-batches as 1F1B would let it, unless nothing else is left.
-        ``starts`` has when each legal action could start.
+        while a rank holds as many micro-batches as 1F1B would let it, or ``most``, unless nothing
+        else is left. ``starts`` has when each legal action could start.
         """
 
         def worth(action: Action) -> tuple[float, ...]:
-            full = action.kind == Kind.F and self._holds_enough(self.homes[action.stage])
+            rank = self.homes[action.stage]
+            full = action.kind == Kind.F and self._holds_enough(rank, most)
             backward_last, weight_gradient = action.kind not in _BACKWARDS, action.kind == Kind.W
             order = backward_last, weight_gradient, -action.stage, action.microbatch
             return full, starts[action], *order
 
         return min(starts, key=worth, default=None)
 
-    def _holds_enough(self, rank: int) -> bool:
-        """Whether a rank holds as many micro-batches as it would at most in 1F1B."""
+    def _holds_enough(self, rank: int, most: float) -> bool:
+        """Whether a rank holds as many micro-batches as it would at most in 1F1B, or ``most``."""
         row, ranks = self.rows[rank], len(self.rows)
         begun = sum(action.kind == Kind.F for action in row)
         ended = sum(action.kind in _BACKWARDS for action in row)
         stages = len(self.homes) // ranks
-        return begun - ended >= (ranks - rank) * stages
+        return begun - ended >= min(ranks - rank, most) * stages
 
 
 def _usual_order(action: Action) -> tuple[bool, int, bool]:

@@ -206,7 +206,11 @@ export function render({ model, el }) {
     const current = timelines[0];
     unit = current?.unit ?? "";
     const others = pins.pinned(current);
-    levels = shareCeiling([...timelines, ...others], held ? levels : {});
+    if (shown.length !== drawn.length || shown.some((one, i) => one !== drawn[i]))
+      remember(timelines);
+    drawn = shown;
+    const { ghost } = viewer.picture; // its line must be seen, and a strip that sinks must sink
+    levels = shareCeiling([...timelines, ...others, ...(ghost ? [ghost] : [])], held ? levels : {});
     const end = Math.max(
       0,
       ...timelines.map((t) => t.end),
@@ -215,9 +219,6 @@ export function render({ model, el }) {
     const gap = ahead.exact() ? model.get("explanation") : {};
     marks = marksOf(message, run);
     viewer.picture.marks = { ...marks, gap: gap.cause ? gap : null };
-    if (shown.length !== drawn.length || shown.some((one, i) => one !== drawn[i]))
-      remember(timelines);
-    drawn = shown;
     viewer.show(timelines, end);
     big.show(timelines, before);
     foot.hidden = under.node.hidden = !current;

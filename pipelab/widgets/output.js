@@ -58,7 +58,7 @@ export function output(model, viewer) {
   const hint = element(
     "span",
     { class: "pl-caption" },
-    'in Python: lab.figure() for plotly, lab.save("file.svg"), lab.sweep("microbatches")',
+    'in Python: lab.figure() to zoom into, lab.save("file.svg"), lab.sweep("microbatches")',
   );
   const node = element(
     "div",

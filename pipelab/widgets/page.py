@@ -9,10 +9,13 @@ from ..errors import UnknownName, UsageError
 from ..plots.bundle import bundle
 from ..plots.page import as_text, assemble
 from ..plots.view import caption
+from ..simulator import Costs
 from .builder import styles
 from .settings import Settings
+from .training import measured_settings
 
 if TYPE_CHECKING:
+    from ..engine import Run
     from .lab import Lab
 
 _HERE = Path(__file__).parent
@@ -64,6 +67,22 @@ def lab_page(lab: "Lab", counts: Mapping[str, Iterable[Any]] | None = None) -> s
         "editor": None,
     }
     return assemble(caption(lab.timeline), styles(), state, bundle(_HERE / "labpage.js"))
+
+
+def run_page(run: "Run", settings: Settings, costs: Costs) -> str:
+    """The last step of a run over its prediction, as such a page.
+
+    Args:
+        run: a finished one, of a schedule of the catalogue.
+        settings: its schedule and counts.
+        costs: of its pace, or those that it measured, in seconds. Its cost sliders begin there,
+            with the mean forward as 1.
+    """
+    from .lab import Lab
+
+    lab = Lab(**measured_settings(settings, costs).to_dict())
+    lab._draw({"predicted": run.predicted, "measured": run.timeline}, costs=costs)
+    return lab_page(lab, {})
 
 
 def _choices(lab: "Lab", counts: Mapping[str, Iterable[Any]] | None) -> dict[str, list[Any]]:

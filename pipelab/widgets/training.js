@@ -55,7 +55,7 @@ export function badge({ gradient_error: error, gradient_note: note }) {
  * text, a heading first.
  */
 export function gapRows(gap) {
-  const parts = ["compute", "transfer", "waiting", "overhead", "total"];
+  const parts = ["compute", "transfer", "waiting", "overhead", "processors", "total"];
   const signed = (value) =>
     Math.abs(value) < 0.05 ? "0" : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(1)}`;
   return [
@@ -80,8 +80,8 @@ const PACED =
   "and what its cost was is not measured by it.";
 const GAP =
   "compute: actions took longer than assumed; transfer: data under way; waiting: for others, and " +
-  "before and after all work; overhead: starting actions, handing results over, the machine. The " +
-  "parts sum to the total.";
+  "before and after all work; overhead: starting actions, handing results over; processors: time " +
+  "in which the rank could have run, but no processor was free. The parts sum to the total.";
 
 function gapTable(gap, paced) {
   const [head, ...rows] = gapRows(gap);

@@ -228,6 +228,8 @@ class Training:
                 microbatches=schedule.microbatches,
                 optimizer=job.optimizer,
                 steps=steps,
+                # equal stages: a GPT's embedding and head cost otherwise than its blocks
+                partition=None if self.paced or layers == schedule.stages else "auto",
                 pace=scaled(settings.costs(schedule.stages), seconds) if self.paced else None,
                 latency=settings.latency * seconds if self.paced else 0.0,
                 recompute=recompute,
@@ -279,6 +281,8 @@ class Training:
             f"Trained {what}: {len(run.losses)} steps on {run.device}, {run.workers}, "
             f"{run.transport}. {spread(spans)}"
         )
+        if self.paced:
+            message += " Bars last as long as the pace says."
         if self.paced and self.settings.one_batch:
             message += f" One device alone: {WHOLE:g} = {WHOLE * self._unit_ms / 1000:.3g} s."
         for note in filter(None, [run.device_note, run.advice]):

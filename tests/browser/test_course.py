@@ -80,7 +80,7 @@ def test_each_notebook_is_alive(tmp_path):
             page.wait_for_function(f"before => ({SEEN})() !== before", arg=before, timeout=20_000)
 
             page.click(f"{LAB} button:has-text('Run for real')")
-            page.wait_for_selector(".pl-done, .pl-failed", timeout=120_000)
+            page.wait_for_selector(f"{LAB} :is(.pl-done, .pl-failed)", timeout=60_000)
             message = page.locator(f"{LAB} .pl-message").first
             assert message.get_attribute("class") == "pl-message pl-done", message.inner_text()
             command(page, "kernelmenu:shutdown")

@@ -19,6 +19,7 @@ from live_notebook import (
     write_notebook,
 )  # fmt: skip
 
+from pipelab import cli
 from pipelab.launcher import serve
 from pipelab.widgets import Goal, Lab
 
@@ -135,6 +136,17 @@ def test_a_lab_without_its_kernel(tmp_path):
             wait_for_text(page, ".pl-headline", "38.4", 5)
             assert page.evaluate(PIXELS) != before
             assert trouble == []
+
+
+def test_the_page_of_a_training_has_live_sliders(tmp_path):
+    command = "train --model mlp --ranks 2 --microbatches 4 --steps 2 --pace 10,20 --html"
+    assert cli.main([*command.split(), str(tmp_path / "run.html")]) == 0
+    with browser(reduced_motion="reduce") as (page, trouble):
+        page.goto((tmp_path / "run.html").as_uri())
+        wait_for_text(page, ".pl-headline", "predicted 150 ms")
+        press(page, "latency", "ArrowRight")
+        wait_for_text(page, ".pl-headline", "makespan16")  # 15 of 10 ms, and 0.25 four times
+        assert trouble == []
 
 
 def test_a_saved_lab_lives_without_a_kernel(tmp_path):

@@ -146,7 +146,7 @@ class Unfinished(nn.Module):
         ({"model": [nn.Linear(8, 8), torch.relu]}, "layer 1 of the model is a builtin_function"),
         ({"model": [nn.LazyLinear(8), nn.ReLU()]}, "layer 0 has no shape yet, as its module is la"),
         ({"model": [nn.ReLU(), Unfinished()]}, "begin its __init__ with super().__init__()"),
-        ({"partition": "auto"}, "partition is 'auto'; it is the number of layers of each stage"),
+        ({"partition": "fast"}, "partition is 'fast'; it is 'auto' (measured), 'even'"),
         ({"partition": [0.5, 1.5]}, "partition is [0.5, 1.5]; it is the number of layers"),
         ({"schedule": None}, "schedule is None; it is a name, such as '1f1b', or a Schedule"),
         ({"loss_fn": nn.CrossEntropyLoss}, "the class CrossEntropyLoss; make one of it: loss_fn="),

@@ -1,6 +1,7 @@
 """What a run measures: times that add up, memory to the byte, the paced law."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,3 +194,21 @@ def test_snapshots_fill_up_within_every_step(model):
         time.sleep(0.005)  # a loop without rest would starve the thread that follows the workers
     run.wait()
     assert all(len(counts) > 4 for counts in seen.values()), seen
+
+
+def test_a_run_counts_the_time_in_which_no_processor_was_free():
+    """Four ranks that compute at once, beside others, on this machine's processors."""
+    layers = [torch.nn.Linear(256, 256) for _ in range(4)]
+    x = torch.randn(64, 256)
+    run = pipelab.run(
+        layers, x, x, torch.nn.functional.mse_loss, schedule="gpipe", ranks=4, microbatches=4,
+        steps=3, device="cpu", workers="processes",
+    )  # fmt: skip
+    if not Path("/proc/thread-self/schedstat").exists():
+        assert run.timeline.queued is None
+        return
+    for timeline in run.timelines:
+        assert timeline.queued.shape == (4,) and (timeline.queued >= 0).all()
+    parts = pipelab.timeline.gap(run.timeline, run.predicted)
+    whole = sum(parts[name][0] for name in ("compute", "transfer", "waiting", "overhead"))
+    assert whole + parts["processors"][0] == pytest.approx(parts["total"][0])

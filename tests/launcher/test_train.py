@@ -20,6 +20,8 @@ KEYS = [
     "ranks",
     "stages",
     "microbatches",
+    "partition",
+    "partition_note",
     "device",
     "workers",
     "transport",
@@ -109,7 +111,7 @@ def test_the_gap_to_the_prediction_is_in_the_data(train):
     _, data, _ = train(*SMALL, "--pace", "20,40", "--microbatches", "2")
     gap = data["gap_ms"]
     difference = data["measured"][-1]["makespan_ms"] - data["predicted"]["makespan_ms"]
-    assert list(gap) == ["compute", "transfer", "waiting", "overhead", "total"]
+    assert list(gap) == ["compute", "transfer", "waiting", "overhead", "processors", "total"]
     for parts in zip(*gap.values(), strict=True):
         assert sum(parts[:-1]) == pytest.approx(parts[-1]) == pytest.approx(difference)
 

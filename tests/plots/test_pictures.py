@@ -15,6 +15,7 @@ import pytest
 
 from pipelab import Costs, Kind, Schedule, build, plot, simulate
 from pipelab.errors import UsageError
+from pipelab.layout import LayerProfile, Profile, partition
 from pipelab.plots import svg, view, write_page
 from pipelab.plots.palette import LOOKS, ink, shade
 
@@ -187,3 +188,15 @@ def test_latency_shows_as_a_gap():
         for latency in (0, 3)
     )
     assert plot(late).data[0].base[1] - plot(plain).data[0].base[1] == 3
+
+
+def test_a_partition_beside_even_cuts_in_one_figure():
+    nothing = LayerProfile("loss", 0, 0, 0, 0, 0, 0, 0)
+    layers = tuple(LayerProfile(str(i), t, t, 2 * t, 8, 0, 8, 4) for i, t in enumerate((1, 1, 4)))
+    found = partition(Profile("cpu", "float32", 1, layers, nothing), ranks=2)
+    figure = plot(found)
+    assert [trace.name for trace in figure.data] == ["forward", "input gradient", "weight gradient"]
+    assert figure.data[0].x == figure.data[1].x == (2e3, 4e3, 2e3, 4e3, 2e3, 4e3)
+    assert figure.data[2].x == (4e3, 8e3, 4e3, 8e3, 4e3, 8e3)
+    assert list(figure.data[0].y[0]).count("even: slowest 1.6e+04 ms") == 2
+    assert figure.data[0].hovertext[0] == "stage 0: 2 layers<br>64 bytes"

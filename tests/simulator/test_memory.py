@@ -151,3 +151,11 @@ def test_impossible_memory(given, text):
     with pytest.raises(UsageError) as error:
         Memory(**given)
     assert text in str(error.value)
+
+
+def test_what_w_needs_can_be_an_amount_and_gradients_wait_with_it():
+    schedule = pipelab.Schedule.from_rows([["0F0", "0F1", "0I0", "0W0", "0I1", "0W1"]])
+    memory = Memory(activations=[10], deferred_activations=[3], deferred_gradients=[5])
+    held, after = pipelab.simulate(schedule, memory=memory).memory["activations"]
+    assert held.tolist() == [10, 20, 25, 18, 15, 8]
+    assert after.tolist() == [10, 20, 18, 10, 8, 0]

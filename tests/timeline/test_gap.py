@@ -11,6 +11,7 @@ import pipelab
 from pipelab.catalogue import entry, names
 from pipelab.errors import UsageError
 from pipelab.timeline import gap
+from pipelab.timeline.gap import PARTS
 
 
 def simulate(name="1f1b", ranks=2, microbatches=4, **costs):
@@ -21,7 +22,7 @@ def simulate(name="1f1b", ranks=2, microbatches=4, **costs):
 def test_no_gap_to_itself():
     found = gap(simulate(latency=1), simulate(latency=1))
     assert found == dict.fromkeys(
-        ("compute", "transfer", "waiting", "overhead", "total"), [0.0, 0.0]
+        ("compute", "transfer", "waiting", "overhead", "processors", "total"), [0.0, 0.0]
     )
 
 
@@ -51,7 +52,8 @@ def test_time_between_actions_whose_input_was_there_is_overhead():
     asked = np.append(0.0, times["ended"][:-1])
     late = replace(expected, asked=asked, sent=asked, **times)
     assert gap(late, expected) == {
-        "compute": [0.0], "transfer": [0.0], "waiting": [0.0], "overhead": [0.75], "total": [0.75]
+        "compute": [0.0], "transfer": [0.0], "waiting": [0.0], "overhead": [0.75],
+        "processors": [0.0], "total": [0.75],
     }  # fmt: skip
 
 
@@ -72,11 +74,14 @@ def test_the_parts_sum_to_the_gap_on_every_rank(name, ranks, microbatches, data)
         for _ in range(2)
     ]
     slow, expected = (pipelab.simulate(schedule, c) for c in costs)
+    queued = data.draw(st.lists(st.floats(0, 9), min_size=ranks, max_size=ranks))
+    slow = replace(slow, queued=np.array(queued))
     found = gap(slow, expected)
-    sums = np.sum([found[part] for part in ("compute", "transfer", "waiting", "overhead")], axis=0)
+    sums = np.sum([found[part] for part in PARTS], axis=0)
     assert np.allclose(sums, slow.makespan - expected.makespan) and np.allclose(
         found["total"], sums
     )
+    assert np.all(np.array(found["processors"]) <= np.array(queued) + 1e-9)
     assert np.allclose(found["overhead"], 0)  # the simulator starts an action as soon as it can
 
 
@@ -92,3 +97,14 @@ def test_what_cannot_be_compared():
         match="measured timeline is in s, the predicted one in abstract units: predict from costs",
     ):
         gap(measured, simulate())
+
+
+def test_a_lack_of_processors_is_a_part_of_its_own():
+    """Rank 1's actions take 12 more in all; for 5 of them no processor was free."""
+    slow, expected = simulate("gpipe", forward=[1, 2], backward=[2, 4]), simulate("gpipe")
+    starved = gap(replace(slow, queued=np.array([0.0, 5.0])), expected)
+    assert starved["compute"] == [0, 7] and starved["processors"] == [0, 5]
+    much = gap(replace(slow, queued=np.array([0.0, 99.0])), expected)
+    assert much["compute"] == [0, 0] and much["total"] == starved["total"]
+    faster = gap(replace(expected, queued=np.array([3.0, 3.0])), slow)
+    assert faster["processors"][1] == 0  # what took less time than expected lacked nothing

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { hit, layout } from "../../pipelab/plots/frontend/layout.js";
+import { drawStrips } from "../../pipelab/plots/frontend/strips.js";
 
 const picture = (changes = {}) =>
   layout({ width: 1000, ranks: 4, timelines: 2, end: 33, ...changes });
@@ -46,4 +47,21 @@ test("the pointer finds the lane, the memory strip, or nothing", () => {
   assert.equal(hit(geometry, x, row.strip.top + 5).lane, null);
   assert.equal(hit(geometry, geometry.left - 5, row.lanes[0].top + 1), null);
   assert.equal(hit(geometry, x, geometry.height), null);
+});
+
+test("the strip of an overlapped pair is filled once", () => {
+  const step = (time, level) => ({ time, level });
+  // F 0 to 2, then a pair from 2 to 6, whose halves have the same times
+  const memory = [[step(0, 1), step(2, 1), step(2, 2), step(6, 1), step(2, 2), step(6, 1)]];
+  const timeline = { ranks: 1, memory, parts: ["activations"], memory_peak: 2, end: 6 };
+  const geometry = layout({ width: 800, ranks: 1, timelines: 1, end: 6 });
+  const rects = [];
+  const pen = {
+    fillRect: (...rect) => pen.globalAlpha === 0.32 && rects.push(rect),
+    globalAlpha: 1,
+  };
+  drawStrips(pen, geometry, [timeline], { muted: "#000000", ink: "#000000" });
+  rects.sort(([a], [b]) => a - b);
+  assert.equal(rects.length, 2);
+  assert.ok(rects[0][0] + rects[0][2] <= rects[1][0]);
 });

@@ -39,6 +39,7 @@ test("differences say which way is better", () => {
   assert.deepEqual(difference("makespan", 44, 33), { text: "+33 %", verdict: "worse" });
   assert.deepEqual(difference("makespan", 33, 44), { text: "−25 %", verdict: "better" });
   assert.deepEqual(difference("throughput", 2, 1), { text: "+100 %", verdict: "better" });
+  assert.deepEqual(difference("speed_up", 3, 2), { text: "+50 %", verdict: "better" });
   assert.deepEqual(difference("makespan", 33, 33), { text: "=", verdict: "" });
   assert.deepEqual(difference("bubble_fraction", 0.1, 0), { text: "more", verdict: "worse" });
   assert.deepEqual(difference("lower_bound", 1, 2), { text: "", verdict: "" });
@@ -127,12 +128,13 @@ test("the gap in parts, with signs", () => {
     transfer: [0.001, 0],
     waiting: [-1, 2],
     overhead: [0.5, 0],
-    total: [2.5, 2],
+    processors: [0, 1.5],
+    total: [2.5, 3.5],
   };
   assert.deepEqual(gapRows(gap), [
-    ["rank", "compute", "transfer", "waiting", "overhead", "total"],
-    ["0", "+3.0", "0", "−1.0", "+0.5", "+2.5"],
-    ["1", "0", "0", "+2.0", "0", "+2.0"],
+    ["rank", "compute", "transfer", "waiting", "overhead", "processors", "total"],
+    ["0", "+3.0", "0", "−1.0", "+0.5", "0", "+2.5"],
+    ["1", "0", "0", "+2.0", "0", "+1.5", "+3.5"],
   ]);
 });
 

@@ -279,3 +279,10 @@ def test_without_a_kernel_there_are_words(made):
     finish(made)
     data, _ = made._repr_mimebundle_()
     assert "0F0" in data["text/html"] and data["image/svg+xml"].startswith("<svg")
+
+
+def test_hints_keep_within_the_limit():
+    widget = builder(exercise="08")
+    while action := widget.hint():
+        widget.place(str(action))
+    assert (widget.grid["task"]["over"], widget.grid["left"]) == ([], 0)

@@ -82,7 +82,9 @@ class Driver:
                 _tell(control, data)
             self._serve(crew)
             traces = watch.board.trace.copy()
-            watch.keep_traces(torch_handover.with_senders(schedule, traces) if torch else traces)
+            if torch:
+                traces = torch_handover.with_senders(schedule, traces)
+            watch.keep_traces(traces, watch.board.queued.copy())
         finally:
             if crew:
                 crew.end()

@@ -31,6 +31,7 @@ class Watch:
     """What is known of a run while it goes on, and its traces afterwards.
 
     setup: what runs. progress: told what was finished. traces: shape (steps, atoms, columns).
+    queued: shape (steps, ranks), or None where it is not known.
     """
 
     def __init__(self, setup: Setup, progress: Progress):
@@ -43,6 +44,7 @@ class Watch:
         self._started = 0.0
         self.going = False
         self.traces = np.zeros((0, 0, len(TRACE)))
+        self.queued: np.ndarray | None = None
         self.last_batch: Batch | None = None
 
     @property
@@ -64,10 +66,10 @@ class Watch:
         """The ranks have begun to get ready; from now on waits count."""
         self._started = time.perf_counter()
 
-    def keep_traces(self, traces: np.ndarray) -> None:
+    def keep_traces(self, traces: np.ndarray, queued: np.ndarray | None = None) -> None:
         """What ``finished_rows`` shows when the board is closed."""
         with self._lock:
-            self.traces = traces
+            self.traces, self.queued = traces, queued
 
     def close(self) -> None:
         """Let go of the board."""

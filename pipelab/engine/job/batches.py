@@ -67,8 +67,7 @@ def data_of(inputs: Any, targets: Any, microbatches: int, weight: Callable | Non
                 "inputs is callable and gives inputs and targets of a step, so targets must be "
                 "None."
             )
-        how = "as a function it takes the number of a step and returns (inputs, targets)"
-        require_takes("inputs", inputs, ("step",), how)
+        require_inputs(inputs)
 
         def of_step(step: int) -> Batch:
             pair = inputs(step)
@@ -90,6 +89,12 @@ def data_of(inputs: Any, targets: Any, microbatches: int, weight: Callable | Non
         )
     fixed = _split_batch(inputs, targets, microbatches, weight)
     return Data(lambda _: fixed, fixed)
+
+
+def require_inputs(inputs: object) -> None:
+    """Raise UsageError for a function that gives no batch of a step."""
+    how = "as a function it takes the number of a step and returns (inputs, targets)"
+    require_takes("inputs", inputs, ("step",), how)
 
 
 def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Batch:

@@ -113,7 +113,7 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
         check_loss(loss_fn)
     if resume is not None:
         recipe.require_optimizer("resume")
-    order = _schedule(schedule, ranks, microbatches, stages_per_rank)
+    order = schedule_of(schedule, ranks, microbatches, stages_per_rank)
     pace = pace_of(recipe, order)
     if recipe.recompute is not None:
         order, _ = with_recompute(order, Costs(), recipe.recompute)
@@ -146,7 +146,7 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
     return setup
 
 
-def _schedule(
+def schedule_of(
     schedule: str | Schedule,
     ranks: int | None,
     microbatches: int | None,

@@ -14,7 +14,7 @@ from ..job.batches import Batch
 from ..job.rank_job import RankJob, RankResult
 from ..job.values import MAX_PARTS, Value
 from ..record.board import TRACE, Board
-from ..record.clock import HostClock
+from ..record.clock import HostClock, queued
 from ..stage.randomness import Seeds, generator_of
 from ..stage.split import DeferredGradients
 from ..stage.stage import Stage
@@ -68,6 +68,11 @@ class Rank:
 
     def step(self, step: int, batch: Batch) -> None:
         """One training step, or one of evaluation."""
+        before = queued()
+        self._execute(step, batch)
+        self._board.queued[step, self._job.rank] = queued() - before
+
+    def _execute(self, step: int, batch: Batch) -> None:
         recipe, update = self._job.recipe, self._update
         batch = self._fixed or batch.to(self._device)
         update.clear()

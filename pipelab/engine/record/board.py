@@ -3,6 +3,7 @@
     status   per rank      step, action, phase, since
     trace    per step      per atom: asked … version
     losses   per step      per micro-batch
+    queued   per step      per rank
     slots    per message   sequence, consumed, offset, bytes, dtype, shape, planned, sent
     arenas   per rank      the tensors it sends
 
@@ -70,6 +71,7 @@ class Board:
             "status": (ranks, len(STATUS)),
             "trace": (steps, atoms, len(TRACE)),
             "losses": (steps, microbatches),
+            "queued": (steps, ranks),
         }
         offsets, end = {}, 0
         for name, shape in shapes.items():
@@ -93,6 +95,7 @@ class Board:
         self.status: np.ndarray
         self.trace: np.ndarray
         self.losses: np.ndarray
+        self.queued: np.ndarray
 
     def slot(self, message: int) -> int:
         """Offset of a message's header."""
@@ -104,7 +107,7 @@ class Board:
 
     def close(self) -> None:
         """Let go of the file. Views taken before must not be used any more."""
-        del self.status, self.trace, self.losses
+        del self.status, self.trace, self.losses, self.queued
         try:
             self.memory.close()
         except BufferError:  # somebody still holds a view: the memory goes with it

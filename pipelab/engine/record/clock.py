@@ -6,6 +6,7 @@ there a stamp is an event, and an action is written when its last event has come
 are seconds on the host's clock.
 """
 
+import math
 import struct
 import threading
 import time
@@ -85,6 +86,18 @@ class HostClock:
     def waited_for_host(self) -> float | None:
         """None: what is queued on a GPU, if anything, is waited for."""
         return None
+
+
+def queued() -> float:
+    """Seconds that this thread could have run, but no processor was free; nan where nobody counts.
+
+    Linux counts them: Documentation/scheduler/sched-stats.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return math.nan
 
 
 class Stamp(NamedTuple):

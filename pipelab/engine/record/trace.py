@@ -14,10 +14,10 @@ def columns(trace: np.ndarray) -> dict[str, np.ndarray]:
     return {name: trace[:, i] for i, name in enumerate(TRACE)}
 
 
-def timeline(schedule: Schedule, trace: np.ndarray) -> Timeline:
+def timeline(schedule: Schedule, trace: np.ndarray, queued: np.ndarray | None = None) -> Timeline:
     """One step's trace as a Timeline, in seconds from the step's first action.
 
-    trace: shape (atoms, columns).
+    trace: shape (atoms, columns). queued: seconds per rank, nan where nobody counts them.
     """
     c = columns(trace)
     origin = c["started"].min()
@@ -43,6 +43,7 @@ def timeline(schedule: Schedule, trace: np.ndarray) -> Timeline:
         version=c["version"].astype(int),
         source="measured",
         unit="s",
+        queued=None if queued is None or np.isnan(queued).any() else queued,
         memory_unit="bytes",
     )
 
@@ -50,7 +51,8 @@ def timeline(schedule: Schedule, trace: np.ndarray) -> Timeline:
 def measured_costs(schedule: Schedule, timelines: list[Timeline]) -> Costs:
     """Measured costs: median seconds of each kind on each stage.
 
-    The latency is the median time of a transfer that somebody waited for. A kind that a stage never
+    The latency is a short time (the tenth percentile) of a transfer that somebody waited for: what
+    others took longer is contention. A kind that a stage never
     runs on its own counts as what is left of the others, or 0. The first step is left out when
     there are others: it pays for what happens only once.
     """
@@ -77,5 +79,5 @@ def measured_costs(schedule: Schedule, timelines: list[Timeline]) -> Costs:
         recompute=of[Kind.R],
         step=of[Kind.STEP],
         reduce_grad=of[Kind.REDUCE_GRAD],
-        latency=float(np.median(waited)) if len(waited) else 0.0,
+        latency=float(np.quantile(waited, 0.1)) if len(waited) else 0.0,
     )

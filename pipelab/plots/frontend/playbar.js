@@ -2,7 +2,7 @@
 import { control, element } from "./dom.js";
 import { hatch, shade } from "./colour.js";
 import { PARTS } from "./strips.js";
-import { severalOf } from "./timeline.js";
+import { secondName, severalOf } from "./timeline.js";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4, 8];
 
@@ -109,7 +109,7 @@ export function legend(timeline, dark) {
   );
   if (severalOf(timeline)) {
     const edge = element("span", { class: "pl-swatch pl-second" });
-    items.push(element("span", { class: "pl-key" }, edge, "second stage of its rank"));
+    items.push(element("span", { class: "pl-key" }, edge, secondName(timeline)));
   }
   const parts =
     timeline.parts.length > 1 ? PARTS.filter(({ name }) => timeline.parts.includes(name)) : [];

@@ -62,10 +62,10 @@ function stretches(geometry, timeline, rank) {
   for (const step of timeline.parts.length > 1 && steps.length
     ? [...steps, { ...steps.at(-1), time: timeline.end }]
     : steps) {
-    const to = Math.round(geometry.x(step.time));
+    const to = Math.min(Math.round(geometry.x(step.time)), geometry.right);
     // what lasts less than a pixel would only be a smear
     if (to > x) boxes.push({ x, width: to - x, step: now });
-    x = to;
+    x = Math.max(x, to); // the two halves of an overlap have the same times
     now = step;
   }
   return boxes;

@@ -123,6 +123,12 @@ export function severalOf(timeline) {
   return homesOf(timeline).stages.some((list) => list.length > 1);
 }
 
+/** What `second` marks. */
+export function secondName(timeline) {
+  const copies = homesOf(timeline).entries.length > 1;
+  return copies ? "the other direction" : "second stage of its rank";
+}
+
 /**
  * Whether a bar is told apart from others of its rank: it belongs to the second copy of the model,
  * which runs in the other direction, or to an odd one of the rank's stages.

@@ -6,7 +6,7 @@ import { Picture } from "./picture.js";
 import { legend, playButtons } from "./playbar.js";
 import { actionTable } from "./table.js";
 import { Player } from "./player.js";
-import { severalOf } from "./timeline.js";
+import { secondName, severalOf } from "./timeline.js";
 
 export class Viewer {
   constructor() {
@@ -45,7 +45,7 @@ export class Viewer {
     const { timelines, colours } = this.picture;
     const all = [...timelines, ...this.others.flatMap((picture) => picture.timelines)];
     const kinds = [...new Set(all.flatMap((timeline) => timeline.kinds))].sort();
-    const key = `${kinds} ${timelines[0].parts} ${severalOf(timelines[0])} ${colours.dark}`;
+    const key = `${kinds} ${timelines[0].parts} ${secondName(timelines[0])} ${severalOf(timelines[0])} ${colours.dark}`;
     if (this.legend.dataset.key === key) return;
     this.legend.dataset.key = key;
     this.legend.replaceChildren(...legend({ ...timelines[0], kinds }, colours.dark));
