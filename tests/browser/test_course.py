@@ -62,7 +62,7 @@ def test_each_notebook_is_alive(tmp_path):
                     f"window.jupyterapp.shell.currentWidget.content.activeCellIndex = {index}"
                 )
                 command(page, "notebook:run-cell")
-            page.wait_for_selector(".pl-picture canvas", timeout=60_000)
+            page.wait_for_selector(f"{LAB} .pl-picture canvas", timeout=60_000)
             lock_a_guess(page)
             page.wait_for_function(f"({SEEN})() !== 0", timeout=60_000)
 

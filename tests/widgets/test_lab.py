@@ -465,7 +465,8 @@ def test_it_is_said_why_a_run_did_not_use_the_gpu(widget, runs):
     runs[0].ended.set()
     assert widget.wait(20)
     assert widget.progress["message"].endswith(
-        " Bars last as long as the pace says. On the processor: the driver is too old; install a newer one. "
+        " Bars last as long as the pace says. On the processor: the driver is too old; "
+        "install a newer one. "
         "GPUs waited for Python in 3% of the time in which a rank computed."
     )
 
