@@ -17,7 +17,7 @@ import { headline } from "./headline.js";
 import { breakdown, explanationBox } from "./idle.js";
 import { kernelNotice } from "./kernel.js";
 import { output } from "./output.js";
-import { predictor } from "./predictor.js";
+import { predictor, sameSettings } from "./predictor.js";
 import { tabs } from "./tabs.js";
 import { training } from "./training.js";
 
@@ -177,8 +177,13 @@ export function render({ model, el }) {
   let moved = 0;
   const remember = (timelines) => {
     const now = performance.now();
-    if (!held && now - moved > PAUSE) before = last;
-    moved = now;
+    const [shown] = timelines;
+    // the kernel's answer to what is already shown is not another move
+    const answer = last && shown?.settings && sameSettings(last.settings, shown.settings);
+    if (!answer) {
+      if (!held && now - moved > PAUSE) before = last;
+      moved = now;
+    }
     last = timelines.length === 1 ? timelines[0] : null;
     viewer.picture.ghost = timelines.length === 1 && before !== last ? before : null;
   };

@@ -19,7 +19,7 @@ export function orderKey(settings, costsMatter) {
   return JSON.stringify(parts.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-const same = (a, b) => orderKey(a, true) === orderKey(b, true);
+export const sameSettings = (a, b) => orderKey(a, true) === orderKey(b, true);
 
 /**
  * {settings(), current(), measured(), watch}. `current()` is the message to draw, or null; `exact`
@@ -28,7 +28,7 @@ const same = (a, b) => orderKey(a, true) === orderKey(b, true);
 export function predictor(model) {
   const orders = new Map();
   const asked = new Set();
-  let names = [];
+  const names = Object.keys(model.get("defaults"));
 
   const keyOf = (settings) => orderKey(settings, fromCosts(model, settings.schedule));
   const keep = (message) => {
@@ -38,18 +38,15 @@ export function predictor(model) {
 
   const learn = () => {
     const message = model.get("predicted");
-    if (!message.bars) return;
-    names = Object.keys(message.settings);
-    keep(message);
+    if (message.bars) keep(message);
   };
 
   let made = null; // the last prediction made here, so that the same settings give the same object
   const current = () => {
     const message = model.get("predicted");
-    if (!names.length) return null;
     const now = settings();
-    if (message.bars && same(message.settings, now)) return message;
-    if (made && same(made.settings, now)) return made;
+    if (message.bars && sameSettings(message.settings, now)) return message;
+    if (made && sameSettings(made.settings, now)) return made;
     const order = orders.get(keyOf(now));
     if (!order) return message.bars && !model.get("problem") ? message : null;
     made = { ...retime(order, now), text: settingsText(now, model.get("defaults")) };

@@ -84,6 +84,7 @@ def costs_need_no_kernel(page, kernel):
         os.kill(kernel, signal.SIGCONT)
     page.wait_for_timeout(1000)
     wait_for_text(page, ".pl-headline", "37.8", 5)  # the kernel says the same
+    assert "was" in page.inner_text(".pl-headline")  # and that is not another move
     assert page.is_hidden(".pl-notice")
 
 
