@@ -27,7 +27,8 @@ function png(picture, name) {
 }
 
 /**
- * {node, requests, say, watch}: buttons, of which the kernel answers those in `requests`, and a line of text. Python answers a request with a custom message
+ * {node, requests, say, watch}: buttons, of which the kernel answers those in `requests`, and a
+ * line of text. Python answers a request with a custom message
  * {file, text}.
  */
 export function output(model, viewer) {

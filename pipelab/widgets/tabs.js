@@ -2,7 +2,7 @@
 import { control, element } from "../plots/frontend/dom.js";
 
 /**
- * tabs([{name, label, title, node}], opened): {node, open(name), offer(names)}. `opened(name)` hears
+ * tabs([{name, label, title, node}], opened): {node, open(name), offer(names)}. `opened` hears
  * which is open, or null; `offer` says which can be chosen.
  */
 export function tabs(entries, opened) {

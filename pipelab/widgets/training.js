@@ -76,8 +76,8 @@ function stepMenu(model, { spans, step }) {
 }
 
 const PACED =
-  "The pace sets how long an action lasts. One that starts late ends in time: its bar is shorter, " +
-  "and what its cost was is not measured by it.";
+  "The pace sets how long an action lasts. One that starts late ends in time: its bar is " +
+  "shorter, and what its cost was is not measured by it.";
 const GAP =
   "compute: actions took longer than assumed; transfer: data under way; waiting: for others, and " +
   "before and after all work; overhead: starting actions, handing results over; processors: time " +
@@ -107,7 +107,8 @@ function gapTable(gap, paced) {
 }
 
 /**
- * {lost: hears whether the kernel is gone; nodes: Run, Stop and the pace; message: how it goes, and whether the gradients are right; panel:
+ * {lost: hears whether the kernel is gone; nodes: Run, Stop and the pace; message: how it goes, and
+ * whether the gradients are right; panel:
  * loss, steps and the gap; watch: the model's events}.
  */
 export function training(model) {
@@ -140,8 +141,8 @@ export function training(model) {
     {
       class: "pl-pace",
       title:
-        "Paced: 1 unit lasts so long; every action really runs, then waits until its cost is over. Raw: as fast as " +
-        "this machine can; the prediction then uses the measured costs.",
+        "Paced: 1 unit lasts so long; every action really runs, then waits until its cost is " +
+        "over. Raw: as fast as this machine can; the prediction then uses the measured costs.",
     },
     paced,
     element("span"),

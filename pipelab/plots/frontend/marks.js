@@ -46,8 +46,8 @@ export function drawCauses(pen, geometry, timelines, causes, theme) {
 }
 
 /**
- * The chain of actions that decided the makespan: all else steps back, and the chain is joined where
- * it changes ranks.
+ * The chain of actions that decided the makespan: all else steps back, and the chain is joined
+ * where it changes ranks.
  */
 export function drawPath(context, geometry, timelines, path, theme) {
   const index = laneOf(timelines, path.source);

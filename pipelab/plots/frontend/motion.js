@@ -43,7 +43,7 @@ export function eased(share) {
 const blend = (a, b, share) => a + (b - a) * share;
 const identity = ({ rank, kind, stage, microbatch }) => `${rank} ${kind} ${stage} ${microbatch}`;
 
-/** share -> the timeline on its way from `from` (0) to `to` (1). New bars are where they will be. */
+/** share -> the timeline on its way from one to the other; new bars are where they will be. */
 export function way(from, to) {
   const places = new Map(from.bars.flat().map((bar) => [identity(bar), bar]));
   const origins = to.bars.map((list) => list.map((bar) => places.get(identity(bar)) ?? bar));

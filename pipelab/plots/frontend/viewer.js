@@ -45,7 +45,9 @@ export class Viewer {
     const { timelines, colours } = this.picture;
     const all = [...timelines, ...this.others.flatMap((picture) => picture.timelines)];
     const kinds = [...new Set(all.flatMap((timeline) => timeline.kinds))].sort();
-    const key = `${kinds} ${timelines[0].parts} ${secondName(timelines[0])} ${severalOf(timelines[0])} ${colours.dark}`;
+    const [first] = timelines;
+    const told = severalOf(first) && secondName(first);
+    const key = `${kinds} ${first.parts} ${told} ${colours.dark}`;
     if (this.legend.dataset.key === key) return;
     this.legend.dataset.key = key;
     this.legend.replaceChildren(...legend({ ...timelines[0], kinds }, colours.dark));
