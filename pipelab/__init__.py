@@ -18,7 +18,7 @@ from .timeline import Timeline
 if TYPE_CHECKING:
     from .engine import Run, evaluate, profile, run, start
     from .grading import grade
-    from .layout import Partition, Profile, fit_link, partition
+    from .layout import Partition, Profile, estimate, fit_link, partition
     from .model import layers
     from .plots import plot
     from .widgets.guess import guess
@@ -30,8 +30,8 @@ except PackageNotFoundError:  # a checkout that nobody has installed
     __version__ = "0+unknown"
 __all__ = [
     "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Profile", "Run",
-    "Schedule", "Timeline", "build", "check", "evaluate", "fit_link", "grade", "guess", "lab",
-    "layers", "partition", "plot", "profile", "read_csv", "run", "simulate", "start",
+    "Schedule", "Timeline", "build", "check", "estimate", "evaluate", "fit_link", "grade", "guess",
+    "lab", "layers", "partition", "plot", "profile", "read_csv", "run", "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
@@ -43,6 +43,7 @@ _LATE = {
     "grade": "grading",
     "Partition": "layout",
     "Profile": "layout",
+    "estimate": "layout",
     "fit_link": "layout",
     "partition": "layout",
     "layers": "model",

@@ -69,6 +69,9 @@ def loaded_by(source):
         "from pipelab.cli import main; main(['check', 'nowhere.csv'])",
         "from pipelab.cli import main; main(['train', '--schedule', 'nowhere'])",
         "import pipelab; pipelab.Profile",
+        "import pipelab; pipelab.estimate",
+        "from pipelab.cli import main; main(['estimate', '--model', 'gpt-3', '--device', 'h100', "
+        "'--batch', '1'])",
         "import pipelab.launcher.serve, pipelab.launcher.train, pipelab.launcher.selfcheck",
     ],
 )

@@ -51,6 +51,7 @@ def test_public_names():
         "Timeline",
         "build",
         "check",
+        "estimate",
         "evaluate",
         "fit_link",
         "grade",
