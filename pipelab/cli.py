@@ -242,6 +242,15 @@ def run_estimate(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_plan(args: argparse.Namespace) -> int:
+    """Rank the layouts of a model on so many GPUs."""
+    from .launcher.plan import answer
+
+    data, text = answer(args)
+    show(args, data, text)
+    return 0
+
+
 def run_lab(args: argparse.Namespace) -> int:
     """Serve the course in JupyterLab, until it is stopped."""
     from .launcher.serve import serve
@@ -310,6 +319,7 @@ COMMANDS = {
     "profile": run_profile,
     "partition": run_partition,
     "estimate": run_estimate,
+    "plan": run_plan,
     "grade": run_grade,
     "handout": run_handout,
     "autograder": run_autograder,

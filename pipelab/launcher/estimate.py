@@ -73,11 +73,18 @@ def add_flags(added: argparse.ArgumentParser) -> None:
     add_options(added)
 
 
-def add_options(added: argparse.ArgumentParser) -> None:
-    """The flags that ``estimate`` and ``plan`` share."""
+def add_options(added: argparse.ArgumentParser, *, searched: tuple[str, ...] = ()) -> None:
+    """The flags that ``estimate`` and ``plan`` share.
+
+    searched: those that the planner chooses.
+    """
     for flag, (values, default) in OPTIONS.items():
-        added.add_argument(flag, metavar=values, help=f"({default})")
-    added.add_argument("--sequence-parallel", action="store_true", help="split norms over tensor")
+        if flag[2:] not in searched:
+            added.add_argument(flag, metavar=values, help=f"({default})")
+    if "sequence_parallel" not in searched:
+        added.add_argument(
+            "--sequence-parallel", action="store_true", help="split norms over tensor"
+        )
     added.add_argument("--flash", action="store_true", help="attention that keeps no scores")
 
 
@@ -115,7 +122,7 @@ def machine_of(args: argparse.Namespace) -> "Machine":
 
 def _given(args: argparse.Namespace, flags: Any) -> dict[str, Any]:
     names = [flag[2:].replace("-", "_") for flag in flags]
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
 
 
 def _read(file: str, what: str, made: type) -> dict[str, Any]:
@@ -147,7 +154,7 @@ def options_of(args: argparse.Namespace, machine: "Machine") -> dict[str, Any]:
     options = _given(args, OPTIONS)
     if machine.name.startswith("v100"):
         options = {"precision": "fp16"} | options
-    return options | {"sequence_parallel": args.sequence_parallel, "flash": args.flash}
+    return options | {"flash": args.flash}
 
 
 def layout_of(args: argparse.Namespace, machine: "Machine") -> "Layout":
@@ -166,6 +173,7 @@ def layout_of(args: argparse.Namespace, machine: "Machine") -> "Layout":
         batch=args.batch,
         schedule=name,
         zero=args.zero,
+        sequence_parallel=args.sequence_parallel,
         sizes=tuple(args.sizes) if args.sizes else None,
         **options_of(args, machine),
     )

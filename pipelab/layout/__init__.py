@@ -8,9 +8,10 @@ model's shape and a machine's numbers instead, and predicts whole layouts.
 from .cutter import Partition
 from .links import fit_link
 from .partition import partition
-from .planner import Estimate, estimate
+from .planner import Estimate, Plan, estimate, plan
 from .profile import LayerProfile, Profile
 
 __all__ = [
-    "Estimate", "LayerProfile", "Partition", "Profile", "estimate", "fit_link", "partition",
+    "Estimate", "LayerProfile", "Partition", "Plan", "Profile", "estimate", "fit_link",
+    "partition", "plan",
 ]  # fmt: skip

@@ -102,8 +102,9 @@ def _data(layout: Layout) -> list[str]:
     if layout.data == 1:
         return []
     found = [
-        "GPUs are numbered tensor first, then data, then pipeline; a data-parallel group uses all "
-        "the network links of its GPUs in a node.",
+        "GPUs are numbered tensor first, then data, then pipeline; between nodes a data-parallel "
+        "group reaches "
+        + ("one network link's bandwidth." if layout.zero == 3 else "that of all its GPUs' links."),
         {
             0: "Gradients are all-reduced once a step.",
             1: "Gradients are reduce-scattered and weights gathered once a step.",

@@ -52,7 +52,13 @@ def data_seconds(
 
 
 def links_of(machine: Machine, layout: Layout) -> int:
-    """Network links that one group of data-parallel copies has in each of its nodes."""
+    """Network links that one group of data-parallel copies uses in each of its nodes.
+
+    All of its GPUs', for what is sent once a step in large buckets. ZeRO-3 gathers layer by layer:
+    published runs (arXiv 2104.04473, Table 2) show one link's bandwidth, not a node's.
+    """
+    if layout.zero == 3:
+        return 1
     return max(1, min(int(machine.node_size) // layout.tensor, layout.data))
 
 

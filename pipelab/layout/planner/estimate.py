@@ -5,7 +5,7 @@ from typing import Any
 
 from .assumptions import sentences
 from .data_seconds import data_seconds, optimizer_seconds
-from .footprint import holdings, parameters, rank_parts, verdict
+from .footprint import Holding, holdings, parameters, rank_parts, verdict
 from .layout import Layout, require_possible
 from .machine import Machine, device_named
 from .model import Transformer, model_named
@@ -95,7 +95,7 @@ def predict(model: Transformer, machine: Machine, layout: Layout) -> Estimate:
     optimizer = optimizer_seconds(machine, layout, most)
     parts = _parts(layout, pipeline, data, optimizer)
     seconds = pipeline.makespan + data + optimizer
-    held = max((rank_parts(model, layout, rank) for rank in ranks), key=lambda one: one["total"])
+    held = fullest(model, layout, ranks)
     tflops = model.model_flops(layout.batch) / seconds / layout.gpus / 1e12
     return Estimate(
         seconds,
@@ -107,6 +107,11 @@ def predict(model: Transformer, machine: Machine, layout: Layout) -> Estimate:
         verdict(held["total"], machine.memory),
         sentences(model, machine, layout),
     )
+
+
+def fullest(model: Transformer, layout: Layout, ranks: list[Holding]) -> dict[str, float]:
+    """The bytes of the rank that holds most."""
+    return max((rank_parts(model, layout, rank) for rank in ranks), key=lambda one: one["total"])
 
 
 def _parts(layout: Layout, pipeline: Pipeline, data: float, optimizer: float) -> dict[str, float]:

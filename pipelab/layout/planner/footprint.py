@@ -36,20 +36,25 @@ class Holding(NamedTuple):
 
 
 def holdings(model: Transformer, layout: Layout, schedule: Schedule | None) -> list[Holding]:
-    """Of every rank. schedule: counted action by action; None for one with a closed form."""
+    """Of every rank that may be the fullest.
+
+    schedule: counted action by action; None for one with a closed form.
+    """
     counts = layout.layers(model)
     if schedule is not None:
         return _counted(counts, schedule)
     p, v = layout.pipeline, layout.stages_per_rank
     found = []
-    for rank in range(p):
+    # With equal cuts those between hold less than the first in every part.
+    ranks = range(p) if layout.sizes or p == 1 else (0, p - 1)
+    for rank in ranks:
         layers = sum(counts[rank::p])
         in_flight = stages_in_flight(layout, rank) * layers / v
         found.append(Holding(layers, rank == 0, rank == p - 1, in_flight))
     return found
 
 
-def stages_in_flight(layout: Layout, rank: int) -> int:
+def stages_in_flight(layout: Layout, rank: int) -> float:
     """Pairs of a stage and a micro-batch that a rank keeps: closed forms of arXiv 2104.04473."""
     p, v, m = layout.pipeline, layout.stages_per_rank, layout.microbatches
     if layout.schedule == "naive":
@@ -58,6 +63,8 @@ def stages_in_flight(layout: Layout, rank: int) -> int:
         return m
     if layout.schedule == "1f1b":
         return min(m, p - rank)
+    if layout.schedule == "zb-h1":  # half of what F keeps waits for W
+        return p - rank / 2
     return min(m * v, (v - 1) * p + 2 * (p - rank - 1) + 1)
 
 

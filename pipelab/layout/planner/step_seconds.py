@@ -63,6 +63,8 @@ def has_closed_form(layout: Layout) -> bool:
         return layout.schedule in ("naive", "gpipe", "1f1b")
     if layout.schedule == "interleaved-1f1b":
         return layout.microbatches % layout.pipeline == 0
+    if layout.schedule == "zb-h1":
+        return layout.microbatches >= layout.pipeline
     return layout.schedule in ("naive", "gpipe", "1f1b")
 
 
@@ -71,11 +73,18 @@ def closed(layout: Layout, stages: list[Seconds], transfer: float) -> Pipeline:
 
     1f1b          m max + Σ others          gpipe  the same with F and B apart
     interleaved   m max + Σ others / v      naive  m Σ
+    zb-h1         m max + Σ (others − 2W)
     """
     p, v, m = layout.pipeline, layout.stages_per_rank, layout.microbatches
-    ranks = [_together(stages[rank::p]) for rank in range(p)]
-    charged = _charged(layout, transfer)
-    work = [rank.busy + 2 * v * charged for rank in ranks]
+    known: dict[tuple[int, ...], tuple[Seconds, float]] = {}
+    charged, each = _charged(layout, transfer), []
+    for rank in range(p):  # most ranks have the same stages
+        key = tuple(map(id, stages[rank::p]))
+        if key not in known:
+            together = _together(stages[rank::p])
+            known[key] = together, together.busy + 2 * v * charged
+        each.append(known[key])
+    ranks, work = [rank for rank, _ in each], [seconds for _, seconds in each]
     most = max(work)
     if layout.schedule == "naive":
         makespan = m * sum(work)
@@ -85,6 +94,9 @@ def closed(layout: Layout, stages: list[Seconds], transfer: float) -> Pipeline:
         makespan = (m - 1) * (max(forward) + max(backward)) + sum(forward) + sum(backward)
     else:
         makespan = m * most + (sum(work) - most) / v
+    if layout.schedule == "zb-h1":
+        busiest = ranks[work.index(most)]
+        makespan -= 2 * (sum(rank.weight_grad for rank in ranks) - busiest.weight_grad)
     if charged == 0:
         makespan += 2 * (p - 1) * transfer
     return Pipeline(
