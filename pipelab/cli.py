@@ -246,7 +246,7 @@ def run_plan(args: argparse.Namespace) -> int:
     """Rank the layouts of a model on so many GPUs."""
     from .launcher.plan import answer
 
-    data, text = answer(args)
+    data, text = answer(args, say)
     show(args, data, text)
     return 0
 

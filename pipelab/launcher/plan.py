@@ -1,6 +1,7 @@
 """`pipelab plan`: the flags, and what becomes of them."""
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -41,6 +42,11 @@ def add_flags(added: argparse.ArgumentParser) -> None:
         help="what this layout loses against the best; what is not said is as in the best, and "
         "1f1b if p differs",
     )
+    added.add_argument(
+        "--emit",
+        metavar="megatron|deepspeed|torchtitan|pipelab",
+        help="the best layout as this framework's arguments or file, in place of the table",
+    )
     add_options(added, searched=("recompute", "sequence_parallel"))
 
 
@@ -79,10 +85,12 @@ def find(args: argparse.Namespace) -> "Plan":
     )
 
 
-def answer(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """The plan as data and as text, with what ``--why`` asks."""
+def answer(args: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[str, Any], str]:
+    """The plan as data and as text, with what ``--why`` and ``--emit`` ask."""
     from ..layout.planner.candidates import require_fixable
 
+    if args.why is not None and args.emit is not None and not args.json:
+        raise UsageError("--why is for a person and --emit for a file: ask for one, or for --json.")
     found = find(args)
     data, text = found.to_json(args.top), found.table(args.top)
     if args.why is not None:
@@ -90,6 +98,12 @@ def answer(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         lost = found.why(_completed(args.why, found))
         data["why"] = lost.to_json()
         text += f"\n\n{lost}"
+    if args.emit is not None:
+        emitted = found.to(args.emit)
+        data["emit"] = {"framework": args.emit} | emitted._asdict()
+        text = emitted.text
+        for sentence in emitted.cannot_say if not args.json else ():
+            say(f"not said: {sentence}")
     return data, text
 
 

@@ -50,6 +50,16 @@ def test_presets_have_the_published_number_of_parameters(name, billions):
     assert MODELS[name].parameters / 1e9 == pytest.approx(billions, rel=0.005)
 
 
+def test_the_smallest_preset_is_the_model_of_pipelab_train():
+    from pipelab.model import workload
+
+    layers = workload("gpt", layers=8, width=64, batch=1).model
+    counts = [sum(p.numel() for p in layer.parameters()) for layer in layers]
+    preset = MODELS["gpt"]
+    assert counts[0] == preset.embedding_parameters
+    assert counts[1:-1] == [preset.layer_parameters] * preset.layers
+
+
 def test_a_layer_is_the_roofline_written_out():
     """gemm at 0.75 of 312 TFLOP/s, memory at 0.8 of 2.04 TB/s, links at 0.74 of 300 GB/s."""
     layout = Layout(tensor=4, microbatch=2)

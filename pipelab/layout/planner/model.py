@@ -104,7 +104,7 @@ def _llama(name: str, *sizes: int) -> Transformer:
 MODELS = {
     model.name: model
     for model in (
-        Transformer("gpt", 8, 64, 4, vocabulary=64, sequence=32),
+        Transformer("gpt", 6, 64, 4, vocabulary=96, sequence=64),
         Transformer("gpt-125m", 12, 768, 12, vocabulary=50304, sequence=2048),
         Transformer("gpt-1.3b", 24, 2048, 16),
         _llama("llama-7b", 32, 4096, 32, 0, 11008, 32000, 4096),
@@ -118,7 +118,7 @@ MODELS = {
     )
 }
 """By name. Sizes: GPT, arXiv 2104.04473 and 2205.05198; Llama, arXiv 2302.13971 and 2407.21783;
-gpt: the small one of ``pipelab train``."""
+gpt: the one that ``pipelab train`` makes by default, between its embedding and its head."""
 
 
 def model_named(name: str) -> Transformer:

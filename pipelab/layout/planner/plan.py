@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import UsageError
 from .candidates import candidates, require_fixable
+from .emit import Emitted, emit
 from .estimate import Estimate, fullest, predict
 from .footprint import TIGHT, holdings, verdict
 from .layout import CHOICES, Layout
@@ -72,9 +73,7 @@ class Plan:
         Raises UsageError for a layout that cannot be.
         """
         if isinstance(row, int):
-            if not -len(self.rows) <= row < len(self.rows):
-                raise UsageError(f"There is no row {row}; there are {len(self.rows)}.")
-            row = self.rows[row]
+            row = self._row(row)
         best = self.rows[0]
         if isinstance(row, Row):
             layout = row.layout
@@ -83,6 +82,19 @@ class Plan:
         else:
             layout = replace(best.layout, **row)
         return explain(self.model, self.machine, self.gpus, layout, best.layout)
+
+    def to(self, framework: str, row: int | Row = 0) -> Emitted:
+        """A row as "megatron", "deepspeed", "torchtitan" or "pipelab" take it.
+
+        Raises UnknownName, and UsageError for what a framework refuses.
+        """
+        found = self._row(row) if isinstance(row, int) else row
+        return emit(framework, self.model, found.layout)
+
+    def _row(self, number: int) -> Row:
+        if not -len(self.rows) <= number < len(self.rows):
+            raise UsageError(f"There is no row {number}; there are {len(self.rows)}.")
+        return self.rows[number]
 
     def table(self, top: int = 10) -> str:
         """The first rows as text, the reasons, and whether a pipeline is needed."""
