@@ -23,8 +23,8 @@ def data_seconds(
 
     ZeRO 0 all-reduces gradients once a step; 1 reduce-scatters them and gathers weights; 2
     reduce-scatters for every micro-batch; 3 does that, and gathers weights before every F and
-    every backward. One gradient less than all of a rank's stages can only go out when the last
-    backward of its stage ends: on the first rank of an interleaved pipeline that leaves the drain.
+    every backward. A stage's gradients are complete when its last backward ends. On a rank with
+    several stages most of them are complete before the drain, which then hides their traffic.
 
     Args:
         machine: with the links.

@@ -53,9 +53,9 @@ def estimate(
 ) -> Estimate:
     """Predict the seconds and bytes of one layout.
 
-    Published steps of tuned runs are met within about 5 % (A100, Megatron-LM) to 12 % (H100); a
-    framework that is not tuned takes up to 30 % longer. tests/benchmarks/bench_planner.py prints
-    the table.
+    Published steps of tuned runs are met within 5 to 8 % (Megatron-LM on A100, NVIDIA's on H100);
+    BLOOM's, in an untuned framework, took about 17 % longer, and up to 1.6 times as long.
+    tests/benchmarks/bench_planner.py prints the tables.
 
     Args:
         model: a Transformer, or the name of one.
