@@ -18,7 +18,7 @@ from .timeline import Timeline
 if TYPE_CHECKING:
     from .engine import Run, evaluate, profile, run, start
     from .grading import grade
-    from .layout import Partition, Profile, fit_link, partition
+    from .layout import Partition, Plan, Profile, estimate, fit_link, partition, plan
     from .model import layers
     from .plots import plot
     from .widgets.guess import guess
@@ -29,9 +29,10 @@ try:
 except PackageNotFoundError:  # a checkout that nobody has installed
     __version__ = "0+unknown"
 __all__ = [
-    "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Profile", "Run",
-    "Schedule", "Timeline", "build", "check", "evaluate", "fit_link", "grade", "guess", "lab",
-    "layers", "partition", "plot", "profile", "read_csv", "run", "simulate", "start",
+    "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Plan", "Profile",
+    "Run", "Schedule", "Timeline", "build", "check", "estimate", "evaluate", "fit_link", "grade",
+    "guess", "lab", "layers", "partition", "plan", "plot", "profile", "read_csv", "run",
+    "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
@@ -42,9 +43,12 @@ _LATE = {
     "start": "engine",
     "grade": "grading",
     "Partition": "layout",
+    "Plan": "layout",
     "Profile": "layout",
+    "estimate": "layout",
     "fit_link": "layout",
     "partition": "layout",
+    "plan": "layout",
     "layers": "model",
     "plot": "plots",
     "guess": "widgets",

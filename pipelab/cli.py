@@ -233,6 +233,24 @@ def run_partition(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_estimate(args: argparse.Namespace) -> int:
+    """Predict the seconds and bytes of one layout."""
+    from .launcher.estimate import as_text, find
+
+    found = find(args)
+    show(args, found.to_json(), as_text(found))
+    return 0
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    """Rank the layouts of a model on so many GPUs."""
+    from .launcher.plan import answer
+
+    data, text = answer(args, say)
+    show(args, data, text)
+    return 0
+
+
 def run_lab(args: argparse.Namespace) -> int:
     """Serve the course in JupyterLab, until it is stopped."""
     from .launcher.serve import serve
@@ -300,6 +318,8 @@ COMMANDS = {
     "train": run_train,
     "profile": run_profile,
     "partition": run_partition,
+    "estimate": run_estimate,
+    "plan": run_plan,
     "grade": run_grade,
     "handout": run_handout,
     "autograder": run_autograder,

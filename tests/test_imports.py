@@ -70,6 +70,11 @@ def loaded_by(source):
         "from pipelab.cli import main; main(['check', 'nowhere.csv'])",
         "from pipelab.cli import main; main(['train', '--schedule', 'nowhere'])",
         "import pipelab; pipelab.Profile",
+        "import pipelab; pipelab.estimate",
+        "from pipelab.cli import main; main(['plan', '--model', 'gpt-3', '--device', 'h100', "
+        "'--gpus', '64', '--batch', '64'])",
+        "from pipelab.cli import main; main(['estimate', '--model', 'gpt-3', '--device', 'h100', "
+        "'--batch', '1'])",
         "import pipelab.launcher.serve, pipelab.launcher.train, pipelab.launcher.selfcheck",
     ],
 )

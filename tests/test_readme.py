@@ -66,7 +66,7 @@ def test_every_command_is_in_the_table(capsys):
     listed = re.findall(r"^    (\w+)(?: |$)", capsys.readouterr().out, re.MULTILINE)
     assert listed == [
         "lab", "doctor", "schedule", "simulate", "check", "train", "profile", "partition",
-        "grade", "handout", "autograder",
+        "estimate", "plan", "grade", "handout", "autograder",
     ]  # fmt: skip
     assert all(f"| `{command}` |" in README for command in listed)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__
 from ..errors import UsageError
-from . import partition, profile
+from . import estimate, partition, plan, profile
 from .train import add_options
 
 if TYPE_CHECKING:
@@ -171,6 +171,8 @@ def parser(commands: Mapping[str, Callable[[argparse.Namespace], int]]) -> Parse
     )
     _profile(command("profile", "measure what each layer of a small model takes and keeps"))
     _partition(command("partition", "cut a profiled model into stages, at best"))
+    estimate.add_flags(command("estimate", "seconds and bytes of one layout on many GPUs"))
+    plan.add_flags(command("plan", "layouts of a model on so many GPUs, ranked, with reasons"))
     _grade(command("grade", "grade exercises, or a whole class"))
     _handout(command("handout", "the students' copy of notebooks and exercises"))
     _autograder(command("autograder", "files for Gradescope, GitHub Classroom and Docker"))
