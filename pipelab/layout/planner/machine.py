@@ -56,7 +56,10 @@ MEMORY = 0.80
 HOP = 2.5e-6
 """Seconds of latency of each step of a ring."""
 
-_A100 = "fitted to Table 1 of arXiv 2104.04473; SimuMax measured 0.73 for large products"
+_A100 = (
+    "chosen with Tables 1 and 2 of arXiv 2104.04473 and Table 5 of arXiv 2205.05198 together; "
+    "SimuMax measured 0.73 for large products"
+)
 _H100 = "fitted to NVIDIA's published H100 runs in bf16 (dgxc-benchmarking v25.04)"
 _B200 = "fitted to NVIDIA's published GB200 runs in bf16; SimuMax measured about 0.5"
 _V100 = "fitted to the V100 runs of Megatron-LM, arXiv 1909.08053"
