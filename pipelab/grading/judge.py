@@ -47,7 +47,8 @@ def run(request: dict[str, str | None]) -> None:
     settings = root / "pytest.ini"
     arguments = ["-q", "-s", "-p", "pipelab.grading.plugin", "-p", "no:cacheprovider"]
     arguments += ["--rootdir", str(root)]
-    arguments += ["-c", str(settings)] if settings.exists() else []
+    # without a file of their own, no other in a folder above: it may be the student's
+    arguments += ["-c", str(settings) if settings.exists() else os.devnull]
     os.chdir(root)
     pytest.main([*arguments, str(tests)])
     done = {"done": True, "confined": plugin.NURSERY[0].confined}

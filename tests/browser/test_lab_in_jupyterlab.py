@@ -1,4 +1,4 @@
-"""The first notebook in a real JupyterLab: what a newcomer does in the first minute, by
+"""A lab in a real JupyterLab: what a newcomer does in the first minute, by
 keyboard.
 """
 
@@ -7,7 +7,6 @@ import json
 import pytest
 from live_notebook import (
     CHROMIUM,
-    NOTEBOOKS,
     PIXELS,
     browser,
     command,
@@ -16,6 +15,7 @@ from live_notebook import (
     press_and_see,
     python,
     wait_for_text,
+    write_notebook,
 )  # fmt: skip
 
 from pipelab import build, simulate
@@ -39,15 +39,15 @@ def cells(page) -> int:
 
 
 def test_the_first_minute(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    cell = 'import pipelab\n\nlab = pipelab.lab("naive", ranks=4, microbatches=8)\nlab'
+    write_notebook(tmp_path / "notebooks" / "lab.ipynb", cell, "1 + 1")
     with (
-        jupyter_lab(NOTEBOOKS, tmp_path) as address,
+        jupyter_lab(tmp_path / "notebooks", tmp_path) as address,
         browser(reduced_motion="reduce") as (page, trouble),
     ):
-        open_notebook(page, address, "00-start-here.ipynb")
-        page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 2")
-        command(page, "notebook:run-cell")
-        page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 3")
-        command(page, "notebook:run-cell")
+        open_notebook(page, address, "lab.ipynb")
+        command(page, "notebook:run-all-cells")
         page.wait_for_selector(".pl-picture canvas", timeout=60_000)
         wait_for_text(page, ".pl-numbers", "75.0 %")
         assert (python(page, "lab.microbatches"), python(page, "lab.schedule")) == ("8", "'naive'")

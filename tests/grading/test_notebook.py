@@ -27,7 +27,12 @@ def one_f_one_b(ranks, microbatches):
 
 @pytest.fixture
 def exercise(tmp_path, monkeypatch):
-    """The folder of exercise 06, in which a student's program is put."""
+    """The folder of exercise 06, in which a student's program is put.
+
+    Settings of pytest in a folder above are not those of the grading.
+    """
+    strict = '[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n'
+    (tmp_path / "pyproject.toml").write_text(strict)
     folder = tmp_path / "exercises" / "06_one_f_one_b"
     shutil.copytree(REPO / "exercises" / "06_one_f_one_b", folder)
     monkeypatch.chdir(tmp_path)

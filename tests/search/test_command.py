@@ -173,7 +173,7 @@ def test_wrong_usage(capsys, line, text):
 
 
 def test_the_lab_offers_it():
-    widget = lab("auto", ranks=3, microbatches=6)
+    widget = lab("auto", ranks=3, microbatches=6, hold="microbatch")
     assert widget.problem == "" and widget.timeline.schedule.name == "auto"
     before = widget.timeline.makespan
     widget.latency = 2.0
