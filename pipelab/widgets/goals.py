@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ class Goal:
     Attributes:
         text: what is asked for, as a sentence.
         when: what must hold, by name: a value, or a comparison such as "< 0.2". Names are settings
-            of the lab, numbers of its prediction as in ``Lab.metrics``, pins (how many) and run
-            (the state of the real run: "done").
+            of the lab, numbers of its prediction as the page has them (percentages as shares from 0
+            to 1, peak_memory of one batch too), pins (how many) and run (the state of the real run:
+            "done").
         how: settings that meet it, for "show me how"; none where a person must do it.
         why: a sentence shown once it is reached.
 
@@ -162,7 +163,6 @@ def _condition(value: Any) -> tuple[str, Any]:
 def _holds(fact: Any, sign: str, value: Any) -> bool:
     if fact is None:
         return False
-    both: Iterable[Any] = (fact, value)
-    if all(isinstance(one, int | float) for one in both):
+    if all(isinstance(one, int | float) for one in (fact, value)):
         fact = value if math.isclose(fact, value, rel_tol=CLOSE) else fact
     return bool(COMPARE[sign](fact, value))

@@ -196,11 +196,14 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
                 ``{"microbatches": [1, 2, 4, 8], "schedule": ["gpipe", "1f1b"]}``; also "ranks" and
                 "stages_per_rank". Without it a few usual ones.
 
-        Raises UsageError for counts that are too many, or settings that are impossible.
+        Raises UsageError for counts that are too many or not of a page, or settings that are
+        impossible.
         """
         if Path(path).suffix == ".html":
             with self._lock:
                 return write_whole(path, lab_page(self, counts))
+        if counts is not None:
+            raise UsageError(f"counts are of a page that lives: save a .html, not {path}.")
         return output.save(path, self._timelines())
 
     def export(self, format: str) -> None:

@@ -23,6 +23,7 @@ export function tabs(entries, opened) {
       { class: "pl-tab", type: "button", role: "tab", title, ariaSelected: "false" },
       label,
     );
+    button.tabIndex = i === 0 ? 0 : -1; // one stop of the keyboard; arrows go on
     button.addEventListener("click", () => choose(current === name ? null : name));
     button.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -34,7 +35,6 @@ export function tabs(entries, opened) {
     return button;
   });
   const row = element("div", { class: "pl-tabs", role: "tablist" }, ...buttons);
-  entries[0].node && (buttons[0].tabIndex = 0);
   return {
     node: element("div", {}, row, ...entries.map((entry) => entry.node)),
     open: (name) => current !== name && choose(name),

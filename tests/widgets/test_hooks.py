@@ -115,3 +115,11 @@ def test_the_front_end_judges_goals_as_python_does(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [met for *_, met in cases]
+
+
+def test_counts_are_of_a_page(widget, tmp_path):
+    with pytest.raises(UsageError, match=r"save a \.html"):
+        widget.save(tmp_path / "lab.svg", counts={"ranks": [2]})
+    with pytest.raises(UnknownName, match="latency"):
+        widget.save(tmp_path / "lab.html", counts={"latency": [0, 1]})
+    assert list(tmp_path.iterdir()) == []
