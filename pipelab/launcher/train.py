@@ -188,8 +188,7 @@ def page(run: "Run", ours: "Run | None", wanted: Wanted) -> str:
     schedule = run.schedule
     if ours is None and schedule.name in names():
         with suppress(ImportError):
-            from ..widgets import Settings
-            from ..widgets.page import run_page
+            from ..widgets import Lab, Settings
 
             settings = Settings(
                 schedule.name,
@@ -200,7 +199,8 @@ def page(run: "Run", ours: "Run | None", wanted: Wanted) -> str:
                 hold="microbatch",
             )
             if settings.build() == schedule:
-                return run_page(run, settings, _paced(wanted.pace) or run.costs)
+                lab = Lab.of_run(run, settings, _paced(wanted.pace) or run.costs)
+                return lab.page(counts={})
     return page_text(*pictures(run, ours))
 
 

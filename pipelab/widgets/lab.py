@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import traitlets
 from ipywidgets import widget_serialization
 
@@ -14,7 +13,7 @@ from ..errors import UsageError
 from ..plots import plot, svg, view
 from ..plots.bundle import bundle
 from ..plots.page import as_text, write_whole
-from ..schedule import Kind
+from ..plots.view import caption
 from ..simulator import Costs
 from ..timeline import Timeline
 from . import causes, output, theory
@@ -22,15 +21,18 @@ from .builder import Builder, styles
 from .causes import words as words_of_causes
 from .construction import Construction
 from .goals import GoalsWidget
-from .page import lab_page
+from .message import of_one_batch, order
+from .page import TRAITS, lab_page
 from .panel import SETTINGS, Panel, with_backward
 from .real_run import RealRunWidget
 from .settings import WHOLE, Settings
 from .sweep import sweep
-from .training import IDLE, PACE_MS, latency_of, measured_settings, unit_ms
+from .training import IDLE, PACE_MS, measured_settings, unit_ms
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from ..engine import Run
 
 _HERE = Path(__file__).parent
 MOST_PINS = 3
@@ -200,17 +202,38 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         impossible.
         """
         if Path(path).suffix == ".html":
-            with self._lock:
-                return write_whole(path, lab_page(self, counts))
+            return write_whole(path, self.page(counts))
         if counts is not None:
             raise UsageError(f"counts are of a page that lives: save a .html, not {path}.")
         return output.save(path, self._timelines())
+
+    def page(self, counts: Mapping[str, Iterable[Any]] | None = None) -> str:
+        """The text of the page that ``save`` writes."""
+        with self._lock:
+            if self.timeline is None:
+                raise UsageError(f"There is nothing to show: {self.problem}")
+            traits = {name: getattr(self, name) for name in TRAITS}
+            return lab_page(traits, self.settings, caption(self.timeline), counts)
+
+    @classmethod
+    def of_run(cls, run: "Run", settings: Settings, costs: Costs) -> "Lab":
+        """A lab that shows the last step of a run over its prediction.
+
+        Args:
+            run: a finished one, of a schedule of the catalogue.
+            settings: its schedule and counts.
+            costs: of its pace, or those that it measured, in seconds. Its cost sliders begin there,
+                with the mean forward as 1.
+        """
+        made = cls(**measured_settings(settings, costs).to_dict())
+        made._draw({"predicted": run.predicted, "measured": run.timeline}, costs=costs)
+        return made
 
     def export(self, format: str) -> None:
         """Hand such a file to the browser, which saves it."""
         file = output.make(format, self._timelines())
         if format == "html":
-            file = file._replace(text=lab_page(self))
+            file = file._replace(text=self.page())
         name = f"{self.schedule}.{file.ending}"
         self.send({"file": name, "type": file.media_type, "text": file.text})
 
@@ -223,7 +246,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         for change in changes:
             settings = self.settings.with_changes(**change)
             with suppress(UsageError):
-                found.append(as_text(self._order(settings, settings.predict())))
+                found.append(as_text(order(settings, settings.predict())))
         self.send({"orders": found})
 
     def _edit_or_say(self) -> None:
@@ -320,34 +343,13 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
     ) -> dict[str, Any]:
         """A prediction for the canvas, with what theory says about it."""
         settings = self.settings
-        message = self._order(settings, timeline, scale, costs)
+        message = order(settings, timeline, scale, costs)
         used = costs or settings.costs(timeline.schedule.stages)
         unit = 1000.0 if costs else scale
         limit = settings.limit_in_microbatches
         message["numbers"].append(theory.bound_number(timeline, used, limit, unit))
         message["formula"] = theory.formula(settings, timeline, scale) if costs is None else {}
         return message
-
-    @staticmethod
-    def _order(
-        settings: Settings, timeline: Timeline, scale: float = 1.0, costs: Costs | None = None
-    ) -> dict[str, Any]:
-        """A prediction for the canvas, without what theory says about it."""
-        message = view(timeline, milliseconds=scale if scale != 1 else None)
-        used = costs or settings.costs(timeline.schedule.stages)
-        if settings.memory == "bytes":
-            # A real run counts the bytes of what autograd saved, and nothing else.
-            peak = next(number for number in message["numbers"] if number["key"] == "peak_memory")
-            peak["definition"] += "; measured: saved activations only"
-        if settings.one_batch:
-            whole = WHOLE if costs is None else float(timeline.compute.sum())
-            message["numbers"] = of_one_batch(message, timeline, whole * scale)
-        return message | {
-            "text": settings.text,
-            "settings": settings.to_dict(),
-            "limits": settings.limits(timeline),
-            "latency": latency_of(used) * (1000.0 if costs else scale),
-        }
 
     def _detail(self) -> None:
         """Compute what is computed only while its panel is open.
@@ -400,50 +402,6 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         if self.timeline:
             data["image/svg+xml"] = svg(self.timeline)
         return data, metadata
-
-
-def of_one_batch(message: dict[str, Any], timeline: Timeline, whole: float) -> list[dict[str, Any]]:
-    """The numbers beside a picture in the words of one batch: its time, and the speed-up.
-
-    whole: what one device alone takes for it, in the picture's unit.
-    """
-    found = {number["key"]: number for number in message["numbers"]}
-    ranks = timeline.schedule.ranks
-    alone = f"{whole:.4g} {message['unit']}".strip()
-    time = found["makespan"] | {
-        "key": "time_per_batch",
-        "label": "time per batch",
-        "definition": f"first start to last end; one device alone takes {alone}",
-    }
-    speed_up = {
-        "key": "speed_up",
-        "label": "speed-up",
-        "form": "count",
-        "value": whole / time["value"] if time["value"] else None,
-        "definition": f"one device alone / time per batch; at best the number of ranks, {ranks}",
-    }
-    if set(timeline.memory) <= {"activations"}:
-        found["peak_memory"] |= {
-            "form": "percent",
-            "value": float(timeline.bytes_held.max()) / _kept_in_all(timeline),
-            "definition": "most that one rank holds at once, of what the batch keeps in all",
-        }
-    kept = [number for key, number in found.items() if key not in ("makespan", "throughput")]
-    return [time, speed_up, *kept]
-
-
-def _kept_in_all(timeline: Timeline) -> float:
-    """What all forwards (and recomputations) of the batch keep, in the timeline's unit.
-
-    A prediction counts in per cent of it. With recomputation inside the backward its forwards keep
-    nothing that is counted.
-    """
-    if timeline.memory_unit == "% of the batch":
-        return WHOLE
-    before = np.concatenate([[0.0], timeline.bytes_after[:-1]])
-    before[timeline.schedule.offsets[:-1]] = 0.0
-    forwards = np.isin(timeline.kind, (Kind.F, Kind.R))
-    return float((timeline.bytes_held - before)[forwards].sum()) or 1.0
 
 
 def lab(schedule: str = "1f1b", **settings: Any) -> Lab:

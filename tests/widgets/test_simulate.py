@@ -30,9 +30,7 @@ COSTS = ("forward", "input_grad", "weight_grad", "latency", "overhead", "stage_c
 
 def message(settings, timeline):
     """What a lab with these settings sends to its picture."""
-    return as_text(
-        Lab._message(SimpleNamespace(settings=settings, _order=Lab._order), timeline, 1.0)
-    )
+    return as_text(Lab._message(SimpleNamespace(settings=settings), timeline, 1.0))
 
 
 def explanations(timeline):
