@@ -463,7 +463,7 @@ def _like(start: Construction, ranks: int, per_rank: int) -> str:
     return "interleaved-1f1b" if looped else "zb-v"
 
 
-def builder(  # noqa: PLR0913 - the whole of what a grid can be told
+def builder(
     schedule: str | Schedule | None = None,
     *,
     ranks: int = 4,
@@ -472,8 +472,6 @@ def builder(  # noqa: PLR0913 - the whole of what a grid can be told
     split: bool = False,
     without: str = "",
     exercise: str = "",
-    goal: str = "",
-    target: float = math.inf,
     goals: Any = (),
     **settings: Any,
 ) -> Builder:
@@ -488,12 +486,10 @@ def builder(  # noqa: PLR0913 - the whole of what a grid can be told
         split: whether an empty grid has I and W instead of B.
         without: a kind of the named schedule that is left to place, such as "W".
         exercise: "08": its counts, costs and limits, and a button that hands the order in.
-        goal: a sentence that says what to build.
-        target: the makespan to reach within the memory limit, for the goal to be met.
         goals: what is to be reached, one after another: a list of ``pipelab.widgets.Goal``, or a
             slug of the course.
         settings: as for ``pipelab.lab``: hold, forward, input_grad, weight_grad, latency,
-            stage_costs; and memory_limit, which is drawn and part of the goal.
+            stage_costs; and memory_limit, which is drawn and part of the task.
 
     Returns:
         The widget.
@@ -503,7 +499,7 @@ def builder(  # noqa: PLR0913 - the whole of what a grid can be told
         UsageError: impossible counts or costs; also a schedule of more than F, B, I and W of one
             copy of the model.
     """
-    task = Task(goal, target, exercise)
+    task = None
     if exercise:
         task, given = _task_of(exercise)
         ranks, microbatches = given.pop("ranks"), given.pop("microbatches")
