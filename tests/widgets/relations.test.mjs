@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { flights, hop, relations, underWay } from "../../pipelab/plots/frontend/relations.js";
+import { hop, passes, relations, underWay } from "../../pipelab/plots/frontend/relations.js";
 import { narration, aboutLane } from "../../pipelab/plots/frontend/tips.js";
 import { action } from "../../pipelab/plots/frontend/timeline.js";
 import { looks } from "./looks.mjs";
@@ -52,6 +52,7 @@ test("a recomputation stands between a forward and its backward", () => {
 });
 
 test("activations go up and gradients come down, only between different ranks", () => {
+  const flights = (shown) => shown.bars.flat().flatMap((from) => passes(shown, from));
   assert.deepEqual(
     flights(timeline).map(({ from, to, forward }) => [from.rank, to.rank, forward]),
     [
@@ -89,7 +90,7 @@ test("what stands for all micro-batches needs nothing, feeds nothing and has no 
   const gather = bar(0, 0, 6, 0, 1, -1);
   const alone = { looks, source: "predicted", unit: "", bars: [[gather, bar(0, 0, 0, 1, 2)]] };
   assert.deepEqual(relations(alone, gather), { needs: [], feeds: [] });
-  assert.deepEqual(flights(alone), []);
+  assert.deepEqual(passes(alone, gather), []);
   assert.equal(action(alone, gather), "0U");
   assert.match(aboutLane(alone, 0, 0.5, gather), /^rank 0, predicted\n0U: U, stage 0\n/);
 });

@@ -90,8 +90,10 @@ export function drawBars(pen, geometry, index, timeline, theme, keep = all) {
     pen.fillStyle = edge(fill);
     for (const { x, y, width, height } of boxes) {
       if (width < 3) continue;
-      for (const at of [y, y + height - 1]) pen.fillRect(x, at, width, 1);
-      for (const at of [x, x + width - 1]) pen.fillRect(at, y, 1, height);
+      pen.fillRect(x, y, width, 1);
+      pen.fillRect(x, y + height - 1, width, 1);
+      pen.fillRect(x, y, 1, height);
+      pen.fillRect(x + width - 1, y, 1, height);
     }
     const hatching = hatch(pen, pattern);
     if (hatching) {

@@ -158,9 +158,11 @@ export class Picture {
     }));
     const context = fit(this.base, width, geometry.height);
     const ratio = this.base.width / width;
-    const raster = new Raster(context.createImageData(this.base.width, this.base.height), ratio);
+    const { width: across, height: down } = this.base;
+    if (this.image?.width !== across || this.image.height !== down)
+      this.image = context.createImageData(across, down);
+    const raster = new Raster(this.image, ratio);
     drawTracks(raster, geometry, this.colours);
-    raster.fresh = false;
     drawGrid(raster, geometry, end, this.colours);
     if (this.marks.causes) drawCauses(raster, geometry, timelines, this.marks.causes, this.colours);
     timelines.forEach((timeline, index) =>

@@ -6,15 +6,36 @@ import { rgba } from "./colour.js";
 /** Pixels in a row: shorter ones are written one by one, which is faster than a call. */
 const LONG = 128;
 
+const patterns = new WeakMap(); // of tiles: to read one back from a canvas is slow
+
 export class Raster {
-  /** `image` is an ImageData of device pixels, `ratio` of them to a CSS pixel. */
+  #style = "#000000";
+  #alpha = 1;
+  #pen = null; // what style and alpha come to, once something is filled with them
+
+  /** `image` is an ImageData of device pixels, `ratio` of them to a CSS pixel; it is cleared. */
   constructor(image, ratio) {
     this.image = image;
     this.ratio = ratio;
-    this.pixels = new Uint32Array(image.data.buffer);
-    this.globalAlpha = 1;
-    this.fresh = true; // nothing has been drawn yet where rectangles come
-    this.fillStyle = "#000000";
+    this.pixels = new Uint32Array(image.data.buffer).fill(0);
+  }
+
+  get fillStyle() {
+    return this.#style;
+  }
+
+  set fillStyle(style) {
+    this.#style = style;
+    this.#pen = null;
+  }
+
+  get globalAlpha() {
+    return this.#alpha;
+  }
+
+  set globalAlpha(alpha) {
+    this.#alpha = alpha;
+    this.#pen = null;
   }
 
   /**
@@ -22,59 +43,70 @@ export class Raster {
    * there.
    */
   createPattern(tile) {
-    const { width, height } = tile;
-    const { data } = tile.getContext("2d").getImageData(0, 0, width, height);
-    return { width, height, alpha: data.filter((_, i) => i % 4 === 3) };
+    if (!patterns.has(tile)) {
+      const { width, height } = tile;
+      const { data } = tile.getContext("2d").getImageData(0, 0, width, height);
+      const inks = Array.from({ length: width * height }, (_, i) => {
+        const [red, green, blue, alpha] = data.subarray(4 * i, 4 * i + 4);
+        return alpha && ink([red, green, blue, 1], alpha / 255);
+      });
+      patterns.set(tile, { width, height, inks });
+    }
+    return patterns.get(tile);
   }
 
   fillRect(x, y, width, height) {
-    const { ratio, image } = this;
+    const { ratio, image, pixels } = this;
     const left = Math.max(0, Math.round(x * ratio));
     const right = Math.min(image.width, Math.round((x + width) * ratio));
     const top = Math.max(0, Math.round(y * ratio));
     const bottom = Math.min(image.height, Math.round((y + height) * ratio));
-    if (typeof this.fillStyle !== "string")
-      return this.#hatch(left, right, top, bottom, this.fillStyle);
-    const [red, green, blue, opacity] = rgba(this.fillStyle);
-    const alpha = opacity * this.globalAlpha;
-    const { pixels } = this;
-    const pixel = pack(red, green, blue, Math.round(alpha * 255));
-    const opaque = alpha > 0.995;
     if (right <= left) return;
-    const long = right - left > LONG && (opaque || this.fresh);
-    for (let row = top; row < bottom; row++) {
-      const start = row * image.width + left;
-      const stop = start + right - left;
-      if (long) pixels.fill(pixel, start, stop);
-      else if (opaque) for (let at = start; at < stop; at++) pixels[at] = pixel;
-      else
-        for (let at = start; at < stop; at++) {
-          if (pixels[at] === 0) pixels[at] = pixel;
-          else this.#blend(at, red, green, blue, alpha);
-        }
+    if (typeof this.#style !== "string") this.#hatch(left, right, top, bottom, this.#style);
+    else {
+      const pen = (this.#pen ??= ink(rgba(this.#style), this.#alpha));
+      const across = right - left;
+      const stop = bottom * image.width;
+      for (let start = top * image.width + left; start < stop; start += image.width)
+        if (!pen.opaque) lay(pixels, start, start + across, pen);
+        else if (across > LONG) pixels.fill(pen.pixel, start, start + across);
+        else for (let at = start; at < start + across; at++) pixels[at] = pen.pixel;
     }
   }
 
-  #hatch(left, right, top, bottom, { width, height, alpha }) {
+  #hatch(left, right, top, bottom, { width, height, inks }) {
     for (let row = top; row < bottom; row++) {
       const line = (Math.floor(row / this.ratio) % height) * width;
+      const start = row * this.image.width;
       for (let column = left; column < right; column++) {
-        const dark = alpha[line + (Math.floor(column / this.ratio) % width)];
-        if (dark) this.#blend(row * this.image.width + column, 0, 0, 0, dark / 255);
+        const pen = inks[line + (Math.floor(column / this.ratio) % width)];
+        if (pen) lay(this.pixels, start + column, start + column + 1, pen);
       }
     }
   }
+}
 
-  /** One pixel over what is there ("source over", colours not premultiplied). */
-  #blend(at, red, green, blue, alpha) {
-    const old = this.pixels[at];
+/** What one colour writes: its channels, and the pixel that it leaves where nothing is yet. */
+function ink([red, green, blue, opacity], share) {
+  const alpha = opacity * share;
+  const pixel = pack(red, green, blue, Math.round(alpha * 255));
+  return { red, green, blue, alpha, pixel, opaque: alpha > 0.995 };
+}
+
+/** Pixels of a row over what is there ("source over", colours not premultiplied). */
+function lay(pixels, start, stop, { red, green, blue, alpha, pixel }) {
+  for (let at = start; at < stop; at++) {
+    const old = pixels[at];
+    if (old === 0) {
+      pixels[at] = pixel;
+      continue;
+    }
     const below = ((old >>> 24) / 255) * (1 - alpha);
     const total = alpha + below;
-    const mix = (over, under) => Math.round((over * alpha + under * below) / total);
-    this.pixels[at] = pack(
-      mix(red, old & 255),
-      mix(green, (old >> 8) & 255),
-      mix(blue, (old >> 16) & 255),
+    pixels[at] = pack(
+      Math.round((red * alpha + (old & 255) * below) / total),
+      Math.round((green * alpha + ((old >> 8) & 255) * below) / total),
+      Math.round((blue * alpha + ((old >> 16) & 255) * below) / total),
       Math.round(total * 255),
     );
   }

@@ -2,13 +2,18 @@
 // two copies of a model have different numbers, so that kind, stage and micro-batch name an action.
 // What a kind needs and where its result goes stands in its look, which Python sends: see
 // plots/palette.py.
+import { lastUpTo } from "./timeline.js";
+
 const indexes = new WeakMap();
+
+/** A number, for a text of each action takes most of the time of an index. */
+const actionKey = (kind, stage, microbatch) => (microbatch + 1) * 65536 + stage * 32 + kind;
 
 function indexOf(timeline) {
   if (!indexes.has(timeline)) {
     const index = new Map();
-    for (const bar of timeline.bars.flat())
-      index.set(`${bar.kind} ${bar.stage} ${bar.microbatch}`, bar);
+    for (const bars of timeline.bars)
+      for (const bar of bars) index.set(actionKey(bar.kind, bar.stage, bar.microbatch), bar);
     indexes.set(timeline, index);
   }
   return indexes.get(timeline);
@@ -17,7 +22,7 @@ function indexOf(timeline) {
 /** The bars of these kinds for one stage and micro-batch, those that there are. */
 function find(timeline, kinds, stage, microbatch) {
   return kinds
-    .map((kind) => indexOf(timeline).get(`${kind} ${stage} ${microbatch}`))
+    .map((kind) => indexOf(timeline).get(actionKey(kind, stage, microbatch)))
     .filter(Boolean);
 }
 
@@ -43,25 +48,13 @@ export function relations(timeline, bar) {
   return { needs: [...next(-step), ...ownNeeds(timeline, bar)], feeds: [...next(step), ...fed] };
 }
 
-const trips = new WeakMap();
-
-/** All that passes from rank to rank, as {from, to, forward} in the order in which it is sent. */
-export function flights(timeline) {
-  if (!trips.has(timeline)) {
-    const list = [];
-    for (const from of timeline.bars.flat()) {
-      const { sends, sources } = timeline.looks[from.kind];
-      if (!sends) continue;
-      const forward = sends === "down";
-      const users = find(timeline, sources, from.stage + (forward ? 1 : -1), from.microbatch);
-      for (const to of users) if (to.rank !== from.rank) list.push({ from, to, forward });
-    }
-    trips.set(
-      timeline,
-      list.sort((a, b) => a.from.end - b.from.end),
-    );
-  }
-  return trips.get(timeline);
+/** What `from` passes to other ranks, as {from, to, forward}. */
+export function passes(timeline, from) {
+  const { sends, sources } = timeline.looks[from.kind];
+  if (!sends) return [];
+  const forward = sends === "down";
+  const users = find(timeline, sources, from.stage + (forward ? 1 : -1), from.microbatch);
+  return users.filter((to) => to.rank !== from.rank).map((to) => ({ from, to, forward }));
 }
 
 /** How long something is seen under way: the latency, or a short hop where there is none. */
@@ -69,20 +62,16 @@ export function hop(timeline) {
   return Math.max(timeline.latency ?? 0, 0.4 * timeline.step);
 }
 
-/** What is under way at `moment`: {from, to, forward, done} with `done` from 0 to 1. */
+/** What is under way at `moment`: {from, to, forward, done} with `done` from 0 to 1, in order. */
 export function underWay(timeline, moment) {
-  const list = flights(timeline);
   const length = hop(timeline);
-  let low = 0;
-  let high = list.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (list[middle].from.end <= moment - length) low = middle + 1;
-    else high = middle;
-  }
   const found = [];
-  for (let i = low; i < list.length && list[i].from.end <= moment; i += 1) {
-    found.push({ ...list[i], done: (moment - list[i].from.end) / length });
+  for (const bars of timeline.bars) {
+    for (let i = lastUpTo(bars, "start", moment); i >= 0; i -= 1) {
+      if (bars[i].end <= moment - length) break;
+      const done = (moment - bars[i].end) / length;
+      if (done >= 0) for (const trip of passes(timeline, bars[i])) found.push({ ...trip, done });
+    }
   }
-  return found;
+  return found.sort((a, b) => a.from.end - b.from.end);
 }

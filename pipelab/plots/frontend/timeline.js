@@ -64,7 +64,7 @@ function several(time, parts) {
 }
 
 /** Index of the last record with `record[field] <= time`, or -1. */
-function lastUpTo(list, field, time) {
+export function lastUpTo(list, field, time) {
   let low = 0;
   let high = list.length;
   while (low < high) {
