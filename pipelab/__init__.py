@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .catalogue import build
 from .errors import PipelabError
-from .schedule import Action, Kind, Schedule, check, read_csv
+from .schedule import Action, Kind, Mesh, Schedule, check, read_csv
 from .simulator import Costs, Link, Memory, simulate
 from .timeline import Timeline
 
@@ -29,9 +29,9 @@ try:
 except PackageNotFoundError:  # a checkout that nobody has installed
     __version__ = "0+unknown"
 __all__ = [
-    "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Plan", "Profile",
-    "Run", "Schedule", "Timeline", "build", "check", "estimate", "evaluate", "fit_link", "grade",
-    "guess", "lab", "layers", "partition", "plan", "plot", "profile", "read_csv", "run",
+    "Action", "Costs", "Kind", "Link", "Memory", "Mesh", "Partition", "PipelabError", "Plan",
+    "Profile", "Run", "Schedule", "Timeline", "build", "check", "estimate", "evaluate", "fit_link",
+    "grade", "guess", "lab", "layers", "partition", "plan", "plot", "profile", "read_csv", "run",
     "simulate", "start",
 ]  # fmt: skip
 

@@ -191,7 +191,7 @@ def run_train(args: argparse.Namespace) -> int:
             nodes=args.nnodes,
             node_rank=args.node_rank,
             master=args.master,
-            ranks=schedule.ranks,
+            ranks=args.data_parallel * schedule.ranks * args.tensor_parallel,
         )
     wanted = Wanted.from_flags(args)
     run = train(schedule, wanted, executor=args.executor, say=say)

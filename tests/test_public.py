@@ -43,6 +43,7 @@ def test_public_names():
         "Kind",
         "Link",
         "Memory",
+        "Mesh",
         "Partition",
         "PipelabError",
         "Plan",

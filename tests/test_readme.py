@@ -1,5 +1,6 @@
 """What the README shows is what happens."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -42,13 +43,18 @@ def test_commands_print_what_the_readme_says(capsys, command, output):
 
 
 def test_the_python_examples_run():
-    short, long = map(output_of, blocks("python"))
+    short, long, mesh = map(output_of, blocks("python"))
     assert float(short) == pytest.approx(9 / 33)
     losses, error, bubbles = long.splitlines()
     first, *_, last = map(float, losses.strip("[]").split(","))
     assert last < first
     assert float(error) <= 1e-5
     assert all(0 < float(bubble) < 1 for bubble in bubbles.split())
+    error, sent, held = mesh.splitlines()
+    assert float(error) <= 1e-5
+    assert min(json.loads(sent.replace("'", '"'))[name] for name in ("tensor", "unshard")) > 0
+    held = json.loads(held.replace("'", '"'))
+    assert held["optimizer"] == pytest.approx(held["weights"], rel=0.05)  # 2 / data
 
 
 def output_of(example):

@@ -1,6 +1,6 @@
 """``evaluate``: the loss of a model on a batch, through a pipeline, without a backward."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
-from ..schedule import Schedule
+from ..schedule import Mesh, Schedule
 from ..timeline import Timeline
 from .job.recipe import Recipe
 from .job.setup import set_up
@@ -50,6 +50,10 @@ def evaluate(  # noqa: PLR0913 - as run
     partition: Sequence[int] | None = None,
     timeout: float | None = None,
     weight: Callable[[torch.Tensor], float] | None = None,
+    data: int = 1,
+    tensor: int = 1,
+    sequence_parallel: bool = False,
+    tensor_plan: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Compute the losses of a model by the forwards of a schedule, without gradients.
 
@@ -79,6 +83,8 @@ def evaluate(  # noqa: PLR0913 - as run
         stages_per_rank=stages_per_rank,
         partition=partition,
         weight=weight,
+        mesh=Mesh(data, tensor, sequence_parallel=sequence_parallel),
+        tensor_plan=tensor_plan,
     )
     run = finish(Run(setup, None).begin())
     whole = [_output(run, step) for step in range(steps)] if outputs else None
@@ -89,7 +95,8 @@ def _output(run: Run, step: int) -> torch.Tensor | tuple[torch.Tensor, ...]:
     """What the last layer returned in a step, its micro-batches put together."""
     pieces: dict[int, dict] = {}
     for result in run.results():
-        pieces |= {i: unpack(packed) for i, packed in result.outputs[step].items()}
+        if result.outputs:
+            pieces |= {i: unpack(packed) for i, packed in result.outputs[step].items()}
     first, *_ = pieces.values()
     shapes = [tuple(tensor.shape) for each in pieces.values() for tensor in each.values()]
     if any(not shape for shape in shapes):

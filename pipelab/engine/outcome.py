@@ -13,18 +13,19 @@ import numpy as np
 import torch
 
 from ..errors import UsageError
-from ..schedule import Kind
+from ..schedule import Kind, Mesh
 from ..simulator import Costs, simulate
 from ..timeline import Timeline, gap
 from .hosts.driver import Driver
 from .hosts.watch import Progress
+from .job.home import join, join_states
 from .job.rank_job import RankResult
 from .job.setup import Setup
 from .rank.reference import Reference
 from .record import trace
 from .stage.randomness import Seeds
 from .travel import checkpoint
-from .travel.ship import unpack
+from .travel.ship import pack, unpack
 
 if TYPE_CHECKING:
     from .hosts.torchrun import TorchrunDriver
@@ -84,6 +85,11 @@ class Run:
     def device_note(self) -> str | None:
         """Why it runs there, where that is not what one would expect."""
         return self._setup.where.note
+
+    @property
+    def mesh(self) -> Mesh:
+        """How the pipeline is repeated and its layers are cut."""
+        return self._setup.mesh
 
     @property
     def partition(self) -> list[int]:
@@ -158,7 +164,7 @@ class Run:
 
         The latency is that of a transfer that somebody waited for.
         """
-        return trace.measured_costs(self.schedule, self.timelines)
+        return trace.measured_costs(self._setup.world, self.timelines)
 
     @cached_property
     def predicted(self) -> Timeline:
@@ -171,7 +177,7 @@ class Run:
             if self._setup.pace
             else self.costs
         )
-        return replace(simulate(self.schedule, costs), unit="s")
+        return replace(simulate(self._setup.world, costs), unit="s", mesh=self.mesh)
 
     @cached_property
     def gap(self) -> dict[str, list[float]]:
@@ -184,16 +190,14 @@ class Run:
     @cached_property
     def gradients(self) -> dict[str, torch.Tensor]:
         """Gradients of the last step by parameter name; parameters without one are left out."""
-        return unpack(
-            {name: packed for result in self.results() for name, packed in result.gradients.items()}
-        )
+        return self._joined([result.gradients for result in self.results()])
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
         """What the unsplit model's ``state_dict`` would be after the last step."""
-        trained: dict[str, Any] = {}
-        for result in self.results():
-            trained |= unpack(result.state)
+        results = self.results()
+        trained: dict[str, Any] = self._joined([result.state for result in results])
+        for result in results:
             if result.extra_state:
                 trained |= cloudpickle.loads(result.extra_state)
         state: dict[str, Any] = {}
@@ -210,10 +214,45 @@ class Run:
     @property
     def peak_activation_bytes(self) -> list[int]:
         """The most bytes of saved activations on each rank in the last step."""
-        held, offsets = self.timeline.bytes_held, self.schedule.offsets
+        held, offsets = self.timeline.bytes_held, self._setup.world.offsets
         return [
             int(held[low:high].max()) for low, high in zip(offsets[:-1], offsets[1:], strict=True)
         ]
+
+    @property
+    def bytes_by_collective(self) -> list[dict[str, int]]:
+        """Bytes that each worker sent in the last step, by what for.
+
+        tensor: between those who share a layer; reduce_grad: gradients; unshard: weights; pipeline:
+        activations and gradients of them to other stages.
+        """
+        timeline, found = self.timeline, []
+        inside = np.zeros(len(timeline.kind))
+        if timeline.collective_bytes is not None:
+            inside = timeline.collective_bytes
+        for low, high in timeline.schedule.slices:
+            kind, sent = timeline.kind[low:high], timeline.bytes_sent[low:high]
+            reduce, unshard = kind == Kind.REDUCE_GRAD, kind == Kind.UNSHARD
+            parts = {
+                "tensor": inside[low:high],
+                "reduce_grad": sent[reduce],
+                "unshard": sent[unshard],
+                "pipeline": sent[~reduce & ~unshard],
+            }
+            found.append({name: int(values.sum()) for name, values in parts.items()})
+        return found
+
+    @property
+    def peak_bytes(self) -> list[dict[str, int]]:
+        """What each worker held, by part, each at its largest moment.
+
+        weights, gradients and optimizer: what it holds for good; gathered: weights of a stage while
+        it runs (ZeRO 3); activations: saved ones; versions: stashed weights.
+        """
+        found = []
+        for result, activations in zip(self.results(), self.peak_activation_bytes, strict=True):
+            found.append(result.bytes | {"activations": activations})
+        return found
 
     @property
     def peak_memory_bytes(self) -> list[int] | None:
@@ -277,11 +316,13 @@ class Run:
         one for an optimizer of all its parameters.
         """
         state = self.state_dict
-        parts = [
-            checkpoint.from_bytes(result.optimizer)
-            for result in self.results()
-            if result.optimizer is not None
-        ]
+        parts = join_states(
+            [
+                None if result.optimizer is None else checkpoint.from_bytes(result.optimizer)
+                for result in self.results()
+            ],
+            self._setup,
+        )
         order = list(dict(checkpoint.named_parameters(self._setup.layers)))
         rest = {"step": self._setup.first_step + self._setup.recipe.steps, "seed": self.seed}
         checkpoint.write(path, {"model": state} | checkpoint.merge(parts, order) | rest)
@@ -296,7 +337,7 @@ class Run:
         step = min(len(self.losses), self._setup.recipe.steps - 1)
         atoms, rows = self._driver.watch.finished_rows(step)
         columns = {
-            name: getattr(self.schedule, name)[atoms]
+            name: getattr(self._setup.world, name)[atoms]
             for name in ("rank", "stage", "microbatch", "kind")
         }
         values = trace.columns(rows)
@@ -324,12 +365,16 @@ class Run:
         """
         self.wait()
         results = [result for result in self._driver.results if result is not None]
-        if len(results) < self.schedule.ranks:
+        if len(results) < self._setup.world.ranks:
             raise UsageError(
                 "Gradients and weights are on rank 0: ask there (torch.distributed.get_rank() == "
                 "0)."
             )
         return results
+
+    def _joined(self, found: list[dict[str, tuple]]) -> dict[str, torch.Tensor]:
+        """What the workers have brought, by name, as the unsplit model has it."""
+        return join([unpack(each) for each in found], self._setup)
 
     def _timeline(self, step: int) -> Timeline:
         self.wait()
@@ -337,7 +382,9 @@ class Run:
             if step not in self._timelines:
                 watch = self._driver.watch
                 queued = None if watch.queued is None else watch.queued[step]
-                self._timelines[step] = trace.timeline(self.schedule, watch.traces[step], queued)
+                self._timelines[step] = trace.timeline(
+                    self._setup.world, watch.traces[step], queued, self.mesh
+                )
             return self._timelines[step]
 
     @cached_property
@@ -346,9 +393,7 @@ class Run:
         if Kind.STEP in setup.schedule.kinds:
             why = "micro-batches of one step saw weights of several versions"
             return None, f"nothing to compare with: {why}"
-        before: dict[str, tuple] = {}
-        for result in self.results():
-            before |= result.before
+        before = pack(self._joined([result.before for result in self.results()]))
         batch, recipe = self._driver.watch.last_batch, setup.recipe
         assert batch is not None
         reference = Reference(
@@ -377,7 +422,7 @@ class Run:
         self.losses[len(self.losses) :] = losses[len(self.losses) :]
         if self._on_event is None:
             return
-        values, schedule = trace.columns(rows), self.schedule
+        values, schedule = trace.columns(rows), self._setup.world
         for i in np.argsort(values["ended"], kind="stable").tolist():
             atom = int(atoms[i])
             action = schedule.atom(atom)

@@ -1,14 +1,14 @@
 """``run`` and ``start``: train a model through a pipeline, for real."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..schedule import Schedule
+from ..schedule import Mesh, Schedule
 from ..simulator import Costs
 from .cutting import cut
 from .job.callables import require_takes
@@ -41,6 +41,11 @@ def start(  # noqa: PLR0913 - the whole of what a run can be told
     seed: int | None = None,
     timeout: float | None = None,
     weight: Callable[..., float] | None = None,
+    data: int = 1,
+    tensor: int = 1,
+    zero: int = 0,
+    sequence_parallel: bool = False,
+    tensor_plan: Mapping[str, str] | None = None,
     resume: str | os.PathLike | None = None,
     device: str = "auto",
     workers: str = "auto",
@@ -56,6 +61,7 @@ def start(  # noqa: PLR0913 - the whole of what a run can be told
     if on_event is not None:
         require_takes("on_event", on_event, ("event",), "it takes each finished action")
     recipe = Recipe(**{f.name: given[f.name] for f in fields(Recipe) if f.name in given})
+    mesh = Mesh(data, tensor, zero, sequence_parallel)
     where, note = Where.of(device, workers, executor, paced=pace is not None), None
     if isinstance(partition, str):
         schedule = schedule_of(schedule, ranks, microbatches, stages_per_rank)
@@ -84,6 +90,8 @@ def start(  # noqa: PLR0913 - the whole of what a run can be told
         partition=partition,
         weight=weight,
         resume=resume,
+        mesh=mesh,
+        tensor_plan=tensor_plan,
     )
     return Run(setup, on_event, partition_note=note).begin()
 
@@ -110,6 +118,11 @@ def run(  # noqa: PLR0913 - the whole of what a run can be told
     seed: int | None = None,
     timeout: float | None = None,
     weight: Callable[..., float] | None = None,
+    data: int = 1,
+    tensor: int = 1,
+    zero: int = 0,
+    sequence_parallel: bool = False,
+    tensor_plan: Mapping[str, str] | None = None,
     resume: str | os.PathLike | None = None,
     device: str = "auto",
     workers: str = "auto",
@@ -149,6 +162,15 @@ def run(  # noqa: PLR0913 - the whole of what a run can be told
         timeout: seconds that any wait may last (default: 30, or 20 times the longest action).
         weight: target of a micro-batch -> what it counts in the mean (tokens), where that is not
             its number of samples.
+        data: copies of the pipeline, each in workers of its own. The batch is split over them
+            first, and their gradients are summed.
+        tensor: workers that share every layer of a rank. The world has data × ranks × tensor
+            workers; worker (d · ranks + p) · tensor + t is rank p of copy d.
+        zero: what the copies share instead of holding it each: 0 nothing, 1 the optimizer's state,
+            2 gradients too, 3 weights too. The optimizer is given rows of each parameter then.
+        sequence_parallel: with ``tensor``, cut along the sequence what lies between cut layers.
+        tensor_plan: which modules are cut how, by name: "column", "row", "vocabulary" (see
+            ``engine/mesh/cuts.py``). Built-in models bring theirs.
         resume: a checkpoint of ``Run.save`` to go on from; steps are numbered on.
         device: "cpu", "cuda" or "auto": the GPUs if there are any and the run is not paced.
         workers: "processes", "threads" of one process, "torchrun" (this process is one of the

@@ -48,6 +48,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--clip", type=float, metavar="X", help="largest norm of the gradients of the whole model"
     )
     parser.add_argument(
+        "--data-parallel", type=int, default=1, metavar="D", help="copies of the pipeline (1)"
+    )
+    parser.add_argument(
+        "--tensor-parallel", type=int, default=1, metavar="T", help="workers that share a rank (1)"
+    )
+    parser.add_argument(
+        "--zero",
+        type=int,
+        default=0,
+        metavar="0|1|2|3",
+        help="what the copies divide: 1 optimizer, 2 gradients too, 3 weights too (0)",
+    )
+    parser.add_argument(
+        "--sequence-parallel",
+        action="store_true",
+        help="cut along the sequence what lies between cut layers",
+    )
+    parser.add_argument(
         "--checkpoint", metavar="FILE", help="go on from it where it exists; written at the end"
     )
 
@@ -75,6 +93,10 @@ class Wanted:
     dtype: str
     recompute: str | None
     clip: float | None
+    data_parallel: int
+    tensor_parallel: int
+    zero: int
+    sequence_parallel: bool
     checkpoint: str | None
 
     @classmethod
@@ -136,6 +158,10 @@ def train(
         dtype=wanted.dtype,
         recompute=wanted.recompute,
         clip=wanted.clip,
+        data=wanted.data_parallel,
+        tensor=wanted.tensor_parallel,
+        zero=wanted.zero,
+        sequence_parallel=wanted.sequence_parallel,
         resume=checkpoint if checkpoint and os.path.exists(checkpoint) else None,
         executor=executor,
     )
@@ -223,6 +249,9 @@ def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict[s
         "ranks": schedule.ranks,
         "stages": schedule.stages,
         "microbatches": schedule.microbatches,
+        "data": run.mesh.data,
+        "tensor": run.mesh.tensor,
+        "zero": run.mesh.zero,
         "partition": run.partition,
         "partition_note": run.partition_note,
         "device": run.device,
@@ -236,6 +265,8 @@ def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict[s
         "gradient_error": run.gradient_error,
         "peak_in_flight": run.metrics["peak_in_flight"],
         "peak_activation_bytes": run.peak_activation_bytes,
+        "bytes_by_collective": run.bytes_by_collective,
+        "peak_bytes": run.peak_bytes,
         "peak_memory_bytes": run.peak_memory_bytes,
         "peak_reserved_bytes": run.peak_reserved_bytes,
         "waited_for_python": run.waited_for_python,
@@ -290,11 +321,21 @@ def as_text(data: dict[str, Any], note: str | None) -> str:
     columns["activations"] = [f"{size / 2**20:.2f} MiB" for size in data["peak_activation_bytes"]]
     if data["peak_memory_bytes"]:
         columns["GPU memory"] = [f"{size / 2**20:.0f} MiB" for size in data["peak_memory_bytes"]]
-    rows = [["rank", *columns]]
+    workers = data["data"] * data["tensor"] > 1
+    if workers:
+        sent = data["bytes_by_collective"]
+        for name, what in (
+            ("tensor", "tensor"),
+            ("reduce_grad", "gradients"),
+            ("unshard", "weights"),
+        ):
+            if any(each[name] for each in sent):
+                columns[f"{what} sent"] = [f"{each[name] / 2**20:.2f} MiB" for each in sent]
+    rows = [["worker" if workers else "rank", *columns]]
     for rank, cells in enumerate(zip(*columns.values(), strict=True)):
         rows.append([str(rank), *cells])
     lines = [
-        f"{data['schedule']}: {data['ranks']} ranks, {data['stages']} stages, "
+        f"{data['schedule']}: {_sizes(data)}, {data['stages']} stages, "
         f"{data['microbatches']} micro-batches; {data['device']}, {data['workers']}, "
         f"{data['transport']}",
         *([f"note             {data['device_note']}"] if data["device_note"] else []),
@@ -314,6 +355,15 @@ def as_text(data: dict[str, Any], note: str | None) -> str:
     if "beside" in data:
         lines.append(_beside_text(data))
     return "\n".join(lines)
+
+
+def _sizes(data: dict[str, Any]) -> str:
+    """How many ranks, and in a mesh how many workers they are."""
+    ranks, copies, parts = data["ranks"], data["data"], data["tensor"]
+    if copies * parts == 1:
+        return f"{ranks} ranks"
+    zero = f", ZeRO {data['zero']}" if data["zero"] else ""
+    return f"data {copies} × {ranks} ranks × tensor {parts}{zero}"
 
 
 def _gradients(error: float | None, note: str | None) -> str:

@@ -21,6 +21,19 @@ from torch.nn import functional
 
 from ..errors import UsageError
 
+TENSOR_PLAN = {
+    "0.token": "vocabulary",
+    "*.query_key_value": "column:3",
+    "*.projection": "row",
+    "*.widen": "column",
+    "*.narrow": "row",
+    "*.scores": "vocabulary",
+    "0": "scatter",
+    "*norm": "sequence",
+}
+"""How tensor-parallel workers divide it: attention by heads, the MLP by its wide middle, embedding
+and head by words. Source: Shoeybi et al. 2019, section 3."""
+
 
 class Embedding(nn.Module):
     """Characters to vectors, and to each the vector of its position.
@@ -48,7 +61,7 @@ class Block(nn.Module):
 
     def __init__(self, hidden: int, heads: int):
         super().__init__()
-        self.heads = heads
+        self.heads, self.head_size = heads, hidden // heads
         self.attention_norm = nn.LayerNorm(hidden)
         self.query_key_value = nn.Linear(hidden, 3 * hidden)
         self.projection = nn.Linear(hidden, hidden)
@@ -67,7 +80,7 @@ class Block(nn.Module):
         """Causal attention: a character sees itself and what stands before it."""
         parts = self.query_key_value(x).chunk(3, dim=-1)  # (batch, sequence, hidden) each
         # (batch, heads, sequence, hidden / heads) each
-        heads = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts]
+        heads = [part.unflatten(-1, (-1, self.head_size)).transpose(1, 2) for part in parts]
         query, key, value = heads
         seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return seen.transpose(1, 2).flatten(2)  # (batch, sequence, hidden)
@@ -108,11 +121,13 @@ def gpt(*, layers: int, width: int, vocabulary: int, sequence: int) -> nn.Sequen
             "so it has at least 2. Use --layers 2 or more, or --model mlp"
         )
     heads = math.gcd(width, 4)
-    return nn.Sequential(
+    model = nn.Sequential(
         Embedding(vocabulary, sequence, width),
         *(Block(width, heads) for _ in range(layers - 2)),
         Head(width, vocabulary),
     )
+    model.tensor_plan = TENSOR_PLAN  # type: ignore[assignment]
+    return model
 
 
 def next_character_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,8 @@ ARMS = 3
 def mlp(*, layers: int, width: int) -> nn.Sequential:
     """`layers` linear layers with a ReLU after each but the last.
 
+    Tensor-parallel workers divide the layers in pairs, by columns and by rows.
+
     Args:
         layers: how many pieces a pipeline can cut it into; 1 is a linear classifier.
         width: size of the vectors between the layers.
@@ -35,7 +37,13 @@ def mlp(*, layers: int, width: int) -> nn.Sequential:
         nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
         nn.init.zeros_(linear.bias)
     hidden = [nn.Sequential(linear, nn.ReLU()) for linear in linears[:-1]]
-    return nn.Sequential(*hidden, linears[-1])
+    model = nn.Sequential(*hidden, linears[-1])
+    pairs: dict[str, str] = {}
+    for i in range(0, layers - layers % 2, 2):
+        second = f"{i + 1}" if i + 2 == layers else f"{i + 1}.0"
+        pairs |= {f"{i}.0": "column", second: "row"}
+    model.tensor_plan = pairs  # type: ignore[assignment]
+    return model
 
 
 def spirals(points: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,6 +9,7 @@ from .action import Action, Overlap, parse_cell
 from .check import check, require_legal
 from .csv import read_csv, refusal_of_text
 from .kinds import Kind
+from .mesh import Mesh, Place, spread
 from .messages import Link, check_transport, links
 from .schedule import Schedule
 
@@ -16,7 +17,9 @@ __all__ = [
     "Action",
     "Kind",
     "Link",
+    "Mesh",
     "Overlap",
+    "Place",
     "Schedule",
     "check",
     "check_transport",
@@ -25,4 +28,5 @@ __all__ = [
     "read_csv",
     "refusal_of_text",
     "require_legal",
+    "spread",
 ]

@@ -146,6 +146,22 @@ class Schedule:
 
         return format_csv(self)
 
+    def with_data_parallel(
+        self, *, zero: int = 0, overlap: bool = True, reshard: bool = True
+    ) -> "Schedule":
+        """The schedule with what copies of its pipeline do together: see ``data_parallel.py``.
+
+        zero: the stage of ZeRO. overlap: sum gradients as soon as a stage has them. reshard: with
+        ZeRO 3, give weights back after every action. Raises UsageError where it has collectives.
+
+        >>> one = Schedule.from_rows([["0F0", "0F1", "0B0", "0B1"]])
+        >>> one.with_data_parallel(zero=1).actions[0]
+        [0UNSHARD, 0F0, 0F1, 0B0, 0B1, 0REDUCE_GRAD]
+        """
+        from .data_parallel import with_data_parallel
+
+        return with_data_parallel(self, zero=zero, overlap=overlap, reshard=reshard)
+
     def grid(self, mark: tuple[int, int] | None = None) -> str:
         """A text picture, one row per rank; ``mark`` puts an arrow under one (rank, step)."""
         from .grid import grid

@@ -31,6 +31,9 @@ _PER_STAGE = (
     "unshard",
     "reshard",
     "reduce_grad",
+    "weights",
+    "tensor_bytes",
+    "tensor_calls",
 )
 _PER_LINK = ("latency", "bandwidth")
 
@@ -51,6 +54,11 @@ class Costs:
     place. message: the size of a stage's output, and so of the gradient that comes back for it, in
     the unit of the bandwidth.
 
+    Of a mesh (``simulate(mesh=…)``): data_link, between the copies of a pipeline, and weights, the
+    bytes of a stage's weights and of its gradients, give what UNSHARD and REDUCE_GRAD take;
+    tensor_link, between the workers that share a layer, tensor_bytes, what the all-reduces of one F
+    carry together, and tensor_calls, how many they are, make F and B, or I, longer.
+
     >>> Costs(backward=4).durations
     {'forward': 1, 'backward': 4, 'input_grad': 2.0, 'weight_grad': 2.0, 'overlap': 5}
 
@@ -70,6 +78,11 @@ class Costs:
     unshard: PerStage = 0
     reshard: PerStage = 0
     reduce_grad: PerStage = 0
+    weights: PerStage = 0
+    data_link: Link | None = None
+    tensor_bytes: PerStage = 0
+    tensor_calls: PerStage = 1
+    tensor_link: Link | None = None
     link: InitVar[Link | None] = None
 
     def __post_init__(self, link: Link | None) -> None:

@@ -3,13 +3,14 @@
 import numpy as np
 
 from ..errors import UsageError
-from ..schedule import Kind, Schedule, require_legal
+from ..schedule import Kind, Mesh, Schedule, require_legal, spread
 from ..schedule.check import check_each_rank
 from ..schedule.longest_path import LongestPath, longest_path
 from ..schedule.versions import versions
 from ..timeline import Timeline
 from .costs import Costs
 from .memory import Levels, Memory, activations, memory_over_time
+from .mesh import with_mesh
 from .optimizer import with_optimizer
 from .recompute import with_recompute
 
@@ -22,6 +23,7 @@ def simulate(
     optimizer: str | None = None,
     steps: int = 1,
     memory: Memory | None = None,
+    mesh: Mesh | None = None,
 ) -> Timeline:
     """Predict when each action runs: as soon as its rank is free and its inputs have arrived.
 
@@ -34,6 +36,9 @@ def simulate(
         steps: How often all of it runs in a row, with an optimizer.
         memory: Bytes per stage. Without it the timeline counts activations, of one stage for one
             micro-batch.
+        mesh: Copies of the pipeline and workers that share its layers: the ranks of the timeline
+            are all of its workers. Of a schedule without collectives they stand where
+            ``Schedule.with_data_parallel`` puts them.
 
     Returns:
         A Timeline in the units of the costs.
@@ -47,11 +52,15 @@ def simulate(
     33.0
     """
     costs = Costs() if costs is None else costs
+    if mesh is not None:
+        schedule, costs = with_mesh(schedule, costs, mesh)
     require_legal(schedule, check_each_rank)
     schedule = _repeated(schedule, optimizer, steps)
     barriers, in_backward = optimizer == "barrier", recompute == "in-backward"
     if recompute is not None:
         schedule, costs = with_recompute(schedule, costs, recompute)
+    if mesh is not None:
+        schedule = spread(schedule, mesh)
     duration = costs.per_atom(schedule)
     path = _path(schedule, costs, duration, barriers=barriers)
     started, ended = path.started[path.cell_of], path.ended[path.cell_of]
@@ -73,6 +82,7 @@ def simulate(
         memory=parts,
         memory_unit="bytes" if memory else "activations",
         version=versions(schedule),
+        mesh=mesh or Mesh(),
     )
 
 

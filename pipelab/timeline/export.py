@@ -16,6 +16,8 @@ COLUMNS = (
     "microbatch",
     "kind",
     "replica",
+    "data",
+    "tensor",
     "asked",
     "sent",
     "arrived",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..schedule import Schedule
+from ..schedule import Mesh, Schedule
 from . import export, metrics
 from .critical_path import critical_path
 from .idle import Idle, idle_by_cause, idle_intervals
@@ -34,7 +34,9 @@ class Timeline:
     activations is counted, its parts by name, each (held, after); bytes_held is their sum.
     ``transit``: where it is known, how long the input of each atom was under way, whether the atom
     waited for it or not. ``queued``: where it is known, per rank, how long it could have run but no
-    processor was free.
+    processor was free. ``mesh``: of a run with several pipelines, whose ranks are its workers.
+    ``collective``, ``collective_bytes``: where they are known, what of an action's compute passed
+    between tensor-parallel workers, and the bytes that it sent them.
     """
 
     schedule: Schedule
@@ -55,6 +57,25 @@ class Timeline:
     memory: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     transit: np.ndarray | None = None
     queued: np.ndarray | None = None
+    mesh: Mesh = Mesh()
+    collective: np.ndarray | None = None
+    collective_bytes: np.ndarray | None = None
+
+    @cached_property
+    def data(self) -> np.ndarray:
+        """The copy of the pipeline that ran each atom."""
+        copy: np.ndarray = self.rank // (self._ranks_of_pipeline * self.mesh.tensor)
+        return copy
+
+    @property
+    def tensor(self) -> np.ndarray:
+        """The place among those who share a rank's layers, for each atom."""
+        part: np.ndarray = self.rank % self.mesh.tensor
+        return part
+
+    @property
+    def _ranks_of_pipeline(self) -> int:
+        return self.schedule.ranks // self.mesh.planes
 
     @property
     def rank(self) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from pipelab.engine.hosts.seat import run_rank
-from pipelab.engine.job.rank_job import board_sizes, part_of_rank, rank_job
+from pipelab.engine.job.rank_job import board_sizes, part_of_worker, rank_job
 from pipelab.engine.job.recipe import Recipe
 from pipelab.engine.job.setup import set_up
 from pipelab.engine.job.where import Where
@@ -50,7 +50,7 @@ class StandInSeat:
     def ask(self, what, value=None):
         if what == "ready":
             return self._ready.wait(20)
-        return part_of_rank(self._setup.data.batch(value), self._setup, self._rank)
+        return part_of_worker(self._setup.data.batch(value), self._setup, self._rank)
 
 
 def run_on_stand_in(model, data, schedule, steps, *, staged=False, **recipe):

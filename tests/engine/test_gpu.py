@@ -92,7 +92,7 @@ def test_events_count_from_one_base_per_gpu(board, monkeypatch):
     third = clocks[0].stamp()
     Cuda.current_stream(None).synchronize()
     clocks[0].write(
-        0, first, clocks[0].later(first, from_elsewhere), second, third, 1.0, 5, 4, 3, 2
+        0, first, clocks[0].later(first, from_elsewhere), second, third, 1.0, 5, 4, 3, 2, 0, 0
     )
     clocks[0].finish()
     row = dict(zip(TRACE, board.trace[0, 0], strict=True))
@@ -124,7 +124,7 @@ def queue_actions(clock, count, seconds):
         started = clock.stamp()
         Cuda.current_stream(None).queue(seconds)
         asked, ended = ended, clock.stamp()
-        clock.write(atom, asked, started, started, ended, 1.0, 0, 0, 0, 0)
+        clock.write(atom, asked, started, started, ended, 1.0, 0, 0, 0, 0, 0, 0)
 
 
 def test_a_host_is_only_a_few_actions_ahead_of_its_gpu(board):
@@ -210,7 +210,7 @@ def test_how_long_a_gpu_waits_for_python(board):
             ended = clock.stamp()
             if not slow:  # as a GPU, and not the stand-in, is there at once
                 Cuda.current_stream(None).done_at = ended.event.time = ended.queued
-            clock.write(atom, asked, started, started, ended, 1.0, 0, 0, 0, 0)
+            clock.write(atom, asked, started, started, ended, 1.0, 0, 0, 0, 0, 0, 0)
         clock.finish()
     assert clock.waited_for_host() == pytest.approx(0.02 / 0.14, rel=0.2)
     assert HostClock(board, 0).waited_for_host() is None
@@ -306,7 +306,7 @@ def test_a_block_is_used_again_when_its_copy_is_done():
     over = Hub(1)
     transport = gpu.StagedTransport(ThreadTransport(over, 0), torch.device("cpu"), Cuda)
     consumed = []
-    transport._over.consumed = lambda *which: consumed.append(which)
+    transport.over.consumed = lambda *which: consumed.append(which)
     stream = Cuda.current_stream(None)
     for message in range(3):
         transport.send(0, message, 1, torch.ones(2), 0.0)

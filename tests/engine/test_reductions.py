@@ -126,7 +126,7 @@ def test_a_schedule_may_say_where(rows):
         ),
         (
             (["0UNSHARD", "0F0", "0B0", "0RESHARD"],),
-            "A run cannot do UNSHARD and RESHARD: its ranks keep their weights whole",
+            "A run of one copy of the pipeline cannot do UNSHARD and RESHARD: its ranks keep",
         ),
     ],
     ids=["a circle", "twice", "weights that are not whole"],

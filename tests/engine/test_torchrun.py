@@ -207,6 +207,19 @@ def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
     )
 
 
+def test_a_mesh_under_torchrun_trains_as_in_processes(tmp_path):
+    """Its groups are gloo's; sums are made in the same order, so the bits are the same."""
+    meshes = [{"data": 2, "zero": 3}, {"tensor": 2, "tensor_plan": {"0": "column", "2": "row"}}]
+    answers = torchrun(tmp_path, 4, runs=[{"ranks": 2, **mesh} for mesh in meshes])
+    for number, mesh in enumerate(meshes):
+        here = expected(schedule="1f1b", ranks=2, microbatches=6, steps=3, **mesh)
+        for answer in answers:
+            assert answer[number]["losses"] == here.losses and answer[number]["causal"]
+        assert answers[0][number]["error"] <= 1e-5
+        for name, value in here.state_dict.items():
+            assert torch.equal(torch.tensor(answers[0][number]["weights"][name]), value), name
+
+
 @pytest.mark.parametrize("way", ["nccl", "staged"])
 def test_the_ways_between_gpus(tmp_path, way):
     """On a V messages overtake one another; clipping needs links that the run before had not; the

@@ -30,11 +30,18 @@ _SAME_MODEL = f"{_SAME_CALL} Seed the model with torch.manual_seed before it is 
 
 def require_same_run(setup: Setup) -> None:
     """Raise UsageError unless every process makes the same call, one process per rank."""
-    schedule = setup.schedule
-    if dist.get_world_size() != schedule.ranks:
+    schedule, workers = setup.schedule, setup.world.ranks
+    if dist.get_world_size() != workers:
+        has = f"the schedule has {workers} ranks"
+        if workers != schedule.ranks:
+            mesh = setup.mesh
+            has = (
+                f"data={mesh.data} × ranks={schedule.ranks} × tensor={mesh.tensor} are {workers} "
+                "workers"
+            )
         raise UsageError(
-            f"torchrun started {dist.get_world_size()} processes, but the schedule has "
-            f"{schedule.ranks} ranks: start one process per rank (nodes × --nproc-per-node)."
+            f"torchrun started {dist.get_world_size()} processes, but {has}: start one process per "
+            "rank (nodes × --nproc-per-node)."
         )
     tensors: dict[str, torch.Tensor] = {}
     for _, layer, module in setup.layers:
@@ -46,6 +53,8 @@ def require_same_run(setup: Setup) -> None:
         "schedule": schedule.to_csv(),
         "device": setup.where.device,
         "checkpoint": setup.first_step,
+        "mesh": setup.mesh,
+        "tensor_plan": dict(setup.plan.modules),
         **{f"value of {name}": v for name, v in setup.recipe.comparable().items()},
         "model": fingerprint(tensors),
         "kind of data": fixed is None,

@@ -15,7 +15,7 @@ from ..job.pacing import require_keepable_pace
 from ..job.rank_job import RankResult, rank_job
 from ..job.setup import Setup
 from ..job.torch_handover import TorchJob
-from ..record.board import WAITING
+from ..record.board import TOGETHER, WAITING
 from ..transport.choose import class_for
 from ..travel.ship import dumps
 from . import parcel
@@ -37,7 +37,7 @@ class Driver:
     """
 
     def __init__(self, setup: Setup, progress: Progress):
-        ranks = setup.schedule.ranks
+        ranks = setup.world.ranks
         if ranks > MAX_RANKS:
             raise UsageError(
                 f"{ranks} ranks are more worker processes than this can start (at most "
@@ -59,7 +59,7 @@ class Driver:
 
         Raises RunError and its kinds, UsageError for a pace that cannot be kept.
         """
-        setup, schedule, watch = self._setup, self._setup.schedule, self.watch
+        setup, schedule, watch = self._setup, self._setup.world, self.watch
         torch = TorchJob.of(schedule) if setup.where.executor == "torch" else None
         crew = None
         try:
@@ -133,7 +133,7 @@ class Driver:
         """All ranks are ready: let them begin, unless they cannot keep the pace."""
         if self._setup.pace is not None:
             threads = self._setup.where.workers == "threads"
-            pace, schedule = self._setup.pace, self._setup.schedule
+            pace, schedule = self._setup.pace, self._setup.world
             require_keepable_pace(pace, schedule, measured, threads=threads)
         for control in crew.controls:
             _tell(control, pickle.dumps("go"))
@@ -155,15 +155,16 @@ class Driver:
                         raise self._worker_error(other, *value)
         where = self.watch.where(rank)
         code = crew.end().get(rank, 0)
-        raise WorkerDied(f"The worker of rank {rank} is gone: {describe_exit(code)}. {where}")
+        who = "worker of rank" if self._setup.mesh.planes == 1 else "process of worker"
+        raise WorkerDied(f"The {who} {rank} is gone: {describe_exit(code)}. {where}")
 
     def _worker_error(self, rank: int, kind: str, text: str, trace: str) -> RunError:
-        if kind == "TimeoutError" and self.watch.position(rank)[1] == WAITING:
+        if kind == "TimeoutError" and self.watch.position(rank)[1] in (WAITING, TOGETHER):
             return self.watch.stalled()
         first = next((line for line in text.splitlines() if line.strip()), "")
         what = f"{kind}: {first}" if first else kind
         return WorkerError(
-            f"Rank {rank} raised {what}\n{self.watch.where(rank)}{hint(kind, text)}\n\n"
+            f"{self.watch.name(rank)} raised {what}\n{self.watch.where(rank)}{hint(kind, text)}\n\n"
             f"The worker's own traceback:\n{trace.rstrip()}"
         )
 

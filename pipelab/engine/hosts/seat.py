@@ -1,5 +1,7 @@
 """Where a rank sits: how it reaches its driver and the other ranks. And its run, from there."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +12,7 @@ from ..rank.rank import Rank
 from ..record.board import Board
 from ..record.clock import HostClock
 from ..transport import gpu
+from ..transport.group import Group
 from ..transport.protocol import Transport
 
 
@@ -36,6 +39,18 @@ class Seat(Protocol):
         self, board: Board, rank: int, device: torch.device, clock: HostClock
     ) -> Transport:
         """How the rank reaches the others."""
+        ...
+
+    def group(
+        self,
+        job: RankJob,
+        board: Board,
+        transport: Transport,
+        kind: int,
+        workers: list[int],
+        waits: Callable[[float], None],
+    ) -> Group:
+        """Some workers of the mesh that do something together: DATA or TENSOR of the board."""
         ...
 
     def tell(self, what: str, value: Any = None) -> None:
@@ -65,19 +80,30 @@ def run_rank(seat: Seat, job: RankJob) -> RankResult:
 
         return _train(seat, job, TorchRank(job, job.torch, board))
     if job.where.device == "cpu":
-        device, clock = torch.device("cpu"), HostClock(board, job.rank)
-        transport = seat.transport(board, job.rank, device, clock)
-        return _train_ours(seat, job, Rank(job, board, transport, clock, device))
-    device = seat.device(job.rank)
+        device, clock = torch.device("cpu"), HostClock(board, job.worker)
+        transport = seat.transport(board, job.worker, device, clock)
+        groups = _groups_of(seat, job, board, transport)
+        return _train_ours(seat, job, Rank(job, board, transport, clock, device, groups))
+    device = seat.device(job.worker)
     with gpu.on_own_stream(device):
         paced = job.durations is not None or job.recipe.latency > 0
-        clock = gpu.clock_of(board, job.rank, device, seat.bases, paced=paced)
-        transport = seat.transport(board, job.rank, device, clock)
-        result = _train_ours(seat, job, Rank(job, board, transport, clock, device))
+        clock = gpu.clock_of(board, job.worker, device, seat.bases, paced=paced)
+        transport = seat.transport(board, job.worker, device, clock)
+        groups = _groups_of(seat, job, board, transport)
+        result = _train_ours(seat, job, Rank(job, board, transport, clock, device, groups))
         result.peak_memory = torch.cuda.max_memory_allocated(device)
         result.waited_for_host = clock.waited_for_host()
         result.peak_reserved = torch.cuda.max_memory_reserved(device)
         return result
+
+
+def _groups_of(
+    seat: Seat, job: RankJob, board: Board, transport: Transport
+) -> Callable[[int, list[int], Callable[[float], None]], Group] | None:
+    """How a worker of a mesh finds those with whom it does something together."""
+    if job.mesh.planes == 1:
+        return None
+    return partial(seat.group, job, board, transport)
 
 
 def _train_ours(seat: Seat, job: RankJob, rank: Rank) -> RankResult:

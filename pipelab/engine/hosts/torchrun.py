@@ -9,6 +9,7 @@ share an axis.
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -20,13 +21,15 @@ import torch.distributed as dist
 from ...errors import RunCancelled, UsageError, WorkerError, WorkerStalled
 from ..job.pacing import require_keepable_pace
 from ..job.program import program
-from ..job.rank_job import RankResult, part_of_rank, rank_job
+from ..job.rank_job import RankJob, RankResult, part_of_worker, rank_job
 from ..job.setup import Setup
 from ..job.torch_handover import with_senders
-from ..record.board import TRACE, Board
+from ..record.board import DATA, TRACE, Board
 from ..record.clock import HostClock
 from ..transport import gpu
+from ..transport.group import Group
 from ..transport.network import DistributedTransport
+from ..transport.network_group import NetworkGroup, make_groups
 from ..transport.protocol import Transport
 from ..travel.ship import copied
 from .agreement import agreed_batch, require_same_run
@@ -42,7 +45,7 @@ class TorchrunDriver:
 
     def __init__(self, setup: Setup, progress: Progress):
         self._setup, self.watch = setup, Watch(setup, progress)
-        self.results: list[RankResult | None] = [None] * setup.schedule.ranks
+        self.results: list[RankResult | None] = [None] * setup.world.ranks
         self._way = "gloo"
 
     @property
@@ -98,7 +101,7 @@ class TorchrunDriver:
 
     def _bring_home(self, seat: "ProcessSeat") -> None:
         """Traces and losses to all, what the last step left to rank 0."""
-        schedule, board, rank = self._setup.schedule, self.watch.board, seat.rank
+        schedule, board, rank = self._setup.world, self.watch.board, seat.rank
         low, high = schedule.offsets[rank], schedule.offsets[rank + 1]
         rows = board.trace[:, low:high].copy()
         clocks = [TRACE.index(name) for name in ("asked", "sent", "arrived", "started", "ended")]
@@ -110,8 +113,9 @@ class TorchrunDriver:
         self.watch.keep_traces(traces)
         board.losses[:] = sum(losses for _, losses in everything)
         for step, rows in enumerate(traces):
-            losses = board.losses[: step + 1].sum(axis=1).tolist()
-            self.watch.report(step, losses, np.arange(len(schedule.kind)), rows)
+            self.watch.report(
+                step, self.watch.losses_of(step + 1), np.arange(len(schedule.kind)), rows
+            )
         self.watch.keep_last_batch()
         results: list[RankResult | None] | None = [None] * schedule.ranks if rank == 0 else None
         dist.gather_object(self.results[rank], results)
@@ -139,16 +143,25 @@ class ProcessSeat:
     def transport(self, _: Board, rank: int, device: torch.device, __: HostClock) -> Transport:
         """How the rank reaches the others: what comes from whom, in which order."""
         schedule, transfers = self._setup.schedule, self._setup.exchange.transfers()
+        job = rank_job(self._setup, rank)
+        mine, first = job.rank, job.first_message
         incoming: dict[int, list[int]] = {}
-        links = {(t.source, t.target) for t in transfers}
+        pairs = {(t.source, t.target) for t in transfers}
         for other in range(schedule.ranks):
             for instruction in program(schedule, other):
                 if instruction.to is None or instruction.message_out is None:
                     continue
-                links.add((other, instruction.to))
-                if instruction.to == rank:
-                    incoming.setdefault(other, []).append(instruction.message_out)
-        exchanged = {t.message: t.source for t in transfers if t.target == rank}
+                pairs.add((other, instruction.to))
+                if instruction.to == mine:
+                    sender = job.pipeline[other]
+                    incoming.setdefault(sender, []).append(first + instruction.message_out)
+        exchanged = {}
+        for t in transfers:
+            if t.target == mine:
+                exchanged[first + t.message] = job.pipeline[t.source]
+        links = set()
+        for each in self._pipelines():
+            links |= {(each[source], each[target]) for source, target in pairs}
         lanes = None
         if self._way == "nccl":
             lanes = lanes_of(rank, device)
@@ -158,6 +171,29 @@ class ProcessSeat:
             return gpu.StagedTransport(self._transport, device)
         return self._transport
 
+    def _pipelines(self) -> list[list[int]]:
+        """The workers of every pipeline of the mesh."""
+        mesh, ranks = self._setup.mesh, self._setup.schedule.ranks
+        places = [mesh.place(ranks, worker) for worker in range(mesh.workers(ranks))]
+        return [mesh.pipeline_group(ranks, place) for place in places if place.rank == 0]
+
+    def group(
+        self,
+        job: RankJob,
+        _board: Board,
+        _transport: Transport,
+        kind: int,
+        workers: list[int],
+        waits: Callable[[float], None],
+    ) -> Group:
+        """By gloo; every process makes the groups of all."""
+        mesh, ranks = job.mesh, job.exchange.ranks
+        find = mesh.data_group if kind == DATA else mesh.tensor_group
+        places = [mesh.place(ranks, worker) for worker in range(mesh.workers(ranks))]
+        everybody = dict.fromkeys(tuple(find(ranks, place)) for place in places)
+        make_groups([list(each) for each in everybody])
+        return NetworkGroup(workers, job.worker, self.offset, waits)
+
     def tell(self, what: str, value: Any = None) -> None:
         """Every process decides for itself, with what all of them have measured."""
         if what != "measured" or self._setup.pace is None:
@@ -165,14 +201,14 @@ class ProcessSeat:
         measured: dict[int, float] = {}
         for each in gather(value):
             measured |= each
-        require_keepable_pace(self._setup.pace, self._setup.schedule, measured)
+        require_keepable_pace(self._setup.pace, self._setup.world, measured)
 
     def ask(self, what: str, value: Any = None) -> Any:
         """The batch of a step, or a sign that all are ready."""
         self._watch.stop_if_cancelled()
         if what == "batch":
             batch = agreed_batch(self._watch, value, self._setup.recipe.limit)
-            return part_of_rank(batch, self._setup, self.rank)
+            return part_of_worker(batch, self._setup, self.rank)
         dist.barrier()  # "ready"
         self._watch.going = True
         return None

@@ -12,10 +12,11 @@ import numpy as np
 
 from ...errors import RunCancelled, RunError, WorkerStalled
 from ...schedule import Kind
+from ...schedule.kinds import COLLECTIVES
 from ..job.batches import Batch
-from ..job.rank_job import board_sizes, part_of_rank
+from ..job.rank_job import board_sizes, part_of_worker
 from ..job.setup import Setup
-from ..record.board import BETWEEN, COMPUTING, TRACE, WAITING, Board
+from ..record.board import BETWEEN, COMPUTING, TOGETHER, TRACE, WAITING, Board
 
 PREFETCH = 2
 """How many steps ranks can be apart, with one step of data made ahead."""
@@ -39,7 +40,7 @@ class Watch:
         self._cancelled = threading.Event()
         self._lock = threading.Lock()  # of the board, which another thread may be drawing
         self._board: Board | None = None
-        self._seen = [0] * setup.schedule.ranks
+        self._seen = [0] * setup.world.ranks
         self._batches: dict[int, Batch] = {}
         self._started = 0.0
         self.going = False
@@ -105,7 +106,7 @@ class Watch:
 
     def part(self, step: int, rank: int) -> Batch:
         """What a rank needs of the data of a step."""
-        return part_of_rank(self.batch(step), self._setup, rank)
+        return part_of_worker(self.batch(step), self._setup, rank)
 
     def prefetch(self) -> None:
         """Make the next step's data, while the ranks compute."""
@@ -123,7 +124,7 @@ class Watch:
         """Report the actions that were finished since the last look."""
         if not self.going:
             return
-        offsets = self._setup.schedule.offsets
+        offsets = self._setup.world.offsets
         done = self.board.status[:, 4].astype(int).tolist()
         fresh: dict[int, list[np.ndarray]] = {}
         for rank, (before, after) in enumerate(zip(self._seen, done, strict=True)):
@@ -144,12 +145,19 @@ class Watch:
 
     def losses(self) -> list[float]:
         """The losses of the steps that every rank has finished."""
-        steps = int((np.array(self._seen) // np.diff(self._setup.schedule.offsets)).min())
-        return self.board.losses[:steps].sum(axis=1).tolist()
+        steps = int((np.array(self._seen) // np.diff(self._setup.world.offsets)).min())
+        return self.losses_of(steps)
+
+    def losses_of(self, steps: int) -> list[float]:
+        """The losses of the first steps. Who shares a rank's layers has the same."""
+        mesh = self._setup.mesh
+        count = self._setup.schedule.microbatches
+        losses = self.board.losses[:steps].reshape(steps, mesh.data, mesh.tensor, count)
+        return losses[:, :, 0].sum(axis=(1, 2)).tolist()
 
     def finished_rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The atoms of a step that have finished, and their trace rows."""
-        schedule = self._setup.schedule
+        schedule = self._setup.world
         with self._lock:
             if self._board is None:
                 if not len(self.traces):
@@ -168,39 +176,51 @@ class Watch:
         _, atom, phase, since = self.board.status[rank, :4].tolist()
         return int(atom), phase, since
 
+    def name(self, rank: int) -> str:
+        """A rank in words: where there are several of a pipeline, which of them."""
+        mesh = self._setup.mesh
+        if mesh.planes == 1:
+            return f"Rank {rank}"
+        place = mesh.place(self._setup.schedule.ranks, rank)
+        return f"Worker {rank} (data {place.data}, rank {place.rank}, tensor {place.tensor})"
+
     def where(self, rank: int) -> str:
         """What a rank is doing, in words."""
         atom, phase, since = self.position(rank)
+        name = self.name(rank)
         if since == 0:
-            return f"Rank {rank} was getting ready."
+            return f"{name} was getting ready."
         step, seconds = int(self.board.status[rank, 0]), time.perf_counter() - since
-        if phase == WAITING and atom < 0:
-            return (
-                f"Rank {rank} has waited {seconds:.1f} s, at the end of step {step}, for what "
-                "other ranks send then."
-            )
+        waited = f"{name} has waited {seconds:.1f} s, "
+        if phase in (WAITING, TOGETHER) and atom < 0:
+            return f"{waited}at the end of step {step}, for what other ranks send then."
         if phase == BETWEEN or atom < 0:
-            return f"Rank {rank} was between step {step} and the next."
-        schedule = self._setup.schedule
+            return f"{name} was between step {step} and the next."
+        schedule = self._setup.world
         action = schedule.atom(atom)
-        if phase == WAITING and action.kind == Kind.REDUCE_GRAD:
+        copies = self._setup.schedule.replicas  # other pipelines of the mesh are not told by @
+        shown = action._replace(replica=action.replica % copies)
+        if phase == TOGETHER and action.kind not in COLLECTIVES:
+            return f"{waited}in step {step}, in {shown}, for those who compute it together."
+        if phase in (WAITING, TOGETHER) and action.kind in COLLECTIVES:
+            what = "gradients" if action.kind == Kind.REDUCE_GRAD else "weights"
             return (
-                f"Rank {rank} has waited {seconds:.1f} s, in step {step}, in {action}, for the "
-                f"gradients of other copies of what stage {action.stage} trains."
+                f"{waited}in step {step}, in {shown}, for the {what} of other copies of what stage "
+                f"{action.stage} trains."
             )
         if phase == WAITING:
             other = action.stage + (-1 if action.kind == Kind.F else 1)
-            source = action._replace(stage=other)
+            source = shown._replace(stage=other)
+            sender = self.name(schedule.placement[action.replica, other]).lower()
             return (
-                f"Rank {rank} has waited {seconds:.1f} s, in step {step}, before {action}, for "
-                f"the result of {source} from rank {schedule.placement[action.replica, other]}."
+                f"{waited}in step {step}, before {shown}, for the result of {source} from {sender}."
             )
         layers = [i for i, _, _ in self._setup.stages[action.stage]]
         span = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
+        of = "" if action.kind in COLLECTIVES else f"micro-batch {action.microbatch} on "
         return (
-            f"Rank {rank} has computed {action} ({action.kind.title} of micro-batch "
-            f"{action.microbatch} on stage {action.stage}, {span}) for {seconds:.1f} s, in step "
-            f"{step}."
+            f"{name} has computed {shown} ({action.kind.title} of {of}stage {action.stage}, "
+            f"{span}) for {seconds:.1f} s, in step {step}."
         )
 
     def has_stuck(self, rank: int) -> bool:
@@ -222,7 +242,7 @@ class Watch:
 
     def stalled(self) -> WorkerStalled:
         """The error that says where every rank stands."""
-        places = "\n".join(self.where(rank) for rank in range(self._setup.schedule.ranks))
+        places = "\n".join(self.where(rank) for rank in range(self._setup.world.ranks))
         return WorkerStalled(
             f"The run stalled: nothing came for {self._limit():.3g} s. Where every rank "
             f"stands:\n{places}\nIf an action really takes that long, allow more with timeout=… "

@@ -6,6 +6,7 @@ import pickle
 import signal
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import cloudpickle
 import torch
 
+from ..job.rank_job import RankJob
 from ..record.board import Board
 from ..record.clock import HostClock
 from ..stage.randomness import TURNS
 from ..transport import gpu
+from ..transport.group import Group, SharedMemoryGroup
 from ..transport.protocol import Transport
 from ..transport.shared_memory import SharedMemoryTransport
 from ..transport.threads import Hub, ThreadTransport
@@ -67,6 +70,22 @@ class WorkerSeat:
             shared = gpu.RegisteredTransport(board, rank, self.wake, self.inbox, device)
             return gpu.StagedTransport(shared, device)
         return SharedMemoryTransport(board, rank, self.wake, self.inbox)
+
+    def group(
+        self,
+        job: RankJob,
+        board: Board,
+        transport: Transport,
+        kind: int,
+        workers: list[int],
+        waits: Callable[[float], None],
+    ) -> Group:
+        """Through shared memory: a GPU's tensors pass through the host's."""
+        if isinstance(transport, gpu.StagedTransport):
+            transport = transport.over
+        assert isinstance(transport, SharedMemoryTransport)
+        limit = job.recipe.limit
+        return SharedMemoryGroup(board, transport, workers, job.worker, kind, limit, waits)
 
     def tell(self, what: str, value: Any = None) -> None:
         """Tell the driver something."""

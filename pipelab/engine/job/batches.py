@@ -55,11 +55,14 @@ class Data:
     fixed: Batch | None
 
 
-def data_of(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Data:
+def data_of(
+    inputs: Any, targets: Any, microbatches: int, weight: Callable | None, *, copies: int = 1
+) -> Data:
     """The batches of a run, from a batch or from a callable step -> (inputs, targets).
 
-    weight: of a micro-batch's targets, where it is not the number of samples. Raises UsageError for
-    what cannot be split, at once where the batch is fixed.
+    copies: of the pipeline; each has so many micro-batches of its share. weight: of a
+    micro-batch's targets, where it is not the number of samples. Raises UsageError for what cannot
+    be split, at once where the batch is fixed.
     """
     if callable(inputs):
         if targets is not None:
@@ -75,7 +78,7 @@ def data_of(inputs: Any, targets: Any, microbatches: int, weight: Callable | Non
                 raise UsageError(
                     f"inputs({step}) returned {describe(pair)}, not (inputs, targets)."
                 )
-            return _split_batch(pair[0], pair[1], microbatches, weight)
+            return _split_batch(pair[0], pair[1], (copies, microbatches), weight)
 
         return Data(of_step, None)
     if weight is not None:
@@ -87,7 +90,7 @@ def data_of(inputs: Any, targets: Any, microbatches: int, weight: Callable | Non
             "targets). Of a DataLoader: batches = iter(loader), and inputs=lambda step: "
             "next(batches)."
         )
-    fixed = _split_batch(inputs, targets, microbatches, weight)
+    fixed = _split_batch(inputs, targets, (copies, microbatches), weight)
     return Data(lambda _: fixed, fixed)
 
 
@@ -97,20 +100,28 @@ def require_inputs(inputs: object) -> None:
     require_takes("inputs", inputs, ("step",), how)
 
 
-def _split_batch(inputs: Any, targets: Any, microbatches: int, weight: Callable | None) -> Batch:
+def _split_batch(
+    inputs: Any, targets: Any, parts: tuple[int, int], weight: Callable | None
+) -> Batch:
+    """parts: copies of the pipeline, and micro-batches of each."""
+    copies, microbatches = parts
     size = _size(inputs, targets)
     if not size:
         raise UsageError("The batch is empty: its first dimension, the samples, is 0.")
-    if microbatches > size:
-        raise UsageError(
-            f"A batch of {size} cannot be split into {microbatches} micro-batches: use at most "
-            f"{size}, or a larger batch."
+    if size // copies < microbatches:
+        each = f"{copies} copies of {microbatches}" if copies > 1 else str(microbatches)
+        fewer = (
+            f"at most {size // copies} with {copies} copies" if copies > 1 else f"at most {size}"
         )
-    xs, ys = _pieces(inputs, microbatches), _pieces(targets, microbatches)
+        raise UsageError(
+            f"A batch of {size} cannot be split into {each} micro-batches: use {fewer}, or a "
+            "larger batch."
+        )
+    xs, ys = _pieces(inputs, parts), _pieces(targets, parts)
     if weight:
         weights = [_counted(weight, y) for y in ys]
     else:
-        weights = [float(len(piece)) for piece in torch.arange(size).tensor_split(microbatches)]
+        weights = [float(len(piece)) for piece in _cut(torch.arange(size), parts)]
     total = sum(weights)
     if not 0 < total < math.inf or min(weights) < 0:
         raise UsageError(
@@ -159,10 +170,18 @@ def _size(inputs: Any, targets: Any) -> int:
     return sizes[0][0]
 
 
-def _pieces(value: torch.Tensor | tuple[torch.Tensor, ...], microbatches: int) -> tuple[Value, ...]:
+def _cut(tensor: torch.Tensor, parts: tuple[int, int]) -> list[torch.Tensor]:
+    """Micro-batches: the samples are divided among copies first."""
+    copies, microbatches = parts
+    return [p for share in tensor.tensor_split(copies) for p in share.tensor_split(microbatches)]
+
+
+def _pieces(
+    value: torch.Tensor | tuple[torch.Tensor, ...], parts: tuple[int, int]
+) -> tuple[Value, ...]:
     """Micro-batches on the processor, each with memory of its own."""
     if isinstance(value, torch.Tensor):
-        pieces = value.tensor_split(microbatches)
+        pieces = _cut(value, parts)
         return tuple(Alone((piece.detach().to("cpu", copy=True),)) for piece in pieces)
-    parts = [_pieces(part, microbatches) for part in value]
-    return tuple(Value(tensor for (tensor,) in of_one) for of_one in zip(*parts, strict=True))
+    tensors = [_pieces(part, parts) for part in value]
+    return tuple(Value(tensor for (tensor,) in of_one) for of_one in zip(*tensors, strict=True))

@@ -68,3 +68,19 @@ _REMEDY = {
     ),
     "scheduler": "Let the factory use the optimizer that it is given.",
 }
+
+
+def require_own_weights(schedule: Schedule, stages: list[list[Layer]]) -> None:
+    """Refuse shared weights for stages that step at times of their own."""
+    home: dict[nn.Parameter, int] = {}
+    for stage, layers in enumerate(stages):
+        for _, layer, module in layers:
+            for name, parameter in module.named_parameters():
+                if home.setdefault(parameter, stage) != stage or schedule.replicas > 1:
+                    raise UsageError(
+                        f"The parameter {layer}.{name} is used by more than one stage, and the "
+                        f"schedule {schedule.name} steps the optimizer of each stage at a time of "
+                        "its own, so its copies would differ. Use a schedule without STEP and "
+                        "with one copy of the model, or keep layers that share a parameter on "
+                        "one stage (partition=[...])."
+                    )

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...schedule import Mesh, Place
+from ..mesh.cuts import TensorPlan
 from ..travel.checkpoint import Resumed, named_parameters
 from ..travel.settings import Settings
 from .batches import Batch
@@ -22,15 +24,20 @@ from .where import Where
 class RankJob:
     """All that a rank needs for a run.
 
-    sizes: of the board. stages: (replica, index) -> (layers, loss or None). weights: which
-    versions of them the schedule keeps. reductions: what each REDUCE_GRAD does, by atom. tied: name
-    of a parameter -> the first that the model has for it, where that is another. batch: the rank's
-    part of a batch that every step uses, or None. durations: seconds of each atom in paced
-    mode, or None. resumed: what it goes on from, or None. torch: where torch's own runtime is to
-    execute the schedule, else None.
+    mesh, place, plan: who works with it, and how layers are divided. first_atom: where the rows of
+    the trace of its pipeline begin. sizes: of the board. stages: (replica, index) -> (layers, loss
+    or None). weights: which versions of them the schedule keeps. reductions: what each REDUCE_GRAD
+    does, by atom. tied: name of a parameter -> the first that the model has for it, where that is
+    another. batch: the rank's part of a batch that every step uses, or None. durations: seconds of
+    each atom in paced mode, or None. resumed: what it goes on from, or None. torch: where torch's
+    own runtime is to execute the schedule, else None.
     """
 
     rank: int
+    mesh: Mesh
+    place: Place
+    plan: TensorPlan
+    first_atom: int
     sizes: dict[str, int]
     program: list[Instruction]
     stages: dict[tuple[int, int], tuple[list[Layer], Callable | None]]
@@ -46,10 +53,32 @@ class RankJob:
     settings: Settings
     torch: TorchJob | None
 
+    @property
+    def worker(self) -> int:
+        """Its number among all workers."""
+        return self.mesh.worker(self.exchange.ranks, self.place)
 
-def rank_job(setup: Setup, rank: int, torch: TorchJob | None = None) -> RankJob:
-    """What a rank runs."""
+    @property
+    def pipeline(self) -> list[int]:
+        """The workers of its pipeline, rank by rank."""
+        return self.mesh.pipeline_group(self.exchange.ranks, self.place)
+
+    @property
+    def plane(self) -> int:
+        """The number of its pipeline."""
+        return self.place.data * self.mesh.tensor + self.place.tensor
+
+    @property
+    def first_message(self) -> int:
+        """Where the messages of its pipeline begin."""
+        return self.plane * self.exchange.total
+
+
+def rank_job(setup: Setup, worker: int, torch: TorchJob | None = None) -> RankJob:
+    """What a worker runs: a rank, in its place of the mesh."""
     schedule, last = setup.schedule, setup.schedule.stages - 1
+    place = setup.mesh.place(schedule.ranks, worker)
+    rank = place.rank
     stages: dict[tuple[int, int], tuple[list[Layer], Callable | None]] = {}
     for replica, stage in sorted(schedule.placement):
         if schedule.placement[replica, stage] == rank:
@@ -58,6 +87,10 @@ def rank_job(setup: Setup, rank: int, torch: TorchJob | None = None) -> RankJob:
     fixed = setup.data.fixed
     return RankJob(
         rank=rank,
+        mesh=setup.mesh,
+        place=place,
+        plan=setup.plan,
+        first_atom=int(setup.world.offsets[worker] - schedule.offsets[rank]),
         sizes=board_sizes(setup),
         program=program(schedule, rank, recompute=setup.recipe.recompute == "in-backward"),
         stages=stages,
@@ -65,9 +98,9 @@ def rank_job(setup: Setup, rank: int, torch: TorchJob | None = None) -> RankJob:
         recipe=setup.recipe,
         where=setup.where,
         exchange=setup.exchange,
-        reductions=reductions(schedule, setup.exchange, rank),
+        reductions=reductions(schedule, setup.exchange, rank, once=setup.mesh.data == 1),
         tied=_tied(setup.layers),
-        batch=None if fixed is None else part_of_rank(fixed, setup, rank),
+        batch=None if fixed is None else part_of_worker(fixed, setup, worker),
         durations=setup.durations(rank),
         resumed=setup.resumed,
         settings=setup.settings,
@@ -86,24 +119,29 @@ def _tied(layers: list[Layer]) -> dict[str, str]:
     return tied
 
 
-def part_of_rank(batch: Batch, setup: Setup, rank: int) -> Batch:
-    """What a rank needs of a batch: inputs for the first stage, targets for the last."""
-    homes = setup.schedule.placement_table
+def part_of_worker(batch: Batch, setup: Setup, worker: int) -> Batch:
+    """What a worker needs of a batch.
+
+    The micro-batches of its copy: inputs for the first stage, targets for the last.
+    """
+    homes, count = setup.schedule.placement_table, setup.schedule.microbatches
+    place = setup.mesh.place(setup.schedule.ranks, worker)
+    mine = slice(place.data * count, (place.data + 1) * count)
     return Batch(
-        batch.inputs if rank in homes[:, 0] else None,
-        batch.targets if rank in homes[:, -1] else None,
-        batch.shares,
+        batch.inputs[mine] if batch.inputs and place.rank in homes[:, 0] else None,
+        batch.targets[mine] if batch.targets and place.rank in homes[:, -1] else None,
+        batch.shares[mine],
     )
 
 
 def board_sizes(setup: Setup) -> dict[str, int]:
     """The sizes of a run's board."""
     return {
-        "ranks": setup.schedule.ranks,
+        "ranks": setup.world.ranks,
         "steps": setup.recipe.steps,
-        "atoms": len(setup.schedule.kind),
-        "microbatches": setup.schedule.microbatches,
-        "messages": MAX_PARTS * setup.exchange.total,
+        "atoms": len(setup.world.kind),
+        "microbatches": setup.mesh.planes * setup.schedule.microbatches,
+        "messages": MAX_PARTS * setup.mesh.planes * setup.exchange.total,
     }
 
 
@@ -114,7 +152,8 @@ class RankResult:
     gradients: of the last step. before: the weights and buffers they belong
     to. state: after the last step; extra_state: what of it is not a tensor.
     optimizer: its state, as bytes. outputs: of each step of evaluation, by micro-batch. If the
-    model has two copies, the first one's are returned. peak_memory, peak_reserved: of torch's
+    model has two copies, the first one's are returned. Of a mesh each worker brings its parts.
+    bytes: what the rank held, by part. peak_memory, peak_reserved: of torch's
     allocator on a GPU, in bytes. waited_for_host: of a GPU, the share of its time.
     """
 
@@ -124,6 +163,7 @@ class RankResult:
     extra_state: bytes = b""
     optimizer: np.ndarray | None = None
     outputs: list[dict[int, dict]] = field(default_factory=list)
+    bytes: dict[str, int] = field(default_factory=dict)
     peak_memory: int | None = None
     peak_reserved: int | None = None
     waited_for_host: float | None = None

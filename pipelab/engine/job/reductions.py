@@ -66,10 +66,12 @@ def with_reductions(schedule: Schedule, stages: list[list[Layer]]) -> Schedule:
     )
 
 
-def reductions(schedule: Schedule, exchange: Exchange, rank: int) -> dict[int, Reduction]:
-    """What each REDUCE_GRAD of a rank does, by atom.
+def reductions(
+    schedule: Schedule, exchange: Exchange, rank: int, *, once: bool = True
+) -> dict[int, Reduction]:
+    """What each REDUCE_GRAD of a rank does with what stages share, by atom.
 
-    Raises UsageError for a stage that sums its gradients twice in a step.
+    Raises UsageError for a stage that sums its gradients twice in a step, if it may do so once.
     """
     low, high = schedule.slices[rank]
     found: dict[int, Reduction] = {}
@@ -80,7 +82,7 @@ def reductions(schedule: Schedule, exchange: Exchange, rank: int) -> dict[int, R
         if schedule.kind[atom] in _MAKES_GRADIENTS:
             last_gradient[part] = atom
         elif schedule.kind[atom] == Kind.REDUCE_GRAD:
-            if part in part_of.values():
+            if once and part in part_of.values():
                 raise UsageError(
                     f"{schedule.atom(atom)} stands twice on rank {rank}. A run sums the gradients "
                     "of a stage once a step: leave one of the two out."
@@ -96,12 +98,12 @@ def reductions(schedule: Schedule, exchange: Exchange, rank: int) -> dict[int, R
     return found
 
 
-def check_reductions(schedule: Schedule, exchange: Exchange) -> None:
+def check_reductions(schedule: Schedule, exchange: Exchange, *, once: bool = True) -> None:
     """Raise UsageError where ranks would wait for each other's REDUCE_GRAD for ever."""
     sent_at: dict[int, list[int]] = {}
     sums: dict[int, list[int]] = {}
     for rank in range(schedule.ranks):
-        for atom, reduction in reductions(schedule, exchange, rank).items():
+        for atom, reduction in reductions(schedule, exchange, rank, once=once).items():
             sums[atom] = reduction.sums
             for number in reduction.sends:
                 sent_at.setdefault(number, []).append(atom)

@@ -4,7 +4,7 @@ Everything that cannot work is refused here, before a worker starts.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,12 +16,12 @@ from torch import nn
 from ...catalogue import build
 from ...errors import UsageError
 from ...model import split
-from ...schedule import Kind, Schedule, require_legal
+from ...schedule import Kind, Mesh, Schedule, require_legal, spread
 from ...schedule.forwards import forwards_of
-from ...schedule.kinds import COLLECTIVES
 from ...schedule.versions import require_versions
 from ...simulator import Costs
 from ...simulator.recompute import with_recompute
+from ..mesh.cuts import TensorPlan, plan_of
 from ..record.board import TRACE
 from ..travel import checkpoint
 from ..travel.checkpoint import Resumed
@@ -31,7 +31,8 @@ from .batches import Data, data_of
 from .callables import require_takes
 from .exchange import Exchange, Layer, plan_exchange
 from .losses import check_loss
-from .own_parameters import require_own_parameters
+from .meshes import require_mesh, require_own_memory, with_collectives
+from .own_parameters import require_own_parameters, require_own_weights
 from .pacing import latency_of, pace_of
 from .recipe import Recipe
 from .reductions import check_reductions, with_reductions
@@ -47,7 +48,7 @@ class Setup:
 
     stages[s]: the layers of stage s, for the ranks. own_layers: the caller's own. data: the
     batches. pace: None at full speed. resumed: what the run goes on from, or None. settings: of
-    torch, as the caller has them.
+    torch, as the caller has them. mesh, plan: how the pipeline is repeated and its layers are cut.
     """
 
     schedule: Schedule
@@ -60,6 +61,13 @@ class Setup:
     pace: Costs | None
     resumed: Resumed | None
     settings: Settings
+    mesh: Mesh
+    plan: TensorPlan
+
+    @cached_property
+    def world(self) -> Schedule:
+        """The schedule of all workers of the mesh."""
+        return spread(self.schedule, self.mesh)
 
     @property
     def layers(self) -> list[Layer]:
@@ -76,7 +84,9 @@ class Setup:
         """What ranks exchange between two steps."""
         if self.recipe.evaluate:  # no gradients, so nothing is shared
             return plan_exchange([[] for _ in self.stages], self.schedule, meet=True)
-        return plan_exchange(self.stages, self.schedule, meet=self.recipe.clip is not None)
+        # With copies, a rank that is done early would gather weights for the next step meanwhile.
+        meet = self.recipe.clip is not None or self.mesh.data > 1
+        return plan_exchange(self.stages, self.schedule, meet=meet)
 
     def durations(self, rank: int) -> dict[int, float] | None:
         """Seconds of each atom of a rank in paced mode; None when raw.
@@ -105,6 +115,8 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
     partition: Sequence[int] | None = None,
     weight: Callable | None = None,
     resume: str | os.PathLike | None = None,
+    mesh: Mesh | None = None,
+    tensor_plan: Mapping[str, str] | None = None,
 ) -> Setup:
     """Check the arguments of ``run`` and split the model. Raises UsageError, ScheduleError."""
     how = "it takes (output, target) and returns a mean, such as F.cross_entropy"
@@ -113,15 +125,20 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
         check_loss(loss_fn)
     if resume is not None:
         recipe.require_optimizer("resume")
+    mesh = Mesh() if mesh is None else mesh
     order = schedule_of(schedule, ranks, microbatches, stages_per_rank)
+    require_mesh(order, mesh, where)
     pace = pace_of(recipe, order)
     if recipe.recompute is not None:
         order, _ = with_recompute(order, Costs(), recipe.recompute)
     if recipe.evaluate:
         order = forwards_of(order)
+    else:
+        order = with_collectives(order, mesh)
+    if mesh.planes > 1 and where.workers == "auto":
+        where = replace(where, workers="processes")  # whose groups meet in shared memory
     where = where.settled(order)
     _check_steps(order, recipe)
-    _check_trace(order, recipe.steps)
     own = _layers_of_stages(model, order, partition)
     resumed = None
     if resume is not None:
@@ -130,19 +147,36 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
     stages, loss = _on_processor(stages, loss_fn)
     require_own_parameters(own, loss_fn, recipe, order)
     if Kind.STEP in order.kinds:
-        _require_own_weights(order, stages)
+        require_own_weights(order, stages)
+    if mesh.tensor > 1 or mesh.zero:
+        require_own_memory(own)
     if not recipe.evaluate:
         order = with_reductions(order, stages)
-    data = data_of(inputs, targets, order.microbatches, weight)
+    layers = [layer for stage in stages for layer in stage]
+    patterns = tensor_plan or getattr(model, "tensor_plan", None)
+    plan = plan_of(layers, patterns, mesh.tensor, sequence=mesh.sequence_parallel)
+    data = data_of(inputs, targets, order.microbatches, weight, copies=mesh.data)
     if where.executor == "torch":
         given = {"resume": resume, "weight": weight, "pace": recipe.pace}
         _check_torch(order, data, recipe, where, given)
     recipe = replace(recipe, latency=latency_of(recipe, pace), seed=_seed(recipe, where, resumed))
     own_layers = [layer for stage in own for layer in stage]
     setup = Setup(
-        order, stages, own_layers, loss, data, recipe, where, pace, resumed, Settings.of_caller()
+        order,
+        stages,
+        own_layers,
+        loss,
+        data,
+        recipe,
+        where,
+        pace,
+        resumed,
+        Settings.of_caller(),
+        mesh,
+        plan,
     )
-    check_reductions(order, setup.exchange)
+    _check_trace(setup.world, recipe.steps)
+    check_reductions(order, setup.exchange, once=mesh.data == 1)
     return setup
 
 
@@ -169,13 +203,6 @@ def schedule_of(
         {"ranks": ranks, "microbatches": microbatches, "stages_per_rank": stages_per_rank},
     )
     require_legal(schedule)
-    beyond = sorted((schedule.kinds & COLLECTIVES) - {Kind.REDUCE_GRAD})
-    if beyond:
-        names = " and ".join(kind.name for kind in beyond)
-        raise UsageError(
-            f"A run cannot do {names}: its ranks keep their weights whole. Leave them out, or "
-            "simulate the schedule."
-        )
     first = (schedule.kind == Kind.F) & (schedule.stage == 0)
     copies = np.bincount(schedule.microbatch[first], minlength=schedule.microbatches)
     if copies.max() > 1:
@@ -257,22 +284,6 @@ def _on_processor(stages: list[list[Layer]], loss: Callable) -> tuple[list[list[
     for module in modules(stages, loss):
         module.cpu()
     return stages, loss
-
-
-def _require_own_weights(schedule: Schedule, stages: list[list[Layer]]) -> None:
-    """Refuse shared weights for stages that step at times of their own."""
-    home: dict[nn.Parameter, int] = {}
-    for stage, layers in enumerate(stages):
-        for _, layer, module in layers:
-            for name, parameter in module.named_parameters():
-                if home.setdefault(parameter, stage) != stage or schedule.replicas > 1:
-                    raise UsageError(
-                        f"The parameter {layer}.{name} is used by more than one stage, and the "
-                        f"schedule {schedule.name} steps the optimizer of each stage at a time of "
-                        "its own, so its copies would differ. Use a schedule without STEP and "
-                        "with one copy of the model, or keep layers that share a parameter on "
-                        "one stage (partition=[...])."
-                    )
 
 
 def _check_torch(

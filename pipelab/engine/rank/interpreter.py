@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from ...schedule import Kind
+from ...schedule.kinds import COLLECTIVES
 from ..job.batches import Batch
 from ..job.program import Instruction
 from ..job.values import MAX_PARTS, Value
+from ..mesh.peers import Peers
 from ..record.board import BETWEEN, COMPUTING, WAITING, Board
 from ..record.clock import HostClock
 from ..stage.gradients import can_have_gradient
@@ -44,6 +46,8 @@ class Interpreter:
         board: where losses go.
         clock: stamps the actions and writes the trace.
         weights: what the rank does with them when the schedule says so.
+        peers: those whom it meets inside of actions.
+        first_loss: where the losses of its micro-batches begin.
     """
 
     def __init__(
@@ -54,8 +58,11 @@ class Interpreter:
         board: Board,
         clock: HostClock,
         weights: Weights,
+        peers: Peers | None = None,
+        first_loss: int = 0,
     ):
         self.stages, self._mail, self._board, self._clock = stages, mail, board, clock
+        self._peers, self._first_loss = peers or Peers(), first_loss
         self._weights = weights
         do: dict[int, Callable[[Instruction, Stage, Value | None], Done]] = {
             Kind.F: self._forward,
@@ -64,6 +71,8 @@ class Interpreter:
             Kind.W: self._weight_gradient,
             Kind.R: self._recompute,
             Kind.STEP: self._step_optimizer,
+            Kind.UNSHARD: self._gather_weights,
+            Kind.RESHARD: self._give_weights_back,
             Kind.REDUCE_GRAD: self._reduce_gradients,
         }
         self._cells: list[Cell] = []
@@ -97,7 +106,8 @@ class Interpreter:
             pace: when actions start and end.
             work_clock: measures what an action computes.
         """
-        self._batch, self._seeds, self._losses = batch, seeds, self._board.losses[step]
+        self._batch, self._seeds = batch, seeds
+        self._losses = self._board.losses[step, self._first_loss :]
         self._pace, self._work_clock = pace, work_clock
         self._mail.begin_step(step)
         pace.begin_step()
@@ -122,7 +132,7 @@ class Interpreter:
                 mail.stand(instruction.atom, WAITING)
                 value, arrival = mail.receive(instruction.message_in, instruction)
                 arrivals = [arrival]
-            elif instruction.kind == Kind.REDUCE_GRAD:
+            elif instruction.kind in COLLECTIVES:
                 mail.stand(instruction.atom, WAITING)
                 arrivals, sent_bytes = self._weights.collect(instruction, self._pace.free)
             for arrival in arrivals:
@@ -148,7 +158,8 @@ class Interpreter:
         for (instruction, _, _), (output, version) in zip(cell, outputs, strict=True):
             if output is not None:
                 sent_bytes = self._hand_on(instruction, output, planned_end)  # [4]
-            rest = (worked, held, self._held, sent_bytes, version)
+            sent_bytes += self._peers.sent_to_copies()
+            rest = (worked, held, self._held, sent_bytes, version, *self._peers.spent())
             clock.write(instruction.atom, asked, sent, started, ended, *rest)  # [5]
             asked = sent = started  # of a pair, the first carries the wait and the work
             worked, sent_bytes = 0.0, 0
@@ -224,6 +235,16 @@ class Interpreter:
     def _step_optimizer(self, instruction: Instruction, stage: Stage, _: Value | None) -> Done:
         self._weights.step_stage(instruction)
         stage.stepped(instruction.version)
+        return None, 0, 0
+
+    def _gather_weights(self, instruction: Instruction, _stage: Stage, _: Value | None) -> Done:
+        self._weights.unshard(instruction)
+        for stage in self.stages.values():
+            stage.weights_moved()
+        return None, 0, 0
+
+    def _give_weights_back(self, instruction: Instruction, _stage: Stage, _: Value | None) -> Done:
+        self._weights.reshard(instruction)
         return None, 0, 0
 
     def _reduce_gradients(self, instruction: Instruction, _stage: Stage, _: Value | None) -> Done:

@@ -9,7 +9,8 @@ A value of several tensors travels as a message each, the first of which says ho
 import struct
 import time
 
-from ..job.values import Alone, Value
+from ..job.rank_job import RankJob
+from ..job.values import MAX_PARTS, Alone, Value
 from ..record.board import Board
 from ..transport.protocol import Arrival, Transport
 
@@ -19,17 +20,19 @@ _STATUS = struct.Struct("<4d")
 class Mail:
     """What a rank sends and receives, step by step.
 
-    messages: how many message numbers a step has. timeout: seconds that a wait may last.
+    job: of this rank. Its pipeline is one of those of the mesh: messages are numbered from its own
+    first one, and ranks are workers of it.
     """
 
-    def __init__(
-        self, rank: int, transport: Transport, board: Board, messages: int, timeout: float
-    ):
-        self.rank = rank
+    def __init__(self, job: RankJob, transport: Transport, board: Board):
+        self.rank = job.rank
         self._transport, self._board = transport, board
-        self._messages, self._timeout = messages, timeout
-        self._status_at = 8 * board.status.shape[1] * rank
+        self._messages, self._timeout = job.sizes["messages"] // MAX_PARTS, job.recipe.limit
+        self._first, self._workers = job.first_message, job.pipeline
+        self._first_atom = job.first_atom
+        self._status_at = 8 * board.status.shape[1] * job.worker
         self._step = self._sequence = 0
+        self._atom = -1
 
     def begin_step(self, step: int) -> None:
         """From now on, messages and the rank's place are those of this step."""
@@ -38,9 +41,13 @@ class Mail:
 
     def stand(self, atom: int, phase: float) -> None:
         """Say where this rank stands. atom: -1 outside of the schedule's actions."""
-        _STATUS.pack_into(
-            self._board.memory, self._status_at, self._step, atom, phase, time.perf_counter()
-        )
+        self._atom = atom if atom < 0 else self._first_atom + atom
+        self.stand_in(phase)
+
+    def stand_in(self, phase: float) -> None:
+        """Say what this rank does in the action where it stands."""
+        now = time.perf_counter()
+        _STATUS.pack_into(self._board.memory, self._status_at, self._step, self._atom, phase, now)
 
     def receive(self, message: int, who: object) -> tuple[Value, Arrival]:
         """Wait for all parts of a value. who: waits for it, in words.
@@ -49,7 +56,7 @@ class Mail:
         """
         deadline = time.perf_counter() + self._timeout
         try:
-            last = first = self._transport.receive(message, self._sequence, deadline)
+            last = first = self._transport.receive(self._part(message, 0), self._sequence, deadline)
             tensors = [first.tensor]
             for k in range(1, first.parts):
                 last = self._transport.receive(self._part(message, k), self._sequence, deadline)
@@ -66,7 +73,8 @@ class Mail:
         parts, sent = 0 if value.alone else len(value), 0
         for k, tensor in enumerate(value):
             part = self._part(message, k)
-            self._transport.send(to, part, self._sequence, tensor, planned, parts)
+            worker = self._workers[to]
+            self._transport.send(worker, part, self._sequence, tensor, planned, parts)
             sent += tensor.nbytes
         return sent
 
@@ -77,4 +85,4 @@ class Mail:
 
     def _part(self, message: int, k: int) -> int:
         """The number of a value's part."""
-        return message + k * self._messages
+        return self._first + message + k * self._messages

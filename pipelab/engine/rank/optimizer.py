@@ -1,4 +1,4 @@
-"""From a user's factory to the optimizer of a rank's parameters, or of one stage's."""
+"""From a user's factory to the optimizer of a rank or of one stage; and its state by names."""
 
 import inspect
 from collections.abc import Callable
@@ -10,6 +10,8 @@ from torch import nn
 from ...errors import UsageError
 from ..job.recipe import OptimizerFactory, SchedulerFactory, require_simple_optimizer
 
+_WHO = ("params", "param_names")
+"""What of a group is no option."""
 Named = list[tuple[str, nn.Parameter]]
 """Parameters with their names in the caller's model."""
 
@@ -94,3 +96,60 @@ def _arguments(factory: Callable) -> list[str]:
         return list(inspect.signature(factory).parameters)
     except ValueError:  # written in C, some have none
         return []
+
+
+# A state goes by the names of the parameters: a checkpoint does not depend on how the model is cut.
+
+
+def state_of(
+    optimizers: list[torch.optim.Optimizer], schedulers: list[Any], names: dict[nn.Parameter, str]
+) -> dict:
+    """What a checkpoint keeps.
+
+    "state": name -> what the optimizer keeps of it; "groups": options with the names; "scheduler":
+    its state. Parameters without a name are left out.
+    """
+    state: dict[str, Any] = {}
+    groups: list[dict] = []
+    for optimizer in optimizers:
+        for g, group in enumerate(optimizer.param_groups):
+            mine = [p for p in group["params"] if p in names]
+            state |= {names[p]: optimizer.state[p] for p in mine if p in optimizer.state}
+            if g == len(groups):
+                options = {k: v for k, v in group.items() if k not in _WHO}
+                groups.append(options | {"params": []})
+            groups[g]["params"] += [names[p] for p in mine]
+    scheduler = schedulers[0].state_dict() if schedulers else None
+    return {"state": state, "groups": groups, "scheduler": scheduler}
+
+
+def load_state(
+    optimizer: torch.optim.Optimizer,
+    saved: dict,
+    names: dict[nn.Parameter, str],
+    own_part: Callable[[str, torch.Tensor], torch.Tensor],
+) -> None:
+    """Give one optimizer the state of its parameters.
+
+    own_part: of a whole tensor, what this rank keeps. Raises UsageError for other groups.
+    """
+    now, index = optimizer.state_dict(), 0
+    had, has = len(saved["groups"]), len(now["param_groups"])
+    if had != has:
+        raise UsageError(
+            f"the checkpoint was saved with {had} {'group' if had == 1 else 'groups'} of "
+            f"parameters, and the optimizer factory makes {has}: resume with the factory "
+            "that it was saved with"
+        )
+    for group, old in zip(now["param_groups"], saved["groups"], strict=True):
+        group |= {k: v for k, v in old.items() if k not in _WHO}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[parameter]
+            if name in saved["state"]:
+                now["state"][index] = {
+                    k: own_part(name, v) if isinstance(v, torch.Tensor) else v
+                    for k, v in saved["state"][name].items()
+                }
+            index += 1
+    optimizer.load_state_dict(now)

@@ -13,6 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..job.exchange import Exchange, Shared
+from ..job.program import Instruction
+from ..job.reductions import Reduction
+from ..job.values import Alone
+from ..transport.protocol import Arrival
+from .mail import Mail
+
+Name = tuple[int, str]
+"""(replica, name in the whole model) of a parameter on its rank."""
 ABSENT, DENSE = 0, 1
 """Layouts; of a sparse gradient it is DENSE + its number of sparse dimensions."""
 
@@ -24,8 +33,75 @@ class Part(NamedTuple):
     touched: torch.Tensor | None
 
 
+class SharedGradients:
+    """The gradients of parameters that several ranks of the pipeline have, or one has twice.
+
+    parameters: of the rank, by name. reductions: what each REDUCE_GRAD of the rank does, by atom.
+    """
+
+    def __init__(
+        self,
+        mail: Mail,
+        parameters: dict[Name, nn.Parameter],
+        exchange: Exchange,
+        reductions: dict[int, Reduction],
+    ):
+        self._mail, self._parameters = mail, parameters
+        self._exchange, self._reductions = exchange, reductions
+        self._flat: dict[int, dict[int, torch.Tensor]] = {}
+        """Those under way: number of the shared parameters -> number of the holder -> all."""
+
+    def collect(self, instruction: Instruction, planned: float) -> tuple[list[Arrival], int]:
+        """REDUCE_GRAD: send what others sum, and wait for what this rank sums now.
+
+        planned: when the rank meant to be here (paced mode). Returns what arrived, and the bytes
+        that were sent.
+        """
+        reduction, rank, sent_bytes = self._reductions[instruction.atom], self._mail.rank, 0
+        for number in reduction.sends:
+            shared = self._exchange.shared[number]
+            flat = {i: flatten(parameters) for i, parameters in self.held(shared).items()}
+            self._flat[number] = flat
+            for transfer in shared.transfers():
+                if transfer.source == rank:
+                    own = Alone((flat[shared.holder_of(transfer)],))
+                    sent_bytes += self._mail.send(transfer.target, transfer.message, own, planned)
+        arrivals = []
+        for number in reduction.sums:
+            shared = self._exchange.shared[number]
+            for transfer in shared.transfers():
+                if transfer.target == rank:
+                    value, arrival = self._mail.receive(transfer.message, instruction)
+                    self._flat[number][shared.holder_of(transfer)] = value[0].clone()
+                    self._mail.release(transfer.message, 1)
+                    arrivals.append(arrival)
+        return arrivals, sent_bytes
+
+    def sum(self, instruction: Instruction) -> None:
+        """REDUCE_GRAD: every gradient is the sum over all holders, in their order."""
+        for number in self._reductions[instruction.atom].sums:
+            shared = self._exchange.shared[number]
+            held, flat = self.held(shared), self._flat.pop(number)
+            like = next(iter(held.values()))
+            totals = summed([flat[i] for i in range(len(shared.holders))], like)
+            for k, total in enumerate(totals):
+                for parameters in held.values():
+                    parameters[k].grad = total if total is None or len(held) == 1 else total.clone()
+
+    def held(self, shared: Shared) -> dict[int, list[nn.Parameter]]:
+        """The parameters of each holder on this rank, by the holder's number."""
+        held = {}
+        for i, (replica, rank) in enumerate(shared.holders):
+            if rank == self._mail.rank:
+                named = [(replica, name) for name in shared.names[i]]
+                held[i] = [self._parameters[key] for key in named if key in self._parameters]
+        return held
+
+
 def flatten(parameters: list[nn.Parameter]) -> torch.Tensor:
     """The gradients of some parameters as one tensor."""
+    if not parameters:  # a worker of a mesh may have none of them
+        return torch.empty(0)
     like = parameters[0]
     layouts = [_layout(parameter.grad) for parameter in parameters]
     heads = torch.tensor(layouts, dtype=like.dtype)

@@ -195,7 +195,8 @@ class TorchRank:
             first[TRACE.index("ended")], started = ended, first[TRACE.index("started")]
             asked = started
         worked = 0.0 if instruction.paired else ended - started
-        at[instruction.atom] = asked, asked, started, started, ended, worked, held, self._held, 0, 0
+        known = asked, asked, started, started, ended, worked, held, self._held
+        at[instruction.atom, : len(known)] = known
         self._board.status[self._job.rank, 4] += 1
         if instruction.atom in self._next:
             self._about_to(self._next[instruction.atom])

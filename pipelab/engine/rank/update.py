@@ -12,22 +12,22 @@ import torch
 from torch import nn
 
 from ...errors import UsageError
-from ..job.exchange import Shared, Transfer
+from ...schedule import Kind
+from ..job.exchange import Transfer
 from ..job.program import Instruction
 from ..job.rank_job import RankJob
 from ..job.values import Alone
+from ..mesh.copies import Copies, Part
+from ..mesh.peers import Peers
 from ..record.board import BETWEEN, WAITING
+from ..stage.saved_bytes import nbytes
 from ..transport.protocol import Arrival
 from .mail import Mail
-from .optimizer import make_optimizer, make_scheduler
-from .shared_gradients import flatten, summed
+from .optimizer import load_state, make_optimizer, make_scheduler, state_of
+from .shared_gradients import Name, SharedGradients
 
-Name = tuple[int, str]
-"""(replica, name in the whole model) of a parameter on its rank."""
 Key = tuple[int, int] | None
 """(replica, stage) that an optimizer steps; None: all of a rank."""
-_WHO = ("params", "param_names")
-"""What of a group is no option."""
 
 
 class Update:
@@ -46,23 +46,29 @@ class Update:
         mail: Mail,
         parameters: dict[Name, nn.Parameter],
         job: RankJob,
-        by_stage: dict[tuple[int, int], list[nn.Parameter]] | None,
+        by_stage: dict[Part, list[nn.Parameter]],
+        peers: Peers,
     ):
         recipe, self._exchange, self._reductions = job.recipe, job.exchange, job.reductions
+        self._peers = peers
         self._mail, self._parameters, self._clip = mail, parameters, job.recipe.clip
-        self._flat: dict[int, dict[int, torch.Tensor]] = {}
-        """Gradients under way: number of the shared parameters -> number of the holder -> all."""
+        self._shared = SharedGradients(mail, parameters, job.exchange, job.reductions)
         self.all = list(dict.fromkeys(parameters.values()))
-        self._by_stage = by_stage
+        steps = any(instruction.kind == Kind.STEP for instruction in job.program)
+        self._copies = self._copies_of(job, by_stage, every_time=steps or job.mesh.zero > 1)
+        self._by_stage = by_stage if steps else None
         whose: dict[Key, list[nn.Parameter]] = {None: self.all}
-        if by_stage is not None:
-            whose = {key: mine for key, mine in by_stage.items()}
+        if self._by_stage is not None:
+            whose = {key: mine for key, mine in self._by_stage.items()}
         self.optimizers: dict[Key, torch.optim.Optimizer] = {}
         first = {p: name for (_, name), p in reversed(parameters.items())}
         names = {p: job.tied.get(name, name) for p, name in first.items()}
         if recipe.optimizer:
             for key, mine in whose.items():
-                made = make_optimizer(recipe.optimizer, [(names[p], p) for p in mine])
+                trained = [(names[p], self._trained(p)) for p in mine]
+                made = make_optimizer(
+                    recipe.optimizer, [(name, p) for name, p in trained if p is not None]
+                )
                 if made is not None:
                     self.optimizers[key] = made
         self.schedulers: list[Any] = []
@@ -70,6 +76,7 @@ class Update:
             for optimizer in self.optimizers.values():
                 self.schedulers.append(make_scheduler(recipe.scheduler, optimizer))
         self._stepped: dict[nn.Parameter, torch.Tensor | None] = {}
+        self._zero, self._summed = job.mesh.zero, False
         self._rehearsing = False
 
     @contextmanager
@@ -81,61 +88,125 @@ class Update:
         self._stepped.clear()
         self.clear()
 
+    def _copies_of(
+        self, job: RankJob, by_stage: dict[Part, list[nn.Parameter]], *, every_time: bool
+    ) -> Copies | None:
+        """What this rank does with other copies of its pipeline, where there are any."""
+        if self._peers.data is None:
+            return None
+        trained = {key: [p for p in mine if p.requires_grad] for key, mine in by_stage.items()}
+        parts = {key: list(dict.fromkeys(mine)) for key, mine in trained.items()}
+        reduced: dict[int, list[nn.Parameter]] = {}
+        shared: set[nn.Parameter] = set()
+        for atom, reduction in self._reductions.items():  # with what the pipeline itself sums first
+            reduced[atom] = []
+            for number in reduction.sums:
+                for mine in self._shared.held(self._exchange.shared[number]).values():
+                    reduced[atom] += mine
+                    shared.update(mine)
+        last: dict[nn.Parameter, int] = {}
+        reduces = [each for each in job.program if each.kind == Kind.REDUCE_GRAD]
+        for each in reduces:
+            last |= dict.fromkeys(parts[each.replica, each.stage], each.atom)
+        for each in reduces:
+            for p in parts[each.replica, each.stage]:
+                if p not in shared and (every_time or last[p] == each.atom):
+                    reduced[each.atom].append(p)
+        return Copies(self._peers.data, job.mesh.zero, parts, reduced)
+
+    def _trained(self, parameter: nn.Parameter) -> nn.Parameter | None:
+        """What the optimizer of this rank has of a parameter."""
+        return parameter if self._copies is None else self._copies.trained(parameter)
+
+    def pieces(self) -> dict[Name, nn.Parameter]:
+        """What this rank has of each parameter for good: under ZeRO some rows, maybe none."""
+        if self._copies is None:
+            return dict(self._parameters)
+        pieces = self._copies.pieces
+        return {key: pieces.get(p, p) for key, p in self._parameters.items()}
+
+    def bytes(self) -> dict[str, int]:
+        """What this rank holds, by part.
+
+        weights and gradients: for good; gathered: the most of weights that were whole for a while;
+        optimizer: its state.
+        """
+        zero, all_of = self._zero, dict.fromkeys(self._parameters.values())
+        pieces = self._copies.pieces if self._copies is not None else {}
+        rows = {p: pieces.get(p, p) for p in all_of}
+        kept: list[torch.Tensor] = []
+        for optimizer in self.optimizers.values():
+            for state in optimizer.state.values():
+                kept += [v for v in state.values() if isinstance(v, torch.Tensor) and v.dim()]
+        trained = [p for p in all_of if p.requires_grad]
+        return {
+            "weights": sum(nbytes(rows[p] if zero == 3 else p) for p in all_of),
+            "gathered": 0 if self._copies is None else self._copies.most_gathered,
+            "gradients": sum(nbytes(rows[p] if zero >= 2 else p) for p in trained),
+            "optimizer": sum(nbytes(each) for each in kept),
+        }
+
     def gradients(self) -> dict[Name, torch.Tensor]:
-        """Of the step, by (replica, name).
+        """Of the step, by (replica, name): of what this rank has of each parameter.
 
         Where the schedule steps the optimizer: of the last such step.
         """
-        found = {key: self._stepped.get(p, p.grad) for key, p in self._parameters.items()}
+        found = {key: self._stepped.get(p, p.grad) for key, p in self.pieces().items()}
         return {key: gradient for key, gradient in found.items() if gradient is not None}
 
     def clear(self) -> None:
         """Forget all gradients."""
+        self._summed = False
         for parameter in self.all:
             parameter.grad = None
+        if self._copies is not None:
+            self._copies.clear()
 
     def collect(self, instruction: Instruction, planned: float) -> tuple[list[Arrival], int]:
-        """REDUCE_GRAD: send what others sum, and wait for what this rank sums now.
+        """A collective action, its waiting: send what others need, and wait for what they send.
 
         planned: when the rank meant to be here (paced mode). Returns what arrived, and the bytes
-        that were sent.
+        that were sent to other ranks of the pipeline.
         """
-        reduction, rank, sent_bytes = self._reductions[instruction.atom], self._mail.rank, 0
-        for number in reduction.sends:
-            shared = self._exchange.shared[number]
-            flat = {i: flatten(parameters) for i, parameters in self._held(shared).items()}
-            self._flat[number] = flat
-            for transfer in shared.transfers():
-                if transfer.source == rank:
-                    own = Alone((flat[shared.holder_of(transfer)],))
-                    sent_bytes += self._mail.send(transfer.target, transfer.message, own, planned)
-        arrivals = []
-        for number in reduction.sums:
-            shared = self._exchange.shared[number]
-            for transfer in shared.transfers():
-                if transfer.target == rank:
-                    value, arrival = self._mail.receive(transfer.message, instruction)
-                    self._flat[number][shared.holder_of(transfer)] = value[0].clone()
-                    self._mail.release(transfer.message, 1)
-                    arrivals.append(arrival)
+        copies, part = self._copies, (instruction.replica, instruction.stage)
+        arrivals: list[Arrival] = []
+        sent_bytes = 0
+        if instruction.kind == Kind.REDUCE_GRAD:
+            arrivals, sent_bytes = self._shared.collect(instruction, planned)
+        if copies is None or instruction.kind == Kind.RESHARD:
+            return arrivals, sent_bytes
+        if instruction.kind == Kind.UNSHARD:
+            last = copies.post_weights(part)
+        else:
+            self._shared.sum(instruction)
+            last = copies.post_gradients(instruction.atom)
+        if last is not None:
+            arrivals.append(Arrival(torch.empty(0), last, 0.0))
         return arrivals, sent_bytes
 
+    def unshard(self, instruction: Instruction) -> None:
+        """UNSHARD: the weights of a stage are whole."""
+        if self._copies is not None:
+            self._copies.gather((instruction.replica, instruction.stage))
+
+    def reshard(self, instruction: Instruction) -> None:
+        """RESHARD: the rank keeps its rows of a stage's weights alone."""
+        if self._copies is not None:
+            self._copies.give_back((instruction.replica, instruction.stage))
+
     def reduce(self, instruction: Instruction) -> None:
-        """REDUCE_GRAD: make every copy's gradient the sum over all, in the order of the holders."""
-        for number in self._reductions[instruction.atom].sums:
-            shared = self._exchange.shared[number]
-            held, flat = self._held(shared), self._flat.pop(number)
-            like = next(iter(held.values()))
-            totals = summed([flat[i] for i in range(len(shared.holders))], like)
-            for k, total in enumerate(totals):
-                for parameters in held.values():
-                    parameters[k].grad = total if total is None or len(held) == 1 else total.clone()
+        """REDUCE_GRAD: make every copy's gradient the sum over all, in a fixed order."""
+        if self._copies is None:
+            self._shared.sum(instruction)
+        else:
+            self._copies.reduce(instruction.atom)
 
     def step(self) -> None:
         """Clip over all stages, then step the optimizer and the learning rate.
 
         Where the schedule steps the optimizer, that is left to it.
         """
+        self.sum_parts()
         if self._clip is not None:
             self._clip_gradients(self._clip)
         else:
@@ -145,11 +216,13 @@ class Update:
                 optimizer.step()
         for scheduler in self.schedulers:
             scheduler.step()
+        self._peers.forget()  # a few numbers, of no action
 
     def step_stage(self, instruction: Instruction) -> None:
         """STEP: the optimizer of one stage, which then begins to sum gradients anew."""
         key = instruction.replica, instruction.stage
         mine = (self._by_stage or {})[key]
+        self._sum_parts_of(mine)
         if key in self.optimizers and not self._rehearsing:
             self.optimizers[key].step()
         for parameter in mine:
@@ -168,14 +241,6 @@ class Update:
                 value = value + received if self._mail.rank == 0 else received
         return value
 
-    def _held(self, shared: Shared) -> dict[int, list[nn.Parameter]]:
-        """The parameters of each holder on this rank, by the holder's number."""
-        held = {}
-        for i, (replica, rank) in enumerate(shared.holders):
-            if rank == self._mail.rank:
-                held[i] = [self._parameters[replica, name] for name in shared.names[i]]
-        return held
-
     def _clip_gradients(self, clip: float) -> None:
         """Scale all gradients so that their norm over the whole model is at most ``clip``.
 
@@ -183,16 +248,39 @@ class Update:
         """
         counted_elsewhere = set()
         for shared in self._exchange.shared:
-            for i, parameters in self._held(shared).items():
+            for i, parameters in self._shared.held(shared).items():
                 if i > 0:
                     counted_elsewhere.update(parameters)
-        own = [p.grad for p in self.all if p.grad is not None and p not in counted_elsewhere]
-        total = sum((_square(g) for g in own), torch.zeros((), dtype=torch.float64))
+        counted_elsewhere |= self._peers.counted_by_first
+        trained = {p: piece for p in self.all if (piece := self._trained(p)) is not None}
+        own = [t.grad for p, t in trained.items() if p not in counted_elsewhere]
+        total = torch.zeros((), dtype=torch.float64)
+        for gradient in own:
+            total = total if gradient is None else total + _square(gradient)
+        if self._peers.tensor is not None:
+            total = self._peers.tensor.all_reduce(total)
+        if self._peers.data is not None and self._zero:
+            total = self._peers.data.all_reduce(total)
         norm = self.meet(total).sqrt()
         scale = (clip / (norm + 1e-6)).clamp(max=1.0)  # nan stays nan
-        for parameter in self.all:
+        for parameter in trained.values():
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
+
+    def sum_parts(self) -> None:
+        """Sum what tensor-parallel workers have found on their parts of the sequence, once."""
+        if not self._summed:
+            self._sum_parts_of(self.all)
+        self._summed = True
+
+    def _sum_parts_of(self, parameters: list[nn.Parameter]) -> None:
+        tensor, summands = self._peers.tensor, self._peers.summands
+        for parameter in parameters:
+            trained = self._trained(parameter)
+            if tensor is None or parameter not in summands or trained is None:
+                continue
+            if trained.grad is not None:
+                trained.grad = tensor.all_reduce(trained.grad)
 
     def _receive(self, transfer: Transfer) -> torch.Tensor:
         self._mail.stand(-1, WAITING)
@@ -204,38 +292,20 @@ class Update:
         self._mail.release(transfer.message, 1)
         return tensor
 
-    # The state of the optimizers, by the names of the parameters: a checkpoint does not depend on
-    # how the model is cut.
-
     def state(self) -> dict:
-        """What a checkpoint keeps.
-
-        "state": name -> what the optimizer keeps of it; "groups": options with the names;
-        "scheduler": its state.
-        """
-        named = reversed(self._parameters.items())
+        """What a checkpoint keeps of the first copy of the model: see ``optimizer.state_of``."""
+        named = reversed(self.pieces().items())
         names = {p: name for (replica, name), p in named if replica == 0}
-        state: dict[str, Any] = {}
-        groups: list[dict] = []
-        for optimizer in self.optimizers.values():
-            for g, group in enumerate(optimizer.param_groups):
-                mine = [p for p in group["params"] if p in names]
-                state |= {names[p]: optimizer.state[p] for p in mine if p in optimizer.state}
-                if g == len(groups):
-                    options = {k: v for k, v in group.items() if k not in _WHO}
-                    groups.append(options | {"params": []})
-                groups[g]["params"] += [names[p] for p in mine]
-        scheduler = self.schedulers[0].state_dict() if self.schedulers else None
-        return {"state": state, "groups": groups, "scheduler": scheduler}
+        return state_of(list(self.optimizers.values()), self.schedulers, names)
 
     def load(self, saved: dict) -> None:
         """The inverse of ``state``, of which the rank takes its part.
 
         Raises UsageError where it does not fit the optimizer or the scheduler.
         """
-        names = {p: name for (_, name), p in reversed(self._parameters.items())}
+        names = {p: name for (_, name), p in reversed(self.pieces().items())}
         for optimizer in self.optimizers.values():
-            _load(optimizer, saved, names)
+            load_state(optimizer, saved, names, self._peers.own_part)
         if self.schedulers and saved["scheduler"] is None:
             raise UsageError(
                 "the checkpoint was saved without a scheduler, so there is none to go on with: "
@@ -243,26 +313,6 @@ class Update:
             )
         for scheduler in self.schedulers:
             scheduler.load_state_dict(saved["scheduler"])
-
-
-def _load(optimizer: torch.optim.Optimizer, saved: dict, names: dict[nn.Parameter, str]) -> None:
-    """Give one optimizer the state of its parameters. Raises UsageError for other groups."""
-    now, index = optimizer.state_dict(), 0
-    had, has = len(saved["groups"]), len(now["param_groups"])
-    if had != has:
-        raise UsageError(
-            f"the checkpoint was saved with {had} {'group' if had == 1 else 'groups'} of "
-            f"parameters, and the optimizer factory makes {has}: resume with the factory "
-            "that it was saved with"
-        )
-    for group, old in zip(now["param_groups"], saved["groups"], strict=True):
-        group |= {k: v for k, v in old.items() if k not in _WHO}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if names[parameter] in saved["state"]:
-                now["state"][index] = saved["state"][names[parameter]]
-            index += 1
-    optimizer.load_state_dict(now)
 
 
 def _square(gradient: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,14 @@ class Weights(Protocol):
         """STEP."""
 
     def collect(self, instruction: Instruction, planned: float) -> tuple[list[Arrival], int]:
-        """REDUCE_GRAD, its waiting: what arrived, and the bytes that were sent."""
+        """UNSHARD, RESHARD or REDUCE_GRAD, its waiting: what arrived, and the bytes sent."""
         ...
+
+    def unshard(self, instruction: Instruction) -> None:
+        """UNSHARD."""
+
+    def reshard(self, instruction: Instruction) -> None:
+        """RESHARD."""
 
     def reduce(self, instruction: Instruction) -> None:
         """REDUCE_GRAD, its sum."""

@@ -5,6 +5,7 @@
     losses   per step      per micro-batch
     queued   per step      per rank
     slots    per message   sequence, consumed, offset, bytes, dtype, shape, planned, sent
+    groups   per worker    of its data and its tensor group: posted, released, two posts
     arenas   per rank      the tensors it sends
 
 One sparse file that only the run's processes hold: pages appear when they are touched, and all of
@@ -28,9 +29,15 @@ TRACE = (
     "bytes_after",
     "bytes_sent",
     "version",
+    "collective",
+    "collective_bytes",
 )
 STATUS = ("step", "action", "phase", "since", "done")
 COMPUTING, WAITING, BETWEEN = 1.0, 2.0, 0.0
+TOGETHER = 3.0
+"""A phase: inside an action, waiting for those who compute it together."""
+DATA, TENSOR = range(2)
+"""The groups of a worker."""
 SLOT_BYTES = 128
 ARENA_BYTES = 4 << 30
 """Per rank, where files may be that large; they are sparse."""
@@ -78,7 +85,8 @@ class Board:
             offsets[name] = end
             end += _round_up(8 * int(np.prod(shape)))
         self._slots = end
-        self._arenas = end + _round_up(SLOT_BYTES * messages)
+        self._groups = end + _round_up(SLOT_BYTES * messages)
+        self._arenas = self._groups + _round_up(SLOT_BYTES * len((DATA, TENSOR)) * ranks)
         arena = min(
             ARENA_BYTES, max(_PAGE, (_largest_file() - self._arenas) // ranks // _PAGE * _PAGE)
         )
@@ -100,6 +108,10 @@ class Board:
     def slot(self, message: int) -> int:
         """Offset of a message's header."""
         return self._slots + SLOT_BYTES * message
+
+    def group_head(self, rank: int, kind: int) -> int:
+        """Offset of what a rank says to its group."""
+        return self._groups + SLOT_BYTES * (len((DATA, TENSOR)) * rank + kind)
 
     def arena(self, rank: int) -> int:
         """Offset of the memory in which a rank puts what it sends."""

@@ -39,7 +39,8 @@ class HostClock:
     """Stamps are the host's own time.
 
     settle: waits for work that the host has only queued; None where there is none. has_passed: is
-    told of an action that a GPU has done, before its row is written.
+    told of an action that a GPU has done, before its row is written. first_atom: where the rows of
+    this rank's pipeline begin.
     """
 
     behind: ClassVar[bool] = False
@@ -50,6 +51,7 @@ class HostClock:
         self._trace_at = (
             board.trace.ctypes.data - np.frombuffer(board.memory, np.uint8, 1).ctypes.data
         )
+        self.first_atom = 0
         self._step_bytes, self.settle = board.trace.shape[1] * _ROW.size, settle
         self.stamp: Callable[[], Any] = time.perf_counter
         self.later: Callable[..., Any] = max
@@ -58,7 +60,7 @@ class HostClock:
 
     def begin(self, step: int) -> None:
         """A training step begins; its number says where its trace stands."""
-        self._at = self._trace_at + step * self._step_bytes
+        self._at = self._trace_at + step * self._step_bytes + self.first_atom * _ROW.size
 
     def write(
         self,
@@ -206,7 +208,7 @@ class EventClock(HostClock):
     def _wait_for_first(self) -> None:
         """Wait until the GPU has done its oldest action. That is where the rank stands then."""
         atom, stamps, *_ = self._waiting[0]
-        self._status[self._rank, _ACTION] = atom
+        self._status[self._rank, _ACTION] = self.first_atom + atom
         stamps[-1].event.synchronize()
         self._write_first()
         self._status[self._rank, _SINCE] = time.perf_counter()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...schedule import Kind, Schedule
+from ...schedule import Kind, Mesh, Schedule
 from ...schedule.kinds import KINDS
 from ...simulator import Costs
 from ...timeline import Timeline
@@ -14,10 +14,16 @@ def columns(trace: np.ndarray) -> dict[str, np.ndarray]:
     return {name: trace[:, i] for i, name in enumerate(TRACE)}
 
 
-def timeline(schedule: Schedule, trace: np.ndarray, queued: np.ndarray | None = None) -> Timeline:
+def timeline(
+    schedule: Schedule,
+    trace: np.ndarray,
+    queued: np.ndarray | None = None,
+    mesh: Mesh | None = None,
+) -> Timeline:
     """One step's trace as a Timeline, in seconds from the step's first action.
 
-    trace: shape (atoms, columns). queued: seconds per rank, nan where nobody counts them.
+    trace: shape (atoms, columns). queued: seconds per rank, nan where nobody counts them. mesh:
+    whose workers the ranks are.
     """
     c = columns(trace)
     origin = c["started"].min()
@@ -41,6 +47,9 @@ def timeline(schedule: Schedule, trace: np.ndarray, queued: np.ndarray | None = 
         bytes_after=c["bytes_after"],
         bytes_sent=c["bytes_sent"],
         version=c["version"].astype(int),
+        collective=c["collective"],
+        collective_bytes=c["collective_bytes"],
+        mesh=mesh or Mesh(),
         source="measured",
         unit="s",
         queued=None if queued is None or np.isnan(queued).any() else queued,
@@ -79,5 +88,7 @@ def measured_costs(schedule: Schedule, timelines: list[Timeline]) -> Costs:
         recompute=of[Kind.R],
         step=of[Kind.STEP],
         reduce_grad=of[Kind.REDUCE_GRAD],
+        unshard=of[Kind.UNSHARD],
+        reshard=of[Kind.RESHARD],
         latency=float(np.quantile(waited, 0.1)) if len(waited) else 0.0,
     )

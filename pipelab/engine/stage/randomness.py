@@ -20,18 +20,20 @@ from torch import nn
 class Seeds:
     """The seed of every layer's random numbers: from run, step, layer and micro-batch.
 
-    generator: of the rank's GPU, which is seeded too.
+    generator: of the rank's GPU, which is seeded too. first: number of the first micro-batch of
+    this copy of the pipeline in the whole batch.
     """
 
     seed: int
     step: int
     generator: torch.Generator | None = None
+    first: int = 0
 
     def set(self, layer: int, microbatch: int) -> int:
         """Seed torch's generators for one layer and micro-batch. Returns the seed."""
         # Python's hash of integers is the same in every process. The generator is seeded directly:
         # torch.manual_seed would also queue a seed for every GPU, with a stack trace, each time.
-        seed = hash((self.seed, self.step, layer, microbatch)) & 0x7FFF_FFFF_FFFF_FFFF
+        seed = hash((self.seed, self.step, layer, self.first + microbatch)) & 0x7FFF_FFFF_FFFF_FFFF
         torch.default_generator.manual_seed(seed)
         if self.generator is not None:
             self.generator.manual_seed(seed)

@@ -16,6 +16,11 @@ def storages(tensors: Iterable[torch.Tensor]) -> dict[int, int]:
     return found
 
 
+def nbytes(tensor: torch.Tensor) -> int:
+    """The bytes of a tensor, sparse ones included."""
+    return sum(part.nbytes for part in _parts(tensor))
+
+
 def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     if tensor.layout is torch.strided:
         return [tensor]

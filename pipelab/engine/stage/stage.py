@@ -14,7 +14,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from ..job.values import Alone, Value
 from .gradients import ask_for_gradients, can_have_gradient, input_gradients, run_backward
-from .kept import Kept, Task, WaitingForW
+from .kept import Kept, Task, WaitingForW, shape_of
 from .layers import run_layers, weighted_loss
 from .loss_checks import LossCheck
 from .saved_bytes import SavedBytes, storages
@@ -54,12 +54,12 @@ class Stage:
         self._waiting: dict[int, WaitingForW] = {}
         modules = list(dict.fromkeys(m for _, layer in layers for m in layer.modules()))
         self._buffers: list[tuple[nn.Module, str]] = []
-        self._own: set[int] = set()
+        self._tensors: list[torch.Tensor] = []
         for module in modules:
             held = {name: buffer for name, buffer in module._buffers.items() if buffer is not None}
             self._buffers += [(module, name) for name in held]
-            tensors = (*module.parameters(recurse=False), *held.values())
-            self._own.update(storages(tensors))
+            self._tensors += [*module.parameters(recurse=False), *held.values()]
+        self.weights_moved()
         trains = index > 0 or any(p.requires_grad for m in modules for p in m.parameters())
         self._loss_check = LossCheck(index, trains=trains)
         self._in_place = any(getattr(module, "inplace", False) for module in modules)
@@ -67,6 +67,10 @@ class Stage:
         self._known_bytes: dict[tuple, int] = {}
         self._known_for_w: dict[tuple, tuple[int, int]] = {}
         self.version = 0  # of the weights that the last action used
+
+    def weights_moved(self) -> None:
+        """Weights and buffers may lie elsewhere now: what lies there is no activation."""
+        self._own = set(storages(self._tensors))
 
     def begin(self) -> None:
         """A training step begins: versions of the weights count from 0 again."""
@@ -78,6 +82,11 @@ class Stage:
         """The run is over: the layers hold their live weights."""
         if self._stash is not None:
             self._stash.use_live()
+
+    @property
+    def version_bytes(self) -> int:
+        """The most bytes that versions of the weights have taken."""
+        return 0 if self._stash is None else self._stash.most_bytes
 
     def stepped(self, version: int) -> None:
         """The optimizer has stepped the weights, which makes this version of them."""
@@ -215,7 +224,7 @@ class Stage:
         The bytes are counted the first time that a micro-batch passes in these shapes, and known
         from then on.
         """
-        key = microbatch, _shape(kept.value)
+        key = microbatch, shape_of(kept.value)
         saved = self._known_bytes.get(key)
         if saved is None:
             output, saved = self._count(microbatch, kept)
@@ -296,7 +305,7 @@ class Stage:
         self, microbatch: int, kept: Kept, deferred: list[Deferred]
     ) -> tuple[int, int]:
         """Bytes of activations and of gradients that W still needs."""
-        key = microbatch, _shape(kept.value)
+        key = microbatch, shape_of(kept.value)
         if key not in self._known_for_w:
             self._known_for_w[key] = kept_bytes(deferred)
         return self._known_for_w[key]
@@ -308,7 +317,3 @@ class Stage:
     def _set_buffers(self, buffers: list[torch.Tensor]) -> None:
         for (module, name), buffer in zip(self._buffers, buffers, strict=True):
             module._buffers[name] = buffer
-
-
-def _shape(value: Value) -> tuple:
-    return tuple(t.shape for t in value)

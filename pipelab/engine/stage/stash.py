@@ -19,7 +19,8 @@ from .saved_bytes import storages
 class Stash:
     """The versions of one stage's weights.
 
-    keep: how many of the newest a new micro-batch may still ask for.
+    keep: how many of the newest a new micro-batch may still ask for. most_bytes: that the versions
+    have taken, the newest included.
     """
 
     def __init__(self, layers: list[nn.Module], keep: int):
@@ -28,7 +29,7 @@ class Stash:
             (m, name, p) for m in owners for name, p in m._parameters.items() if p is not None
         ]
         self._live = list(dict.fromkeys(p for _, _, p in self._places))
-        self._keep = keep
+        self._keep, self.most_bytes = keep, 0
         self.begin()
 
     def begin(self) -> None:
@@ -45,6 +46,8 @@ class Stash:
         self._versions[self._newest] = {
             p: p.detach().clone().requires_grad_() if p.requires_grad else p for p in self._live
         }
+        kept = [t for copies in self._versions.values() for p, t in copies.items() if t is not p]
+        self.most_bytes = max(self.most_bytes, sum(t.nbytes for t in kept))
         self._drop()
         return self._newest
 

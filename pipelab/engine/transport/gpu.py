@@ -133,7 +133,7 @@ class StagedTransport:
     carrier: ClassVar[str] = "shared memory, through the host's memory"
 
     def __init__(self, over: Transport, device: torch.device, cuda: Any = torch.cuda):
-        self._over, self._device, self._cuda = over, device, cuda
+        self.over, self._device, self._cuda = over, device, cuda
         self._copying: deque[tuple[Any, int, int]] = deque()
 
     def send(
@@ -146,18 +146,18 @@ class StagedTransport:
         parts: int = 0,
     ) -> None:
         """Hand a copy of the tensor to rank ``to``, when it has been computed."""
-        self._over.send(to, message, sequence, tensor.detach(), planned, parts)
+        self.over.send(to, message, sequence, tensor.detach(), planned, parts)
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
         """A copy on this rank's GPU. Raises TimeoutError at ``deadline``."""
-        arrival = self._over.receive(message, sequence, deadline)
+        arrival = self.over.receive(message, sequence, deadline)
         arrival.tensor = arrival.tensor.to(self._device, non_blocking=True, copy=True)
         done = self._cuda.Event()
         done.record()
         self._copying.append((done, message, sequence))
         while self._copying and self._copying[0][0].query():
             _, copied, when = self._copying.popleft()
-            self._over.consumed(copied, when)
+            self.over.consumed(copied, when)
         return arrival
 
     def consumed(self, message: int, sequence: int) -> None:

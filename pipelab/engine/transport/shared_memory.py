@@ -18,7 +18,7 @@ import select
 import struct
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -87,10 +87,37 @@ class SharedMemoryTransport:
         )
         _SEQUENCE.pack_into(self._memory, slot, sequence)
         self._lent.append((slot, sequence, offset, size))
-        try:
-            os.write(self._wake[to], b"\0")
-        except BlockingIOError:
-            pass  # its pipe is full of wake-ups already
+        self.wake_up([to])
+
+    def wake_up(self, ranks: list[int]) -> None:
+        """Let some ranks look again whether what they wait for is there."""
+        for rank in ranks:
+            try:
+                os.write(self._wake[rank], b"\0")
+            except BlockingIOError:
+                pass  # its pipe is full of wake-ups already
+
+    def wait_until(
+        self, there: Callable[[], bool], deadline: float, patience: float = 60.0
+    ) -> None:
+        """Wait for something in shared memory that others write before they wake this rank.
+
+        patience: seconds after which it looks again unless it was woken. Raises TimeoutError at
+        ``deadline`` (on the clock of ``time.perf_counter``).
+        """
+        while not there():
+            left = deadline - time.perf_counter()
+            if left <= 0:
+                raise TimeoutError
+            if self._poll.poll(min(left, patience) * 1000):
+                os.read(self._inbox, 4096)
+
+    def exchange_block(self, offset: int, size: int, needed: int) -> tuple[int, int]:
+        """A block of at least ``needed`` bytes for one that is too small: its offset and size."""
+        if size:
+            self._free[size].append(offset)
+        size = 1 << max(needed - 1, self.grain - 1).bit_length()
+        return self._block(size), size
 
     def receive(self, message: int, sequence: int, deadline: float) -> Arrival:
         """Wait for a message and return a view of it, valid until ``consumed``.
@@ -98,12 +125,7 @@ class SharedMemoryTransport:
         Raises TimeoutError at ``deadline`` (on the clock of ``time.perf_counter``).
         """
         slot = self._board.slot(message)
-        while _SEQUENCE.unpack_from(self._memory, slot)[0] != sequence:
-            left = deadline - time.perf_counter()
-            if left <= 0:
-                raise TimeoutError
-            if self._poll.poll(min(left, 60) * 1000):
-                os.read(self._inbox, 4096)
+        self.wait_until(lambda: _SEQUENCE.unpack_from(self._memory, slot)[0] == sequence, deadline)
         offset, count, code, parts, dims, *rest = _HEADER.unpack_from(
             self._memory, slot + _HEADER_AT
         )

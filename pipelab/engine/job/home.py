@@ -1,0 +1,64 @@
+"""What the workers of a mesh bring home becomes one again: tensors, and an optimizer's state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from .setup import Setup
+
+
+def join(found: Sequence[Mapping[str, torch.Tensor]], setup: Setup) -> dict[str, torch.Tensor]:
+    """Tensors by name, as the unsplit model has them. found: of each worker, what it has."""
+    pieces: dict[str, dict[int, torch.Tensor]] = {}
+    for worker, of_worker in enumerate(found):
+        for name, tensor in of_worker.items():
+            pieces.setdefault(name, {})[worker] = tensor
+    return {name: _whole(name, parts, setup) for name, parts in pieces.items()}
+
+
+def _whole(name: str, parts: dict[int, torch.Tensor], setup: Setup) -> torch.Tensor:
+    """One tensor of its parts, by worker: rows of copies first, then the cuts of layers."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    mesh, ranks = setup.mesh, setup.schedule.ranks
+    by_tensor: dict[int, list[torch.Tensor]] = {}
+    for worker, part in sorted(parts.items()):
+        by_tensor.setdefault(mesh.place(ranks, worker).tensor, []).append(part)
+    columns = [_rows(each) for _, each in sorted(by_tensor.items())]
+    cut = setup.plan.cuts.get(name)
+    return columns[0] if cut is None else cut.join(columns)
+
+
+def _rows(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Rows of several copies; a lone number is with the first."""
+    return parts[0] if parts[0].dim() == 0 else torch.cat(parts)
+
+
+def join_states(states: Sequence[dict | None], setup: Setup) -> list[dict]:
+    """``Update.state`` of the ranks of one pipeline, from that of all workers."""
+    if setup.mesh.planes == 1:
+        return [state for state in states if state is not None]
+    pieces: dict[str, dict[int, dict[str, Any]]] = {}
+    for worker, state in enumerate(states):
+        for name, kept in (state or {}).get("state", {}).items():
+            pieces.setdefault(name, {})[worker] = kept
+    whole: dict[str, dict[str, Any]] = {}
+    for name, by_worker in pieces.items():
+        whole[name] = {}
+        for key, value in next(iter(by_worker.values())).items():
+            if isinstance(value, torch.Tensor) and value.dim():
+                value = _whole(name, {w: kept[key] for w, kept in by_worker.items()}, setup)
+            whole[name][key] = value
+    groups: list[dict] = []
+    scheduler = None
+    for state in states:
+        if state is None:
+            continue
+        scheduler = state["scheduler"] if scheduler is None else scheduler
+        for g, group in enumerate(state["groups"]):
+            if g == len(groups):
+                groups.append({**group, "params": []})
+            known = groups[g]["params"]
+            groups[g]["params"] = list(dict.fromkeys([*known, *group["params"]]))
+    return [{"state": whole, "groups": groups, "scheduler": scheduler}]

@@ -1,0 +1,150 @@
+"""A group of workers that do something together: everybody posts, and everybody reads.
+
+    post      what I have, for all to read            │ waits until all have read what I posted
+              two operations ago: its memory is used  │ again
+    arrived   when the last has posted                │ waits for the slowest
+    part      what a member has posted, or a piece of it
+    release   I have read all that I need
+
+All members do the same operations in the same order, because they run the same program. Numbers of
+operations stand in shared memory and only grow: a worker that is woken for something else looks
+again, so no wake-up can be lost.
+"""
+
+import math
+import os
+import struct
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+from ..record.board import COMPUTING, TOGETHER, Board
+from .protocol import CODES, DTYPES
+from .shared_memory import SharedMemoryTransport
+
+_NUMBER = struct.Struct("<q")
+_POST = struct.Struct("<qqqd")  # offset, elements, dtype, when
+_RELEASED_AT, _POSTS_AT = 8, 16
+SOON = 1e-3
+"""Seconds after which a worker looks again whether others have read what it posted."""
+GLANCES = 20
+"""How often a worker looks, and lets others compute, before it sleeps: peers are seldom far."""
+
+
+class Group(Protocol):
+    """How one worker sees its group. size: how many members; index: its own place among them."""
+
+    size: int
+    index: int
+
+    def post(self, tensors: list[torch.Tensor]) -> None:
+        """Let all members read some tensors of one dtype, one after the other."""
+
+    def arrived(self) -> float:
+        """Wait until all members have posted. Returns when the last had, on the host's clock."""
+        ...
+
+    def part(self, member: int, low: int = 0, high: int | None = None) -> torch.Tensor:
+        """Elements of what a member has posted, flat, to be read before ``release``."""
+        ...
+
+    def release(self) -> None:
+        """What the others have posted is no longer needed."""
+
+
+class SharedMemoryGroup:
+    """A group of processes of one host.
+
+    workers: the members. limit: seconds that a wait may last. waits: told what this worker does,
+    before and after each. Raises TimeoutError where a member does not come.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        transport: SharedMemoryTransport,
+        workers: list[int],
+        worker: int,
+        kind: int,
+        limit: float = math.inf,
+        waits: Callable[[float], None] = lambda _: None,
+    ):
+        self.size, self.index = len(workers), workers.index(worker)
+        self._memory, self._transport = board.memory, transport
+        self._others = [each for each in workers if each != worker]
+        self._heads = [board.group_head(each, kind) for each in workers]
+        self._own = self._heads[self.index]
+        self._limit, self._waits = limit, waits
+        self._number = 0
+        self._buffers: list[tuple[int, int]] = [(0, 0), (0, 0)]  # offset, size
+
+    def post(self, tensors: list[torch.Tensor]) -> None:
+        """Let all members read some tensors of one dtype, one after the other."""
+        self._until(_RELEASED_AT, self._number - 1, patience=SOON)
+        self._number += 1
+        even = self._number % 2
+        count, dtype = sum(t.numel() for t in tensors), tensors[0].dtype
+        offset, size = self._buffers[even]
+        needed = count * tensors[0].element_size()
+        if needed > size:
+            offset, size = self._transport.exchange_block(offset, size, needed)
+            self._buffers[even] = offset, size
+        if count:
+            block = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset)
+            at = 0
+            for tensor in tensors:
+                block[at : at + tensor.numel()].view(tensor.shape).copy_(tensor.detach())
+                at += tensor.numel()
+        at = self._own + _POSTS_AT + even * _POST.size
+        _POST.pack_into(self._memory, at, offset, count, CODES[dtype], time.perf_counter())
+        _NUMBER.pack_into(self._memory, self._own, self._number)
+        self._transport.wake_up(self._others)
+
+    def arrived(self) -> float:
+        """Wait until all members have posted. Returns when the last had, on the host's clock."""
+        self._until(0, self._number)
+        return max(self._post_of(member)[3] for member in range(self.size))
+
+    def part(self, member: int, low: int = 0, high: int | None = None) -> torch.Tensor:
+        """Elements of what a member has posted, flat, to be read before ``release``."""
+        offset, count, code, _ = self._post_of(member)
+        dtype, high = DTYPES[code], count if high is None else high
+        if high <= low:
+            return torch.empty(0, dtype=dtype)
+        return torch.frombuffer(
+            self._memory, dtype=dtype, count=high - low, offset=offset + low * dtype.itemsize
+        )
+
+    def release(self) -> None:
+        """What the others have posted is no longer needed.
+
+        Nobody is woken: hardly ever does somebody wait for it, and who does looks again soon.
+        """
+        _NUMBER.pack_into(self._memory, self._own + _RELEASED_AT, self._number)
+
+    def _post_of(self, member: int) -> tuple[int, int, int, float]:
+        at = self._heads[member] + _POSTS_AT + self._number % 2 * _POST.size
+        return _POST.unpack_from(self._memory, at)
+
+    def _until(self, at: int, number: int, patience: float = 60.0) -> None:
+        """Wait until all members have come to an operation.
+
+        patience: seconds after which a worker that nobody has woken looks again.
+        """
+        heads, memory = [head + at for head in self._heads], self._memory
+
+        def there() -> bool:
+            for head in heads:
+                if _NUMBER.unpack_from(memory, head)[0] < number:
+                    return False
+            return True
+
+        for _ in range(GLANCES):
+            if there():
+                return
+            os.sched_yield()
+        self._waits(TOGETHER)
+        self._transport.wait_until(there, time.perf_counter() + self._limit, patience)
+        self._waits(COMPUTING)
