@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .layout import Partition, Plan, Profile, estimate, fit_link, partition, plan
     from .model import layers
     from .plots import plot
+    from .widgets.cuts import cuts
     from .widgets.guess import guess
     from .widgets.lab import lab
 
@@ -30,8 +31,8 @@ except PackageNotFoundError:  # a checkout that nobody has installed
     __version__ = "0+unknown"
 __all__ = [
     "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Plan", "Profile",
-    "Run", "Schedule", "Timeline", "build", "check", "estimate", "evaluate", "fit_link", "grade",
-    "guess", "lab", "layers", "partition", "plan", "plot", "profile", "read_csv", "run",
+    "Run", "Schedule", "Timeline", "build", "check", "cuts", "estimate", "evaluate", "fit_link",
+    "grade", "guess", "lab", "layers", "partition", "plan", "plot", "profile", "read_csv", "run",
     "simulate", "start",
 ]  # fmt: skip
 
@@ -51,6 +52,7 @@ _LATE = {
     "plan": "layout",
     "layers": "model",
     "plot": "plots",
+    "cuts": "widgets",
     "guess": "widgets",
     "lab": "widgets",
 }

@@ -52,6 +52,7 @@ def test_public_names():
         "Timeline",
         "build",
         "check",
+        "cuts",
         "estimate",
         "evaluate",
         "fit_link",

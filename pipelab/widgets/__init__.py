@@ -9,6 +9,7 @@ from typing import Any
 
 from .asked import Asked
 from .builder import Builder, builder
+from .cuts import Cuts, cuts
 from .goals import Goal
 from .guess import Guess, guess
 from .lab import Lab, lab
@@ -16,7 +17,8 @@ from .settings import Settings
 from .sweep import sweep
 
 __all__ = [
-    "Asked", "Builder", "Goal", "Guess", "Lab", "Settings", "builder", "guess", "lab", "sweep",
+    "Asked", "Builder", "Cuts", "Goal", "Guess", "Lab", "Settings", "builder", "cuts",
+    "guess", "lab", "sweep",
 ]  # fmt: skip
 
 _FORMER: dict[str, Any] = {"predict": guess, "Prediction": Guess}
