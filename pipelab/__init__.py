@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .widgets.cuts import cuts
     from .widgets.guess import guess
     from .widgets.lab import lab
+    from .widgets.memory import memory
 
 try:
     __version__ = version("pipelab")
@@ -32,8 +33,8 @@ except PackageNotFoundError:  # a checkout that nobody has installed
 __all__ = [
     "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Plan", "Profile",
     "Run", "Schedule", "Timeline", "build", "check", "cuts", "estimate", "evaluate", "fit_link",
-    "grade", "guess", "lab", "layers", "partition", "plan", "plot", "profile", "read_csv", "run",
-    "simulate", "start",
+    "grade", "guess", "lab", "layers", "memory", "partition", "plan", "plot", "profile", "read_csv",
+    "run", "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
@@ -55,6 +56,7 @@ _LATE = {
     "cuts": "widgets",
     "guess": "widgets",
     "lab": "widgets",
+    "memory": "widgets",
 }
 
 

@@ -60,6 +60,7 @@ def test_public_names():
         "guess",
         "lab",
         "layers",
+        "memory",
         "partition",
         "plan",
         "plot",

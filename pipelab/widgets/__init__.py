@@ -13,12 +13,13 @@ from .cuts import Cuts, cuts
 from .goals import Goal
 from .guess import Guess, guess
 from .lab import Lab, lab
+from .memory import MemoryView, memory
 from .settings import Settings
 from .sweep import sweep
 
 __all__ = [
-    "Asked", "Builder", "Cuts", "Goal", "Guess", "Lab", "Settings", "builder", "cuts",
-    "guess", "lab", "sweep",
+    "Asked", "Builder", "Cuts", "Goal", "Guess", "Lab", "MemoryView", "Settings", "builder", "cuts",
+    "guess", "lab", "memory", "sweep",
 ]  # fmt: skip
 
 _FORMER: dict[str, Any] = {"predict": guess, "Prediction": Guess}
