@@ -76,6 +76,7 @@ class Cuts(GoalsWidget, RealRunWidget):
         self._cutter, self._job, self.best = cutter, job, best
         assert best.even is not None and best.parameters is not None
         self.ways = {"even": best.even, "parameters": best.parameters, "best": best}
+        self.found = cutter.evaluated(cutter.whole(traits["sizes"]))
         slower = slowdown(best.even.makespan, best.schedule.ranks)
         super().__init__(about=about, slower=slower, **traits)
         self._settle()
@@ -195,7 +196,9 @@ class Cuts(GoalsWidget, RealRunWidget):
         seconds = {part: chain[part] for part in ("forward", "input_grad", "weight_grad")}
         data["image/svg+xml"] = cuts_svg(chain["names"], seconds, self.found)
         sizes = ", ".join(map(str, self.sizes))
-        said = f"Layers of each stage: {sizes}. Slowest rank {1000 * self.found.slowest:.3g} ms."
+        slowest = self.found.slowest
+        what = "rank" if max(self.found.rank_seconds) >= slowest else "message"
+        said = f"Layers of each stage: {sizes}. The slowest {what} takes {1000 * slowest:.3g} ms."
         data["text/html"] = f"<p>{escape(said)}</p>{data['image/svg+xml']}"
         return data, metadata
 

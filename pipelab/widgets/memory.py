@@ -41,7 +41,7 @@ WORDS = {
     "1f1b": "1F1B",
     "interleaved-1f1b": "interleaved 1F1B, v = 2",
     "zb-h1": "ZB-H1",
-    "selective": "attention only (flash)",
+    "selective": "attention only",
     "full": "whole layers",
 }
 """Values as a person reads them."""
@@ -53,8 +53,8 @@ class MemoryView(GoalsWidget):
     """What ranks hold; make one with ``pipelab.memory``.
 
     Every switch is a trait: ``model``, ``device``, ``ranks``, ``microbatches``, ``microbatch``,
-    ``schedule``, ``recompute``, ``precision``, ``optimizer``. ``choice`` is all of them as one
-    value, with the bytes of every rank; ``problem`` says why there is none.
+    ``schedule``, ``recompute``, ``attention``, ``precision``, ``optimizer``. ``choice`` is all of
+    them as one value, with the bytes of every rank; ``problem`` says why there is none.
     """
 
     _esm = bundle(_HERE / "memory.js")
@@ -67,6 +67,7 @@ class MemoryView(GoalsWidget):
     microbatch = traitlets.Int(1, min=1).tag(sync=True)
     schedule = traitlets.Unicode("1f1b").tag(sync=True)
     recompute = traitlets.Unicode("none").tag(sync=True)
+    attention = traitlets.Unicode("flash").tag(sync=True)
     precision = traitlets.Unicode("bf16").tag(sync=True)
     optimizer = traitlets.Unicode("adam").tag(sync=True)
 
@@ -213,7 +214,7 @@ def memory(
         show: the switches that can be moved, by name; without it all of them.
         goals: a list of ``pipelab.widgets.Goal``, or a slug of the course.
         switches: where they stand: device, ranks, microbatches, microbatch (samples of one),
-            schedule, recompute, precision, optimizer.
+            schedule, recompute, attention, precision, optimizer.
 
     Returns:
         The widget. Large models count as the planner does: ``pipelab.estimate`` has the same bytes.
@@ -224,7 +225,7 @@ def memory(
             has.
 
     >>> memory("llama-7b", ranks=1).said.split(":")[0]
-    'One GPU holds 226 GB. A GPU (h100) has 80 GB'
+    'One GPU holds 140 GB. A GPU (h100) has 80 GB'
     """
     unknown = [name for name in switches if name not in SWITCHES[1:]]
     if unknown:

@@ -90,7 +90,7 @@ def _limit(choice: Choice, up: Callable[[float], float]) -> Iterator[str]:
         return
     lines = [(gpu, FULL, 2.5, f"GPU: {amount(gpu)}")]
     if not choice.profile:
-        lines.append((FITS * gpu, "#b8860b", 1.5, f"{FITS:.0%}: room for buffers"))
+        lines.append((FITS * gpu, "#b8860b", 1.5, f"{FITS:.0%} of it"))
     for value, colour, wide, text in lines:
         y = up(value)
         yield (

@@ -37,6 +37,7 @@ class Choice:
         schedule: one of ``SCHEDULES``; interleaved has two stages per rank.
         recompute: "none", "selective" (attention's matrix) or "full"; with a profile, "none" or
             "full" (in the backward).
+        attention: "flash", which never keeps attention's matrix, or "plain"; not with a profile.
         precision: "fp32", or "bf16" with 32-bit gradients and master weights.
         optimizer: "adam" or "sgd"; with a profile also "momentum".
         profile: of the layers, where model is "profile".
@@ -50,6 +51,7 @@ class Choice:
     microbatch: int = 1
     schedule: str = "1f1b"
     recompute: str = "none"
+    attention: str = "flash"
     precision: str = "bf16"
     optimizer: str = "adam"
     profile: Profile | None = None
@@ -96,6 +98,7 @@ class Choice:
             "microbatch": [1, 2, 4, 8],
             "schedule": list(SCHEDULES),
             "recompute": list(RECOMPUTE),
+            "attention": ["plain", "flash"],
             "precision": list(PRECISIONS),
             "optimizer": ["sgd", "adam"],
         }
@@ -151,6 +154,8 @@ class Choice:
         options = self.options()
         found = [(f"{value} recomputation", {"recompute": value}) for value in options["recompute"]]
         found += [(f"the schedule {name}", {"schedule": name}) for name in options["schedule"]]
+        if "attention" in options:
+            found.append(("flash attention", {"attention": "flash"}))
         more = [n for n in options["ranks"] if n > self.ranks]
         found += [(f"{n} ranks", {"ranks": n}) for n in more]
         found += [
@@ -185,6 +190,7 @@ class Choice:
             batch=self.microbatch * self.microbatches,
             schedule=self.schedule,
             recompute=self.recompute,
+            flash=self.attention == "flash",
             precision=self.precision,
             optimizer=self.optimizer,
         )

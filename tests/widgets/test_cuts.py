@@ -101,6 +101,15 @@ def test_a_goal_is_reached_by_the_best_cuts_only():
     assert widget.sizes == widget.best.sizes
 
 
+def test_goals_of_the_course_are_there_at_once(tmp_path, monkeypatch):
+    """Their first look at the cuts came before there were any."""
+    monkeypatch.chdir(tmp_path)
+    widget = pipelab.cuts(PROFILE, ranks=2, goals="06-balance")
+    assert [goal["reached"] for goal in widget.goals] == [False, False]
+    widget.apply(way="best")
+    assert widget.goals[0]["reached"]
+
+
 def test_a_real_run_trains_the_stages_of_the_cuts():
     job = workload("mlp", layers=6, width=16, batch=16)
     inputs, targets = job.batches(0)

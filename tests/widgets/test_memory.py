@@ -20,13 +20,23 @@ PROFILE = Profile("cpu", "float32", 4, (LAYER,) * 8, LOSS, input_bytes=64)
 
 @pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "interleaved-1f1b", "zb-h1"])
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
-def test_large_models_count_as_the_planner_does(schedule, recompute):
+@pytest.mark.parametrize("attention", ["flash", "plain"])
+def test_large_models_count_as_the_planner_does(schedule, recompute, attention):
     choice = Choice(
-        "llama-8b", "h200", 8, 16, 1, schedule, recompute, precision="bf16", optimizer="adam"
+        "llama-8b",
+        "h200",
+        8,
+        16,
+        1,
+        schedule,
+        recompute,
+        attention,
+        precision="bf16",
+        optimizer="adam",
     )
     layout = Layout(
         pipeline=8, stages_per_rank=choice.stages_per_rank, batch=16, schedule=schedule,
-        recompute=recompute,
+        recompute=recompute, flash=attention == "flash",
     )  # fmt: skip
     told = pipelab.estimate("llama-8b", layout, device="h200")
     assert choice.total == pytest.approx(told.bytes["total"], rel=1e-9)
@@ -51,7 +61,7 @@ def test_the_activations_of_rank_0_do_not_shrink_with_more_ranks():
 
 
 def test_what_would_help_is_simulated_before_it_is_said():
-    for choice in (Choice(ranks=4), Choice("gpt-3", ranks=96, microbatches=64)):
+    for choice in (Choice(ranks=4, attention="plain"), Choice("gpt-3", ranks=96, microbatches=64)):
         assert choice.fits == "no"
         assert choice.advice()
         options = dict(choice.changes())
@@ -82,7 +92,7 @@ def test_sentences():
 
 
 def test_switches_move_the_picture():
-    view = pipelab.memory("llama-7b", ranks=4)
+    view = pipelab.memory("llama-7b", ranks=4, attention="plain")
     before = view.picture
     view.recompute = "selective"
     assert view.picture != before and 'stroke-dasharray="4 3"' in view.picture, "as it was"
@@ -109,7 +119,7 @@ def test_an_impossible_switch_keeps_the_picture_and_says_why():
 
 def test_goals_tick():
     goal = Goal("Fit.", {"fits": "= yes", "ranks": "= 4"}, {"recompute": "selective"}, "why")
-    view = pipelab.memory("llama-7b", ranks=4, goals=[goal])
+    view = pipelab.memory("llama-7b", ranks=4, attention="plain", goals=[goal])
     assert not view.goals[0]["reached"]
     view.show_goal()
     assert view.goals[0]["reached"]
