@@ -9,14 +9,17 @@ from typing import Any
 
 from .asked import Asked
 from .builder import Builder, builder
+from .cuts import Cuts, cuts
 from .goals import Goal
 from .guess import Guess, guess
 from .lab import Lab, lab
+from .memory import MemoryView, memory
 from .settings import Settings
 from .sweep import sweep
 
 __all__ = [
-    "Asked", "Builder", "Goal", "Guess", "Lab", "Settings", "builder", "guess", "lab", "sweep",
+    "Asked", "Builder", "Cuts", "Goal", "Guess", "Lab", "MemoryView", "Settings", "builder", "cuts",
+    "guess", "lab", "memory", "sweep",
 ]  # fmt: skip
 
 _FORMER: dict[str, Any] = {"predict": guess, "Prediction": Guess}

@@ -25,7 +25,7 @@ export function meets(facts, conditions) {
 export function factsOf(model, timeline) {
   const facts = { ...timeline?.settings };
   for (const { key, value } of timeline?.numbers ?? []) facts[key] = value;
-  facts.pins = model.get("pins").length;
+  facts.pins = model.get("pins")?.length;
   facts.run = model.get("progress").state;
   return facts;
 }

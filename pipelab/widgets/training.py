@@ -13,6 +13,7 @@ from ..plots import live_view
 from ..simulator import Costs
 from ..simulator.costs import PerStage
 from ..timeline import Timeline, gap
+from .profiled import Profiled
 from .settings import WHOLE, Settings, work
 
 PACE_MS = 10.0
@@ -283,6 +284,8 @@ class Training:
         )
         if self.paced:
             message += " Bars last as long as the pace says."
+        if isinstance(self.settings, Profiled):
+            message += " It is the lab's own model: its bytes are not those of the profile."
         if self.paced and self.settings.one_batch:
             message += f" One device alone: {WHOLE:g} = {WHOLE * self._unit_ms / 1000:.3g} s."
         for note in filter(None, [run.device_note, run.advice]):
@@ -338,20 +341,21 @@ def latency_of(costs: Costs) -> float:
 
 def scaled(costs: Costs, factor: float) -> Costs:
     """F, I, W and recomputation times a factor; without latency."""
-
-    def times(value: PerStage) -> PerStage:
-        if isinstance(value, int | float):
-            return value * factor
-        return tuple(one * factor for one in value)
-
     durations = costs.durations
     return Costs(
-        forward=times(durations["forward"]),
-        backward=times(durations["backward"]),
-        input_grad=times(durations["input_grad"]),
-        weight_grad=times(durations["weight_grad"]),
-        recompute=times(costs.recompute),
+        forward=times(durations["forward"], factor),
+        backward=times(durations["backward"], factor),
+        input_grad=times(durations["input_grad"], factor),
+        weight_grad=times(durations["weight_grad"], factor),
+        recompute=times(costs.recompute, factor),
     )
+
+
+def times(value: PerStage, factor: float) -> PerStage:
+    """A cost times a factor, of every stage."""
+    if isinstance(value, int | float):
+        return value * factor
+    return tuple(one * factor for one in value)
 
 
 def measured_settings(settings: Settings, costs: Costs) -> Settings:

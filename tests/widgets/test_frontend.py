@@ -17,7 +17,12 @@ NODE = compute_driver_executable()[0]
 WIDGET = Path(pipelab.widgets.__file__).parent / "lab.js"
 BUILDER = WIDGET.with_name("builder.js")
 GUESS = WIDGET.with_name("guess.js")
-ALONE = ("page.js", "builder.js", "guess.js", "labpage.js", "standin.js")
+CUTS = WIDGET.with_name("cuts.js")
+MEMORY = WIDGET.with_name("memory.js")
+ALONE = (
+    *("page.js", "builder.js", "guess.js", "labpage.js", "standin.js"),
+    *("cuts.js", "cutrow.js", "recut.js", "memory.js"),
+)
 """What the lab does not join: other entries."""
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
@@ -33,8 +38,8 @@ def test_javascript(path):
 
 @pytest.mark.parametrize(
     "entry",
-    [WIDGET, BUILDER, GUESS, FRONTEND / "page.js", WIDGET.with_name("labpage.js")],
-    ids=["lab", "builder", "guess", "page", "labpage"],
+    [WIDGET, BUILDER, GUESS, CUTS, MEMORY, FRONTEND / "page.js", WIDGET.with_name("labpage.js")],
+    ids=["lab", "builder", "guess", "cuts", "memory", "page", "labpage"],
 )
 def test_joined_script_is_one_valid_module(entry, tmp_path):
     path = tmp_path / "joined.mjs"
