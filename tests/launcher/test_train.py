@@ -20,6 +20,9 @@ KEYS = [
     "ranks",
     "stages",
     "microbatches",
+    "data",
+    "tensor",
+    "zero",
     "partition",
     "partition_note",
     "device",
@@ -33,6 +36,8 @@ KEYS = [
     "gradient_error",
     "peak_in_flight",
     "peak_activation_bytes",
+    "bytes_by_collective",
+    "peak_bytes",
     "peak_memory_bytes",
     "peak_reserved_bytes",
     "waited_for_python",
@@ -317,3 +322,28 @@ def test_where_it_ran_and_what_would_help_is_said(train):
     )
     more = [line for line in said.splitlines() if line not in plain.splitlines()]
     assert more == ["note             on the processor: no driver", "wait less"]
+
+
+def test_three_dimensions_change_neither_the_model_nor_its_batch(train):
+    sizes = ["--ranks", "2", "--steps", "2", "--layers", "4", "--width", "16"]
+    _, alone, _ = train(*sizes)
+    for mesh in (
+        ["--data-parallel", "2", "--zero", "3"],
+        ["--tensor-parallel", "2", "--sequence-parallel"],
+    ):
+        code, data, _ = train(*sizes, *mesh)
+        assert code == 0 and list(data) == KEYS
+        assert data["losses"] == pytest.approx(alone["losses"], rel=1e-5)
+        assert data["gradient_error"] < 1e-5
+        copies, parts = (int(mesh[1]), 1) if "--zero" in mesh else (1, int(mesh[1]))
+        assert (data["data"], data["tensor"]) == (copies, parts)
+        assert len(data["bytes_by_collective"]) == len(data["peak_bytes"]) == 4
+        assert len(data["measured"][0]["compute_ms"]) == 4
+        sent = data["bytes_by_collective"][0]
+        assert bool(sent["unshard"]) == (copies > 1) and bool(sent["tensor"]) == (parts > 1)
+        assert "worker" in as_text(data, None)
+
+
+def test_a_mesh_that_cannot_be_is_refused(train):
+    code, _, error = train("--tensor-parallel", "3", "--model", "gpt")
+    assert code == 2 and "tensor=2, 4 would" in error

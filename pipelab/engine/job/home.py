@@ -9,7 +9,11 @@ from .setup import Setup
 
 
 def join(found: Sequence[Mapping[str, torch.Tensor]], setup: Setup) -> dict[str, torch.Tensor]:
-    """Tensors by name, as the unsplit model has them. found: of each worker, what it has."""
+    """Tensors by name, as the unsplit model has them.
+
+    found: of each worker, what it has, by the names of parameters or those of a state_dict, which a
+    wrapper may have changed.
+    """
     pieces: dict[str, dict[int, torch.Tensor]] = {}
     for worker, of_worker in enumerate(found):
         for name, tensor in of_worker.items():
@@ -26,8 +30,18 @@ def _whole(name: str, parts: dict[int, torch.Tensor], setup: Setup) -> torch.Ten
     for worker, part in sorted(parts.items()):
         by_tensor.setdefault(mesh.place(ranks, worker).tensor, []).append(part)
     columns = [_rows(each) for _, each in sorted(by_tensor.items())]
-    cut = setup.plan.cuts.get(name)
+    cut = setup.plan.cuts.get(name) or setup.plan.cuts.get(_parameter_called(name, setup))
     return columns[0] if cut is None else cut.join(columns)
+
+
+def _parameter_called(name: str, setup: Setup) -> str:
+    """The name of the parameter that a state_dict calls so."""
+    for _, layer, module in setup.layers:
+        value = module.state_dict(prefix=f"{layer}.", keep_vars=True).get(name)
+        for own, parameter in module.named_parameters(prefix=layer):
+            if parameter is value:
+                return own
+    return name
 
 
 def _rows(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -125,11 +125,8 @@ class Rank:
             stage.end()
         state: dict[str, Any] = {}
         for replica, layer, module in self._layers:
-            if replica == 0 and self._peers.is_home:
-                own = module.state_dict(prefix=f"{layer}.", keep_vars=True)
-                state |= {n: v for n, v in own.items() if not isinstance(v, nn.Parameter)}
-        if self._job.recipe.optimizer is not None:
-            state |= self._at_home(self._update.pieces())
+            if replica == 0:
+                state |= self._state_of(layer, module)
         tensors = {name: t for name, t in state.items() if isinstance(t, torch.Tensor)}
         rest = {name: value for name, value in state.items() if name not in tensors}
         self._result.state = pack(tensors)
@@ -143,6 +140,19 @@ class Rank:
         versions = sum(stage.version_bytes for stage in self._stages.values())
         self._result.bytes = self._update.bytes() | {"versions": versions}
         return self._result
+
+    def _state_of(self, layer: str, module: nn.Module) -> dict[str, Any]:
+        """What a run may have changed of a layer's state_dict: parameters need an optimizer."""
+        called = {p: f"{layer}.{name}" for name, p in module.named_parameters()}
+        pieces, peers = self._update.pieces(), self._peers
+        state: dict[str, Any] = {}
+        for name, value in module.state_dict(prefix=f"{layer}.", keep_vars=True).items():
+            if not isinstance(value, nn.Parameter):
+                if peers.is_home:
+                    state[name] = value
+            elif self._job.recipe.optimizer is not None and peers.brings_home(called[value]):
+                state[name] = pieces[0, called[value]]
+        return state
 
     def _buffers(self) -> dict[str, torch.Tensor]:
         """Of the first copy of the model, by the names of the unsplit model."""
