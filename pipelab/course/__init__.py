@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .last_frame import ending
     from .questions import question
     from .seen import trained
+    from .stale import time_to_loss, versioned
     from .table import Lesson, Task, lessons
 
 _LATE = {
@@ -31,13 +32,15 @@ _LATE = {
     "lines": "figures",
     "question": "questions",
     "scatter": "diagrams",
+    "time_to_loss": "stale",
     "trained": "seen",
+    "versioned": "stale",
     "waiting": "diagrams",
 }
 __all__ = [
     "Lesson", "Line", "Picture", "Task",
-    "bars", "ending", "folded", "goals", "lessons", "lines", "question", "scatter", "trained",
-    "waiting",
+    "bars", "ending", "folded", "goals", "lessons", "lines", "question", "scatter",
+    "time_to_loss", "trained", "versioned", "waiting",
 ]  # fmt: skip
 
 

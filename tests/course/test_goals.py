@@ -19,6 +19,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 BUILT = {
     "03-build": "1f1b",
     "05-drop": "zb-h1",
+    "09-flush": "1f1b",
 }
 """Goals that a person builds: a schedule that meets them."""
 
@@ -68,7 +69,7 @@ def test_each_goal_is_open_until_it_is_done(slug, here):
         if goal["how"]:
             lab.show_goal()
         elif slug in BUILT:
-            if i == 0:
+            if i == 0 and len(lab.goals) > 1:
                 waste_time(lab)
             else:
                 finish(lab, BUILT[slug])
