@@ -10,13 +10,14 @@ from pipelab import Link, Profile
 from pipelab.grading.checks import close, plain
 from pipelab.layout import LayerProfile
 
-READ = "Read again: notebook 06 (Cutting the model), section “The best cut”."
+READ = "Read again: notebook 06 (Cutting the model), section “All ways to cut”."
 WITHOUT = {"pipelab.layout": "the exercise is to find the cuts yourself: pipelab's partitioner is closed while it is graded"}
 FIXED = (
     ([1, 1, 1, 3], 2, [0, 0, 0, 0]),
     ([4, 1, 1, 1, 1, 4, 2], 3, [0, 0, 0, 0, 0, 0, 0]),
     ([3, 1, 1, 1, 1, 3], 3, [0, 0, 0, 0, 0, 0]),
     ([2, 5, 1, 1, 6, 1, 3, 2], 4, [0, 0, 0, 0, 0, 0, 0, 0]),
+    ([4, 2, 8, 1, 7, 7, 1, 8, 5], 2, [0, 0, 0, 0, 0, 0, 0, 0, 0]),
     ([5, 4, 3], 3, [0, 0, 0]),
     ([1, 2, 3, 4], 1, [0, 0, 0, 0]),
 )
@@ -27,6 +28,9 @@ LINKS = (
     ([1, 2, 3, 1, 2, 3, 1, 2], 4, [2, 9, 4, 9, 8, 3, 9, 1]),
     ([6, 1, 1, 6], 2, [8, 9, 3, 0]),
     ([1, 1, 1, 1, 9], 2, [2, 3, 4, 1, 50]),
+    ([4, 1, 1, 1, 1, 4, 2], 3, [1, 1, 1, 1, 1, 1, 1]),
+    ([3, 1, 1, 1, 1, 3], 3, [1, 2, 1, 2, 1, 2]),
+    ([2, 5, 1, 1, 6, 1, 3, 2], 4, [1, 1, 1, 1, 1, 1, 1, 1]),
 )
 
 

@@ -9,7 +9,7 @@ import pipelab
 from pipelab.grading.checks import FEW, SIZES, plain, sizes
 from pipelab.model import split, workload
 
-READ = "Read again: notebook 07 (Memory and recomputation), section “What a rank holds”."
+READ = "Read again: notebook 07 (Memory and recomputation), section “Predicted and measured”."
 OWN = "the exercise is to predict it yourself: this part of pipelab is closed while it is graded"
 WITHOUT = {"pipelab.layout": OWN, "pipelab.engine": OWN}
 NEAR = 0.05

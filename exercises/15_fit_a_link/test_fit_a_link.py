@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 
 import pytest
 
@@ -154,6 +155,15 @@ def rows_of(timeline):
     return rows
 
 
+def usual_way(log):
+    """The median way of the smallest messages: what the latency is on a machine that is busy with other things."""
+    ways = {}
+    for row in log:
+        if row["bytes"] and row["asked"] <= row["sent"]:
+            ways.setdefault(row["bytes"], []).append(row["arrived"] - row["sent"])
+    return statistics.median(ways[min(ways)])
+
+
 @pytest.mark.points(1, "the latency of a real run")
 def test_a_real_run(student):
     latency, log = 0.03, []
@@ -164,4 +174,5 @@ def test_a_real_run(student):
             optimizer=job.optimizer, device="cpu",
         )
         log += [row for timeline in run.timelines[1:] for row in rows_of(timeline)]
-    check_fit(student, log, latency, 0, 0.3, f"Two worker processes have trained here, with a delay of {latency} s put on every message. {ONLY}")
+    real = max(latency, usual_way(log))
+    check_fit(student, log, (latency + real) / 2, 0, 0.3 + (real / latency - 1), f"Two worker processes have trained here, with a delay of {latency} s put on every message. {ONLY}")

@@ -240,6 +240,17 @@ def svg(parts: Sequence[str], height: float, said: str) -> str:
     )
 
 
+def verdicts(rows: Sequence[tuple[str, bool]]) -> "Picture":
+    """Sentences, each with a tick or a cross."""
+    marks = {True: ("✓", COLOURS["truth"]), False: ("✗", COLOURS["machine"])}
+    parts = []
+    for text, good in rows:
+        mark, colour = marks[bool(good)]
+        words = escape(text).replace("\n", "<br>")
+        parts.append(f'<p><b style="color:{colour}">{mark}</b> {words}</p>')
+    return Picture("".join(parts))
+
+
 class Picture:
     """An SVG that a notebook shows."""
 

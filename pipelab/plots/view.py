@@ -140,6 +140,7 @@ def _message(
     forwards = (ended - started)[kind == Kind.F]
     return {
         "ranks": schedule.ranks,
+        "replicas": schedule.replicas,
         "microbatches": schedule.microbatches,
         "kinds": sorted(int(k) for k in schedule.kinds),
         "looks": [look._asdict() for look in LOOKS.values()],

@@ -9,14 +9,17 @@ from typing import Any
 
 from .asked import Asked
 from .builder import Builder, builder
+from .family import Family, family
 from .goals import Goal
 from .guess import Guess, guess
 from .lab import Lab, lab
 from .settings import Settings
 from .sweep import sweep
+from .tradeoff import Tradeoff, tradeoff
 
 __all__ = [
-    "Asked", "Builder", "Goal", "Guess", "Lab", "Settings", "builder", "guess", "lab", "sweep",
+    "Asked", "Builder", "Family", "Goal", "Guess", "Lab", "Settings", "Tradeoff",
+    "builder", "family", "guess", "lab", "sweep", "tradeoff",
 ]  # fmt: skip
 
 _FORMER: dict[str, Any] = {"predict": guess, "Prediction": Guess}

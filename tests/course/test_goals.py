@@ -17,7 +17,11 @@ from pipelab.widgets import builder
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 BUILT = {
+    "00-build": "gpipe",
+    "01-build": "gpipe",
+    "02-build": "gpipe",
     "03-build": "1f1b",
+    "04-build": "interleaved-1f1b",
     "05-drop": "zb-h1",
     "09-flush": "1f1b",
 }
@@ -97,6 +101,6 @@ def waste_time(widget):
 
 def finish(widget, name):
     """Build the schedule of that name: with the builder's own counts."""
-    schedule = widget.schedule
-    order = pipelab.build(name, ranks=schedule.ranks, microbatches=schedule.microbatches)
+    ranks = len(widget.construction.rows)
+    order = pipelab.build(name, ranks=ranks, microbatches=widget.settings.microbatches)
     widget.load(order.to_csv())

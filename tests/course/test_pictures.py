@@ -13,9 +13,11 @@ from pipelab.course import (
     figures,
     folded,
     lines,
+    pipe,
     scatter,
     time_to_loss,
     trained,
+    verdicts,
     versioned,
     waiting,
 )
@@ -108,7 +110,7 @@ def test_the_last_frame_has_guess_law_machine_and_the_sentence(tmp_path, monkeyp
     lab.close()
     html = ending("00", 36)._repr_html_()
     assert "your guess 25; the law 34.4; your machine 36" in html
-    assert "1 of 1 guesses locked, 0 right the first time; 1 of 6 goals reached" in html
+    assert "1 of 1 guesses locked, 0 right the first time; 1 of 8 goals reached" in html
     assert "A pipeline is never full at both ends" in html
     with pytest.raises(UnknownName, match="00"):
         ending("77")
@@ -163,3 +165,16 @@ def test_a_training_whose_gradients_cannot_be_compared_says_why():
     """Its page was an error: there is no number of the gradients' error to format."""
     seen = trained("mlp", schedule="pipedream", ranks=2, microbatches=4, steps=(0, 2))
     assert "gradients: nothing to compare with" in seen._repr_html_()
+
+
+def test_a_pipe_is_narrow_where_the_layer_is():
+    svg = pipe([2, 64, 128, 16, 128, 3], 96).svg
+    assert "layer 1: 8320 weights" in svg and "cut 2 | 3: 3072 numbers cross" in svg
+    bands = [float(one.get("height")) for one in parsed(svg).iter()
+             if one.get("fill") == figures.COLOURS["truth"]]  # fmt: skip
+    assert bands == pytest.approx([55, 110, 13.75, 110], abs=0.1)
+
+
+def test_verdicts_are_ticked_and_escaped():
+    html = verdicts([("a < b", True), ("no\nway", False)]).svg
+    assert html.index("✓") < html.index("a &lt; b") < html.index("✗") < html.index("no<br>way")
