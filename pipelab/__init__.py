@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from .layout import Partition, Plan, Profile, estimate, fit_link, partition, plan
     from .model import layers
     from .plots import plot
+    from .widgets.cuts import cuts
     from .widgets.guess import guess
     from .widgets.lab import lab
+    from .widgets.memory import memory
 
 try:
     __version__ = version("pipelab")
@@ -30,9 +32,9 @@ except PackageNotFoundError:  # a checkout that nobody has installed
     __version__ = "0+unknown"
 __all__ = [
     "Action", "Costs", "Kind", "Link", "Memory", "Partition", "PipelabError", "Plan", "Profile",
-    "Run", "Schedule", "Timeline", "build", "check", "estimate", "evaluate", "fit_link", "grade",
-    "guess", "lab", "layers", "partition", "plan", "plot", "profile", "read_csv", "run",
-    "simulate", "start",
+    "Run", "Schedule", "Timeline", "build", "check", "cuts", "estimate", "evaluate", "fit_link",
+    "grade", "guess", "lab", "layers", "memory", "partition", "plan", "plot", "profile", "read_csv",
+    "run", "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
@@ -51,8 +53,10 @@ _LATE = {
     "plan": "layout",
     "layers": "model",
     "plot": "plots",
+    "cuts": "widgets",
     "guess": "widgets",
     "lab": "widgets",
+    "memory": "widgets",
 }
 
 

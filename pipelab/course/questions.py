@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..catalogue import build
 from ..errors import UnknownName
+from ..layout.memory import states_of
 from ..simulator import Costs, simulate
 from ..timeline import Timeline
 from .kinds import Choice, Curve, Number, Option, Order, Question
@@ -37,6 +38,21 @@ def _bubble(name: str, microbatches: int = 8) -> float:
 def _interleaved(stages_per_rank: int) -> float:
     name = "interleaved-1f1b" if stages_per_rank > 1 else "1f1b"
     return step(name, stages_per_rank=stages_per_rank, latency=1).makespan
+
+
+def _uneven(*shares: float) -> float:
+    """1F1B with stages of these shares: the time of the batch, where one device alone takes 100."""
+    m = 8
+    each = [WHOLE * share / sum(shares) / (3 * m) for share in shares]
+    schedule = build("1f1b", ranks=len(shares), microbatches=m)
+    return simulate(schedule, Costs(each, backward=[2 * one for one in each])).makespan
+
+
+def _on_rank_0(ranks: int) -> float:
+    """1F1B, 32 micro-batches: what rank 0 holds, if all layers keep 100 of one of them."""
+    timeline = step("1f1b", ranks=ranks, microbatches=32)
+    mine = timeline.schedule.rank == 0
+    return WHOLE * float(timeline.bytes_held[mine].max()) / ranks
 
 
 def _without_a_flush() -> float:
@@ -158,6 +174,77 @@ QUESTIONS: dict[str, Question] = {
         ),
         "A late start is free only if the next step may begin before the last rank has ended.",
         "What if the norm of the gradients is checked afterwards?",
+    ),
+    "06-slow-stage": Number(
+        "1F1B takes 34.4 for a batch with four equal stages and 8 micro-batches. Now the same "
+        "model is cut so that the last stage costs twice as much as each of the others. One "
+        "device alone still takes 100. How long does the batch take?",
+        lambda: _uneven(1, 1, 1, 2),
+        "The slowest rank sets the pace: each of the 8 micro-batches passes it, and the other "
+        "three wait. It has 40 of the 100, and the way there and back is added.",
+        "What if the first stage were the slow one?",
+        low=20, high=80,
+    ),
+    "06-by-parameters": Choice(
+        "A GPT has a large vocabulary: its embedding and its head have as many parameters as "
+        "several blocks each. You cut it so that all ranks have equally many parameters. Which "
+        "rank is the slowest?",
+        (
+            Option("the first: it has the embedding, the largest matrix of all",
+                   "The embedding looks rows up. It has many parameters and hardly any work."),
+            Option("none: equally many parameters are equally much work",
+                   "True of the blocks alone. An embedding of the same size does almost nothing."),
+            Option("one in the middle: it has blocks and nothing else"),
+        ),
+        "The ranks at both ends are filled up with the embedding and the head, so the blocks go to "
+        "those between.",
+        "What if the cuts gave each rank equally many layers?",
+    ),
+    "07-ranks": Curve(
+        "All layers of a model keep 100 for one micro-batch. 1F1B runs 32 micro-batches of this "
+        "size on p devices, and the layers are shared out equally. Draw what rank 0 holds at its "
+        "fullest.",
+        (1, 2, 4, 8, 16),
+        lambda: [_on_rank_0(p) for p in (1, 2, 4, 8, 16)],
+        "ranks p", "activations on rank 0",
+        "Rank 0 has a p-th of the layers and p micro-batches in flight: the p's cancel. More "
+        "devices share out the weights, but not what rank 0 keeps.",
+        "What if it were GPipe?",
+        low=0, high=200,
+    ),
+    "07-parameter": Number(
+        "A parameter of 32 bits has 4 bytes. How many bytes must be held for it while Adam trains "
+        "it?",
+        lambda: 4.0 * (2 + states_of("adam")),
+        "4 for the weight, 4 for its gradient, and 4 each for the two means that Adam keeps. With "
+        "bf16 and 32-bit masters it is 18.",
+        "What if the optimizer were plain SGD?",
+        unit="bytes", low=0, high=32,
+    ),
+    "08-hidden": Number(
+        "GPipe takes 34.4 on 4 devices with 8 micro-batches, if nothing takes time on the way. "
+        "Now each of the 48 messages of a batch is under way for 1.5, and nobody is kept busy by "
+        "it. How long does the batch take?",
+        lambda: step("gpipe", latency=1.5).makespan,
+        "While a message travels, its rank works on other micro-batches. Only the first way down "
+        "and the last way up are waited for: 2(p − 1) = 6 messages of 48.",
+        "What if it were 1F1B?",
+        low=20, high=120,
+    ),
+    "08-faster-network": Choice(
+        "In a measured run rank 0 is idle for 40 % of the step, and for 2 % of the step data is "
+        "under way to it. You buy a network that is ten times as fast. How much shorter is the "
+        "step?",
+        (
+            Option("about 36 %: nine tenths of the idle time",
+                   "Idle is not transfer. Most of it is waiting until another rank has finished."),
+            Option("about 2 %"),
+            Option("20 %: of all waiting, half is on the way there and half on the way back",
+                   "Neither half is on the way: the other rank is still computing."),
+        ),
+        "A faster network shortens what is under way, and nothing else. Waiting is cured by cuts, "
+        "by the order, and by more micro-batches.",
+        "What if the messages were ten times as large?",
     ),
     "09-flush": Number(
         "4 ranks, 1F1B, batch after batch of 8 micro-batches: a batch takes 34.4, and 9.4 of that "

@@ -37,6 +37,7 @@ class Partition:
         schedule: What it was made for.
         costs: Of each stage, for ``simulate``.
         memory: Of each stage, for ``simulate(memory=)``.
+        link: Between any two ranks.
         even: As equal as possible in layers, to compare with.
         parameters: The largest stage in parameters as small as possible, to compare with.
     """
@@ -49,6 +50,7 @@ class Partition:
     schedule: Schedule
     costs: Costs
     memory: Memory
+    link: Link
     even: "Partition | None" = None
     parameters: "Partition | None" = None
 
@@ -109,7 +111,7 @@ class Cutter:
     ) -> Partition:
         """The best, or that of given sizes; with the even one and that by parameters beside it."""
         if sizes is not None:
-            chosen = self.evaluated(self._whole(sizes))
+            chosen = self.evaluated(self.whole(sizes))
             self._require(chosen, memory_limit)
         else:
             _require_limit(memory_limit)
@@ -147,6 +149,7 @@ class Cutter:
             schedule=self._schedule,
             costs=costs,
             memory=memory,
+            link=self._link,
         )
         return replace(found, slowest=max(*found.rank_seconds, *borders, 0.0))
 
@@ -268,8 +271,8 @@ class Cutter:
                 f"{memory_limit:,.0f}: leave them out for sizes that keep it, if there are any."
             )
 
-    def _whole(self, sizes: Sequence[int]) -> list[int]:
-        """Sizes that fit the model and the schedule. Raises UsageError."""
+    def whole(self, sizes: Sequence[int]) -> list[int]:
+        """Sizes that fit the model and the schedule, as whole numbers. Raises UsageError."""
         counts = list(sizes)
         stages, layers = self._schedule.stages, self._chain.layers
         whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in counts)

@@ -4,8 +4,10 @@ In: nothing but the Python that runs. Out: characters as small numbers. Nothing 
 downloaded, and the same Python version gives the same text on every machine.
 """
 
+import re
 import sys
 import textwrap
+from collections import Counter
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -73,3 +75,18 @@ def encode(text: str) -> torch.Tensor:
 def decode(indices: torch.Tensor) -> str:
     """Indices into `VOCABULARY` back to text."""
     return "".join(VOCABULARY[index] for index in indices.tolist())
+
+
+@lru_cache(maxsize=2)
+def standard_library_words(count: int) -> torch.Tensor:
+    """The same text in words: names, numbers, signs and stretches of blanks.
+
+    The ``count`` - 1 most frequent words have a number each; all others share the number 0.
+
+    Returns:
+        Numbers below ``count``, shape (words,), int64.
+    """
+    found = re.findall(r"\w+|\s+|[^\w\s]", decode(standard_library_text()))
+    known = [word for word, _ in Counter(found).most_common(count - 1)]
+    numbers = {word: number for number, word in enumerate(known, 1)}
+    return torch.tensor([numbers.get(word, 0) for word in found])

@@ -15,7 +15,7 @@ from torch.nn import functional
 from ..errors import UnknownName, UsageError
 from .gpt import gpt, next_character_loss
 from .mlp import mlp, spirals
-from .text import VOCABULARY, standard_library_text
+from .text import VOCABULARY, standard_library_text, standard_library_words
 
 NAMES = ["gpt", "mlp"]
 Draw = Callable[[int, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
@@ -63,6 +63,7 @@ def workload(
     batch: int = 32,
     seed: int = 0,
     optimizer: str = "adam",
+    vocabulary: int | None = None,
 ) -> Workload:
     """Build one of the models that come with the course.
 
@@ -73,6 +74,8 @@ def workload(
         batch: samples in a batch.
         seed: of the weights and of the batches.
         optimizer: "adam", "adamw" or "sgd" (with momentum).
+        vocabulary: of "gpt": it learns the next of so many words, not of the 96 characters. Its
+            embedding and head are then large, as those of real models are.
 
     Raises:
         UnknownName: no such model or optimizer.
@@ -82,7 +85,12 @@ def workload(
         raise UnknownName("model", name, NAMES)
     if optimizer not in OPTIMIZERS:
         raise UnknownName("optimizer", optimizer, OPTIMIZERS)
-    for what, count in {"layers": layers, "width": width, "batch": batch}.items():
+    if vocabulary is not None and name != "gpt":
+        raise UsageError("vocabulary is of a gpt; an mlp has no words")
+    counts = {"layers": layers, "width": width, "batch": batch, "vocabulary": vocabulary}
+    for what, count in counts.items():
+        if count is None:
+            continue
         if count < 1:
             raise UsageError(f"{what} must be at least 1, not {count}")
     if not 0 <= seed < 2**32:
@@ -92,11 +100,12 @@ def workload(
         if name == "mlp":
             model = mlp(layers=layers, width=width)
         else:
-            model = gpt(layers=layers, width=width, vocabulary=len(VOCABULARY), sequence=SEQUENCE)
+            tokens = vocabulary or len(VOCABULARY)
+            model = gpt(layers=layers, width=width, vocabulary=tokens, sequence=SEQUENCE)
     draw: Draw = spirals
     loss_fn: Loss = functional.cross_entropy
     if name == "gpt":
-        draw, loss_fn = excerpts, next_character_loss
+        draw, loss_fn = partial(excerpts, vocabulary), next_character_loss
         standard_library_text()  # a Python without sources is told here, not in the first step
     return Workload(
         name=name,
@@ -114,13 +123,17 @@ def batch_of_step(
     return draw(batch, torch.Generator().manual_seed(1_000_003 * seed + step))
 
 
-def excerpts(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def excerpts(
+    vocabulary: int | None, count: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Places in the text chosen at random, and the same shifted by one: the next characters.
+
+    vocabulary: so many words in place of characters.
 
     Returns:
         Inputs and targets, both (count, SEQUENCE) of int64.
     """
-    text = standard_library_text()
+    text = standard_library_words(vocabulary) if vocabulary else standard_library_text()
     starts = torch.randint(len(text) - SEQUENCE, (count, 1), generator=generator)
     places = starts + torch.arange(SEQUENCE)
     return text[places], text[places + 1]

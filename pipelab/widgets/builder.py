@@ -299,7 +299,8 @@ class Builder(GoalsWidget, RealRunWidget):
         """What is asked for, and whether what stands is that."""
         left = len(self.construction.universe) - len(self.construction.placed)
         text = self.task.text or (
-            f"Place all {len(self.construction.universe)} actions: {self._par['par_name']} takes "
+            f"Place all {len(self.construction.universe)} actions: "
+            f"{self._par['par_name'] or 'a known schedule'} takes "
             f"{self._par['par']:.4g}."
         )
         over = sorted(

@@ -53,7 +53,8 @@ function renderFamily({ model, el }) {
         `<text x="${x + 13}" y="${y + down}">${name}</text></g>`,
     );
     const size = `viewBox="0 0 ${FIELD.wide} ${FIELD.high}" width="${FIELD.wide}"`;
-    picture.innerHTML = `<svg ${size}>${axes(spots[0], model.get("labels"))}${marks.join("")}</svg>`;
+    const drawn = axes(spots[0], model.get("labels"));
+    picture.innerHTML = `<svg ${size}>${drawn}${marks.join("")}</svg>`;
     if (around) picture.querySelector(`[data-name="${around}"]`)?.focus();
   };
   const choose = (event) => {

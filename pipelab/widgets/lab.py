@@ -24,6 +24,7 @@ from .goals import GoalsWidget
 from .message import of_one_batch, order
 from .page import TRAITS, lab_page
 from .panel import SETTINGS, Panel, with_backward
+from .profiled import Profiled
 from .real_run import RealRunWidget
 from .settings import WHOLE, Settings
 from .sweep import sweep
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from ..engine import Run
+    from ..layout import Profile
 
 _HERE = Path(__file__).parent
 MOST_PINS = 3
@@ -66,7 +68,10 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
     timeline: Timeline | None = None
     """The predicted timeline of the settings as they are; None while they are impossible."""
 
-    def __init__(self, **settings: Any):
+    def __init__(self, *, profile: "Profile | None" = None, **settings: Any):
+        self._profile = profile
+        if profile is not None:
+            self._samples = profile.microbatch * settings.get("microbatches", 8)
         # Paced runs that have ended, the newest last.
         self._runs: list[tuple[Settings, Timeline]] = []
         # What the picture shows: source -> timeline, its scale.
@@ -76,6 +81,14 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         self.observe(lambda _: self._settle(), names=[*SETTINGS, "paced"])
         self.observe(lambda _: self._detail(), names=["panels"])
         self.on_msg(lambda _widget, content, _buffers: self._told(content))
+
+    @property
+    def settings(self) -> Settings:
+        """All settings as one value; with a profile they know its bytes."""
+        plain = super().settings
+        if self._profile is None:
+            return plain
+        return Profiled(**vars(plain), profile=self._profile, batch=self._samples)
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take in a message from the front end; not while the run's thread publishes."""
@@ -405,7 +418,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         return data, metadata
 
 
-def lab(schedule: str = "1f1b", **settings: Any) -> Lab:
+def lab(schedule: str = "1f1b", *, profile: "Profile | None" = None, **settings: Any) -> Lab:
     """The live lab: put it last in a notebook cell, or ``display`` it.
 
     The pool of workers warms up in the background, so that the first real run starts at once.
@@ -413,6 +426,9 @@ def lab(schedule: str = "1f1b", **settings: Any) -> Lab:
     Args:
         schedule: a name of the catalogue, or a line that a lab's ``text`` gave:
             ``lab("gpipe ranks=8 latency=0.5")``.
+        profile: of a model; memory is then counted in its bytes, of even cuts, with Adam. The batch
+            is that of the profile: its micro-batch times ``microbatches``. A real run still trains
+            the lab's own small model.
         settings: fields of ``pipelab.widgets.Settings``. The most used are ranks, the devices (4);
             microbatches, the pieces of a batch (8); stages_per_rank; forward, input_grad and
             weight_grad, or backward for the sum of the last two (1, 1, 1); latency, the time from
@@ -429,7 +445,10 @@ def lab(schedule: str = "1f1b", **settings: Any) -> Lab:
         UnknownName: there is no such schedule or setting.
         UsageError: a number is impossible; traitlets.TraitError where it is not even a number.
     """
-    widget = Lab(**(Settings.parse(schedule).to_dict() | with_backward(settings)))
+    if profile is not None:
+        settings = {"memory": "bytes"} | settings
+    given = Settings.parse(schedule).to_dict() | with_backward(settings)
+    widget = Lab(profile=profile, **given)
     threading.Thread(target=_warm, name="pipelab-warm", daemon=True).start()
     return widget
 

@@ -3,7 +3,7 @@
 It knows the schedule it means, its costs, its prediction, and a line of text for itself.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from statistics import fmean
 from typing import Any
 
@@ -207,7 +207,7 @@ class Settings:
         '1f1b ranks=6 microbatches=8 latency=0.5'
         """
         parts = [self.schedule]
-        for field in fields(self)[1:]:
+        for field in fields(Settings)[1:]:
             value = getattr(self, field.name)
             if value != field.default or field.name in ("ranks", "microbatches"):
                 parts.append(f"{field.name}={_written(value)}")
@@ -270,7 +270,8 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """All settings by name, lists as lists."""
-        return asdict(self) | {"stage_costs": list(self.stage_costs)}
+        values = {field.name: getattr(self, field.name) for field in fields(Settings)}
+        return values | {"stage_costs": list(self.stage_costs)}
 
 
 def work(settings: Settings, stages: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@
 
 The counts of parameters are exact. Those of activations are what the engine measures on a CPU,
 without small change such as the statistics of a norm; a stage that recomputes keeps one of width w.
+A lab that has the profile of a model counts that model's bytes instead: ``profiled.py``.
 """
 
 from ..simulator import Memory

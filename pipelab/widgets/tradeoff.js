@@ -33,7 +33,8 @@ function curves({ stages, bubble, trips, most, best }) {
     const dots = values.map(
       (value, i) => `<circle cx="${across(i)}" cy="${up(value)}" r="4" fill="${colour}"/>`,
     );
-    return `<polyline points="${points}" fill="none" stroke="${colour}" stroke-width="3"/>${dots.join("")}`;
+    const drawn = `points="${points}" fill="none" stroke="${colour}" stroke-width="3"`;
+    return `<polyline ${drawn}/>${dots.join("")}`;
   };
   const parts = [text(left, 12, "time lost, of a batch that takes 100 on one device")];
   for (let value = 0; value <= most; value += 10) {
@@ -46,9 +47,8 @@ function curves({ stages, bubble, trips, most, best }) {
   parts.push(text((left + right) / 2, bottom + 34, "stages per rank v", 'text-anchor="middle"'));
   const meet = crossing(bubble, trips);
   if (meet) {
-    parts.push(
-      `<line x1="${across(meet.place)}" y1="${up(meet.value)}" x2="${across(meet.place)}" y2="${bottom}" class="pl-meet"/>`,
-    );
+    const [x, y] = [across(meet.place), up(meet.value)];
+    parts.push(`<line x1="${x}" y1="${y}" x2="${x}" y2="${bottom}" class="pl-meet"/>`);
   }
   parts.push(line(bubble, "#4477AA"), line(trips, "#DDAA33"));
   parts.push(
@@ -84,9 +84,9 @@ function renderTradeoff({ model, el }) {
     shown.textContent = latencies[at];
     const most = 1.15 * Math.max(...bubble, 30);
     const words = `The least time per batch is ${short(time)}, with v = ${stages[index]}.`;
-    picture.innerHTML =
-      `<svg viewBox="0 0 ${SIZE.wide} ${SIZE.high}" width="${SIZE.wide}" role="img" aria-label="${words}">` +
-      `${curves({ stages, bubble, trips, most, best: index })}</svg>`;
+    const size = `viewBox="0 0 ${SIZE.wide} ${SIZE.high}" width="${SIZE.wide}"`;
+    const drawn = curves({ stages, bubble, trips, most, best: index });
+    picture.innerHTML = `<svg ${size} role="img" aria-label="${words}">${drawn}</svg>`;
     said.textContent = words;
   };
   slider.addEventListener("input", () => {

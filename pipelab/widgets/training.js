@@ -169,9 +169,9 @@ export function training(model) {
     run.hidden = busy;
     stop.hidden = !busy;
     paced.checked = model.get("paced");
-    pace.lastChild.textContent = paced.checked
-      ? `paced: 1 = ${short(model.get("pace_ms"))} ms`
-      : "raw: as fast as it goes";
+    const slower = model.get("slower"); // of a widget whose costs are seconds
+    const pacing = slower ? `${short(slower)} × slower` : `1 = ${short(model.get("pace_ms"))} ms`;
+    pace.lastChild.textContent = paced.checked ? `paced: ${pacing}` : "raw: as fast as it goes";
     told.className = `pl-message pl-${progress.state}`;
     told.hidden = !progress.message || progress.state === "idle";
     if (message.textContent !== progress.message) message.textContent = progress.message;

@@ -338,20 +338,21 @@ def latency_of(costs: Costs) -> float:
 
 def scaled(costs: Costs, factor: float) -> Costs:
     """F, I, W and recomputation times a factor; without latency."""
-
-    def times(value: PerStage) -> PerStage:
-        if isinstance(value, int | float):
-            return value * factor
-        return tuple(one * factor for one in value)
-
     durations = costs.durations
     return Costs(
-        forward=times(durations["forward"]),
-        backward=times(durations["backward"]),
-        input_grad=times(durations["input_grad"]),
-        weight_grad=times(durations["weight_grad"]),
-        recompute=times(costs.recompute),
+        forward=times(durations["forward"], factor),
+        backward=times(durations["backward"], factor),
+        input_grad=times(durations["input_grad"], factor),
+        weight_grad=times(durations["weight_grad"], factor),
+        recompute=times(costs.recompute, factor),
     )
+
+
+def times(value: PerStage, factor: float) -> PerStage:
+    """A cost times a factor, of every stage."""
+    if isinstance(value, int | float):
+        return value * factor
+    return tuple(one * factor for one in value)
 
 
 def measured_settings(settings: Settings, costs: Costs) -> Settings:

@@ -11,7 +11,7 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
 ]
-LAB = ".pl-lab:not(.pl-builder)"
+LAB = ".pl-lab:not(.pl-builder, .pl-cuts, .pl-memory)"
 SEEN = PIXELS.replace(".pl-picture canvas", f"{LAB} .pl-picture canvas")
 COURSE = sorted(NOTEBOOKS.glob("*.ipynb"))
 

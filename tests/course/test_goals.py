@@ -13,6 +13,7 @@ import pipelab
 from pipelab.course import lessons, store
 from pipelab.course.lab_goals import all_goals, goals
 from pipelab.errors import UnknownName
+from pipelab.layout import LayerProfile, Profile
 from pipelab.widgets import builder
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -23,9 +24,34 @@ BUILT = {
     "03-build": "1f1b",
     "04-build": "interleaved-1f1b",
     "05-drop": "zb-h1",
+    "08-order": "eager-1f1b",
     "09-flush": "1f1b",
 }
 """Goals that a person builds: a schedule that meets them."""
+CUT = {
+    ("06-balance", 0): {"sizes": [4, 4, 4, 2]},
+    ("06-balance", 1): {"way": "best"},
+    ("07-fit", 2): {"model": "gpt-3", "device": "h100", "ranks": 96, "recompute": "full"},
+}
+"""Goals that a person reaches with other widgets: what meets them."""
+
+
+def layer(seconds, output=64):
+    return LayerProfile("0 Layer", *[seconds / 3] * 3, 4096, 0, output, 1000, 100, 50)
+
+
+def profiled(*layers):
+    loss = LayerProfile("loss", 0, 0, 0, 128, 0, 4, 0, 0, 0)
+    return Profile("cpu", "float32", 4, layers, loss, input_bytes=64)
+
+
+MEASURED = {
+    "profile": profiled(layer(0.001), *[layer(0.002)] * 12, layer(0.011)),
+    "waist": profiled(*[layer(0.001)] * 6, layer(0.001, output=2), *[layer(0.001)] * 3),
+    "link": pipelab.Link(bandwidth=64 / 0.02),
+    "job": None,
+}
+"""What notebooks measure before they make a lab, and the model that it trains."""
 
 
 def labs_of_the_course():
@@ -37,8 +63,9 @@ def labs_of_the_course():
             text = "".join(cell["source"])
             if cell["cell_type"] != "code":
                 continue
+            makers = r"pipelab\.(?:lab|cuts|memory)"
             for slug in re.findall(r'goals="([^"]+)"', text):
-                made = re.search(r"(?:pipelab\.lab|builder)\((?:[^()]|\([^()]*\))*\)", text)
+                made = re.search(rf"(?:{makers}|builder)\((?:[^()]|\([^()]*\))*\)", text)
                 found[slug] = made[0]
     return found
 
@@ -61,7 +88,7 @@ def test_every_goal_stands_in_a_notebook_and_in_the_table():
 
 
 def lab_of(slug):
-    return eval(LABS[slug], {"pipelab": pipelab, "builder": builder})
+    return eval(LABS[slug], {"pipelab": pipelab, "builder": builder} | MEASURED)
 
 
 @pytest.mark.parametrize("slug", LABS)
@@ -72,6 +99,8 @@ def test_each_goal_is_open_until_it_is_done(slug, here):
         assert not lab.goals[i]["reached"], f"{goal['text']!r} is met before anything is done"
         if goal["how"]:
             lab.show_goal()
+        elif (slug, i) in CUT:
+            lab.apply(**CUT[slug, i])
         elif slug in BUILT:
             if i == 0 and len(lab.goals) > 1:
                 waste_time(lab)

@@ -78,3 +78,17 @@ def test_impossible_sizes_are_refused(what):
 def test_impossible_seeds_are_refused(seed):
     with pytest.raises(UsageError, match=f"seed must be from 0 to 4294967295, not {seed}"):
         workload("mlp", seed=seed)
+
+
+def test_a_gpt_of_words_has_a_large_embedding_and_learns():
+    job = workload("gpt", layers=3, width=16, batch=4, vocabulary=500)
+    inputs, targets = job.batches(0)
+    assert inputs.shape == targets.shape == (4, 64)
+    assert 0 <= int(inputs.min()) and int(inputs.max()) < 500
+    assert torch.equal(inputs[:, 1:], targets[:, :-1])
+    assert job.model(inputs).shape == (4, 64, 500)
+    assert job.model[0].token.weight.shape == (500, 16)
+    with pytest.raises(UsageError, match="vocabulary is of a gpt"):
+        workload("mlp", vocabulary=500)
+    with pytest.raises(UsageError, match="vocabulary must be at least 1"):
+        workload("gpt", vocabulary=0)

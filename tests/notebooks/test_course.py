@@ -55,7 +55,8 @@ def test_the_first_cell_of_a_notebook(lesson):
         f"{task.number} [{task.title}](../exercises/{task.folder}/README.md)"
         for task in lesson.exercises
     )
-    assert re.search(r"\| \*\*Exercises?\*\* \| (.*) \|\n", first)[1] == links
+    found = re.search(r"\| \*\*Exercises?\*\* \| (.*) \|\n", first)
+    assert (found[1] if found else "") == links
 
 
 @every_lesson
@@ -66,7 +67,7 @@ def test_the_exercises_of_a_notebook(lesson):
         assert f"- **{task.number}** [{task.title}]({folder}/README.md): complete [" in text
         assert re.search(rf"(?i)\*\*exercise {task.number}\*\*", text), "where it belongs, too"
     numbers = ", ".join(f'"{task.number}"' for task in lesson.exercises)
-    assert f"pipelab.grade({numbers})" in text
+    assert not numbers or f"pipelab.grade({numbers})" in text
 
 
 @every_lesson

@@ -17,15 +17,12 @@ NODE = compute_driver_executable()[0]
 WIDGET = Path(pipelab.widgets.__file__).parent / "lab.js"
 BUILDER = WIDGET.with_name("builder.js")
 GUESS = WIDGET.with_name("guess.js")
+CUTS = WIDGET.with_name("cuts.js")
+MEMORY = WIDGET.with_name("memory.js")
 TRADEOFF, FAMILY = WIDGET.with_name("tradeoff.js"), WIDGET.with_name("family.js")
 ALONE = (
-    "page.js",
-    "builder.js",
-    "guess.js",
-    "labpage.js",
-    "standin.js",
-    "tradeoff.js",
-    "family.js",
+    *("page.js", "builder.js", "guess.js", "labpage.js", "standin.js"),
+    *("cuts.js", "cutrow.js", "recut.js", "memory.js", "tradeoff.js", "family.js"),
 )
 """What the lab does not join: other entries."""
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
@@ -43,15 +40,10 @@ def test_javascript(path):
 @pytest.mark.parametrize(
     "entry",
     [
-        WIDGET,
-        BUILDER,
-        GUESS,
-        FRONTEND / "page.js",
-        WIDGET.with_name("labpage.js"),
-        TRADEOFF,
-        FAMILY,
+        *(WIDGET, BUILDER, GUESS, CUTS, MEMORY, TRADEOFF, FAMILY),
+        *(FRONTEND / "page.js", WIDGET.with_name("labpage.js")),
     ],
-    ids=["lab", "builder", "guess", "page", "labpage", "tradeoff", "family"],
+    ids=["lab", "builder", "guess", "cuts", "memory", "tradeoff", "family", "page", "labpage"],
 )
 def test_joined_script_is_one_valid_module(entry, tmp_path):
     path = tmp_path / "joined.mjs"

@@ -16,6 +16,7 @@ import traitlets
 import pipelab
 from pipelab import Costs, Schedule, build, simulate
 from pipelab.errors import RunCancelled, UnknownName, UsageError, WorkerDied
+from pipelab.layout import LayerProfile, Profile
 from pipelab.plots.view import COLUMNS
 from pipelab.widgets import Lab, Settings, lab
 from pipelab.widgets.presets import PRESETS
@@ -563,3 +564,24 @@ def test_recomputing_in_the_backward_holds_less_of_the_batch():
     lab = Lab(schedule="gpipe", recompute="in-backward")
     assert lab.facts["peak_memory"] == pytest.approx(0.03125)
     lab.close()
+
+
+def test_a_lab_with_a_profile_counts_its_bytes():
+    layer = LayerProfile("0", 0.001, 0.001, 0.001, 4000, 100, 64, 800, 1000, 50)
+    loss = LayerProfile("loss", 0, 0, 0, 16, 0, 4, 0, 0, 0)
+    profile = Profile("cpu", "float32", 4, (layer,) * 8, loss, input_bytes=64)
+    widget = lab("1f1b", ranks=4, microbatches=8, profile=profile)
+    expected = pipelab.partition(profile, ranks=4, microbatches=8).even.memory
+    timeline = pipelab.simulate(widget.timeline.schedule, memory=expected)
+    assert widget.timeline.peak_bytes == timeline.peak_bytes
+    widget.microbatches = 16
+    half = [value / 2 for value in expected.activations]
+    held = widget.settings._stage_memory(4)
+    assert list(held.activations) == half, "the same batch: a micro-batch is half as large"
+    assert held.weights == expected.weights
+    widget.hold = "microbatch"
+    assert widget.settings._stage_memory(4).activations == expected.activations
+    assert lab(widget.text).memory == "bytes"
+    widget.apply(ranks=16)
+    assert widget.problem.startswith("16 stages are more than the 8 layers of the profile")
+    widget.close()

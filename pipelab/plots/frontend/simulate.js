@@ -19,7 +19,7 @@ const orders = new WeakMap();
  * from another stage, or -1; `second` marks the second row of an overlapped pair; rank r has the
  * rows from `offsets[r]` to before `offsets[r + 1]`. `bars`: as the message has them.
  */
-function orderOf(message) {
+export function orderOf(message) {
   if (orders.has(message)) return orders.get(message);
   const bars = floats(message.bars);
   const count = bars.length / 7;
@@ -70,7 +70,7 @@ function costsPerStage(settings, stages) {
 }
 
 /** How long each row takes; the first of an overlapped pair takes what both do. */
-function durationsOf(order, looks, costs) {
+export function durationsOf(order, looks, costs) {
   const { count, kind, stage, second } = order;
   const nothing = new Float64Array(costs.forward.length); // an optimizer step, for instance
   const tables = looks.map(({ cost }) => costs[cost] ?? nothing);
@@ -90,7 +90,8 @@ function durationsOf(order, looks, costs) {
 
 /**
  * {started, ended} of each row, if each starts as early as its rank and its inputs allow. Each rank
- * goes on until it waits for a row that has not ended, then the next rank has its turn.
+ * goes on until it waits for a row that has not ended, then the next rank has its turn. `latency`:
+ * of all messages, or an array with that of each row's input.
  */
 export function longestPath(order, duration, latency) {
   const { count, offsets, rank, needs, second } = order;
@@ -98,6 +99,7 @@ export function longestPath(order, duration, latency) {
   const ended = new Float64Array(count).fill(NaN);
   const next = offsets.slice(0, -1);
   const free = new Float64Array(next.length);
+  const delays = typeof latency === "number" ? null : latency;
   for (let left = count, before = -1; left > 0 && left !== before;) {
     before = left;
     for (let r = 0; r < next.length; r += 1) {
@@ -108,7 +110,8 @@ export function longestPath(order, duration, latency) {
           const need = needs[half];
           if (need < 0) continue;
           // NaN, and so `start`, while the input has not ended
-          start = Math.max(start, rank[need] === r ? ended[need] : ended[need] + latency);
+          const delay = rank[need] === r ? 0 : delays ? delays[half] : latency;
+          start = Math.max(start, ended[need] + delay);
         }
         if (Number.isNaN(start)) break;
         free[r] = start + duration[row];
@@ -186,7 +189,7 @@ function definitionOf({ key, definition }) {
 }
 
 /** The numbers that depend on times, by their keys. */
-function numbersOf({ offsets, duration, started, ended, makespan }, { microbatches }) {
+export function numbersOf({ offsets, duration, started, ended, makespan }, { microbatches }) {
   const ranks = offsets.length - 1;
   let [idle, busy, longest, rate] = [0, 0, 0, 0];
   for (let r = 0; r < ranks; r += 1) {
@@ -212,7 +215,7 @@ function withoutRounding(time, whole) {
   return time < 0 && time > -ROUNDING * whole ? 0 : time;
 }
 
-function median(values) {
+export function median(values) {
   if (!values.length) return 1;
   const sorted = Float64Array.from(values).sort();
   const middle = sorted.length >> 1;
