@@ -5,8 +5,8 @@ import { short } from "../plots/frontend/format.js";
 const SIZE = { wide: 640, high: 250, left: 48, right: 490, top: 20, bottom: 212 };
 
 /** The place with the least time per batch: {index, time}. */
-export function least(ideal, bubble, trips) {
-  const times = bubble.map((lost, i) => ideal + lost + trips[i]);
+export function least(rest, bubble, trips) {
+  const times = bubble.map((lost, i) => rest + lost + trips[i]);
   const time = Math.min(...times);
   return { index: times.indexOf(time), time };
 }
@@ -25,7 +25,7 @@ export function crossing(falls, rises) {
 function curves({ stages, bubble, trips, most, best }) {
   const { left, right, top, bottom } = SIZE;
   const across = (i) => left + ((right - left) * i) / (stages.length - 1);
-  const up = (value) => bottom - (bottom - top) * Math.min(1, value / most);
+  const up = (value) => bottom - ((bottom - top) * value) / most;
   const text = (x, y, said, more = "") =>
     `<text x="${x}" y="${y}" fill="currentColor" ${more}>${said}</text>`;
   const line = (values, colour) => {
@@ -37,7 +37,7 @@ function curves({ stages, bubble, trips, most, best }) {
     return `<polyline ${drawn}/>${dots.join("")}`;
   };
   const parts = [text(left, 12, "time lost, of a batch that takes 100 on one device")];
-  for (let value = 0; value <= most; value += 10) {
+  for (let value = 0; value <= most; value += 5) {
     parts.push(
       `<line x1="${left}" y1="${up(value)}" x2="${right}" y2="${up(value)}" class="pl-grid"/>`,
       text(left - 8, up(value) + 4, value, 'text-anchor="end"'),
@@ -50,13 +50,17 @@ function curves({ stages, bubble, trips, most, best }) {
     const [x, y] = [across(meet.place), up(meet.value)];
     parts.push(`<line x1="${x}" y1="${y}" x2="${x}" y2="${bottom}" class="pl-meet"/>`);
   }
-  parts.push(line(bubble, "#4477AA"), line(trips, "#DDAA33"));
+  const above = `<rect x="${left - 6}" y="${top}" width="600" height="400"/>`;
+  parts.push(
+    `<clipPath id="pl-above">${above}</clipPath>`,
+    `<g clip-path="url(#pl-above)">${line(bubble, "#4477AA")}${line(trips, "#DDAA33")}</g>`,
+  );
   parts.push(
     `<circle cx="${across(best)}" cy="${bottom}" r="6" class="pl-best"/>`,
     `<circle cx="${right + 18}" cy="${top + 8}" r="5" fill="#4477AA"/>`,
     text(right + 28, top + 12, "the bubble"),
     `<circle cx="${right + 18}" cy="${top + 30}" r="5" fill="#DDAA33"/>`,
-    text(right + 28, top + 34, "trips"),
+    text(right + 28, top + 34, "more trips"),
     `<circle cx="${right + 18}" cy="${top + 52}" r="5" class="pl-best"/>`,
     text(right + 28, top + 56, "least in all"),
   );
@@ -79,10 +83,10 @@ function renderTradeoff({ model, el }) {
   const draw = () => {
     const at = model.get("at");
     const [bubble, trips] = [model.get("bubble"), model.get("trips")[at]];
-    const { index, time } = least(model.get("ideal"), bubble, trips);
+    const { index, time } = least(model.get("rest")[at], bubble, trips);
     slider.value = at;
     shown.textContent = latencies[at];
-    const most = 1.15 * Math.max(...bubble, 30);
+    const most = 2.2 * Math.max(...bubble);
     const words = `The least time per batch is ${short(time)}, with v = ${stages[index]}.`;
     const size = `viewBox="0 0 ${SIZE.wide} ${SIZE.high}" width="${SIZE.wide}"`;
     const drawn = curves({ stages, bubble, trips, most, best: index });

@@ -22,8 +22,9 @@ class Tradeoff(anywidget.AnyWidget):
     """Two curves over the stages per rank; make one with ``tradeoff``.
 
     ``stages`` are the places on the axis, and ``bubble`` what is lost there to filling and draining
-    the pipeline. ``trips`` has for each of the ``latencies`` what is lost to sending; ``at`` is the
-    place of the slider in them. All are times of a batch that takes 100 on one device.
+    the pipeline. For each of the ``latencies``, ``trips`` has what is lost to more trips than with
+    the fewest stages, and ``rest`` all else. ``at`` is the place of the
+    slider in them. All are times of a batch that takes 100 on one device.
     """
 
     _esm = bundle(_HERE / "tradeoff.js")
@@ -34,7 +35,7 @@ class Tradeoff(anywidget.AnyWidget):
 
     stages: Any = traitlets.List().tag(sync=True)
     latencies: Any = traitlets.List().tag(sync=True)
-    ideal = traitlets.Float().tag(sync=True)
+    rest: Any = traitlets.List().tag(sync=True)
     bubble: Any = traitlets.List().tag(sync=True)
     trips: Any = traitlets.List().tag(sync=True)
     at = traitlets.Int(0, min=0).tag(sync=True)
@@ -45,7 +46,7 @@ class Tradeoff(anywidget.AnyWidget):
         curves = [
             Line("lost to the bubble", dict(zip(self.stages, self.bubble, strict=True)), "truth"),
             Line(
-                "lost to trips", dict(zip(self.stages, self.trips[self.at], strict=True)), "guess"
+                "to more trips", dict(zip(self.stages, self.trips[self.at], strict=True)), "guess"
             ),
         ]
         data["image/svg+xml"] = lines(curves, x_label="stages per rank v", y_label="time lost")
@@ -76,7 +77,7 @@ def tradeoff(
     if not 0 <= latency <= MOST:
         raise UsageError(f"latency is {latency!r}; the slider goes from 0 to {MOST}.")
     latencies = [round(STEP * i, 3) for i in range(round(MOST / STEP) + 1)]
-    ideal = 100 / ranks
+    ideal = 100 / ranks  # without a bubble and without latency
 
     def took(v: int, delay: float) -> float:
         name = "interleaved-1f1b" if v > 1 else "1f1b"
@@ -84,15 +85,15 @@ def tradeoff(
         return held.with_changes(latency=delay).predict().makespan
 
     alone = [took(v, 0.0) for v in stages]
-    trips = [
+    late = [
         [took(v, delay) - time for v, time in zip(stages, alone, strict=True)]
         for delay in latencies
     ]
     return Tradeoff(
         stages=list(stages),
         latencies=latencies,
-        ideal=ideal,
         bubble=[time - ideal for time in alone],
-        trips=trips,
+        rest=[ideal + lost[0] for lost in late],
+        trips=[[time - lost[0] for time in lost] for lost in late],
         at=math.floor(latency / STEP + 0.5),
     )

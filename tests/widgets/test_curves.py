@@ -9,14 +9,14 @@ from pipelab.widgets import Settings, family, tradeoff
 
 def test_the_curves_are_what_the_lab_says():
     made = tradeoff(latency=1)
-    times = {v: made.ideal + made.bubble[i] + made.trips[made.at][i]
+    times = {v: made.rest[made.at] + made.bubble[i] + made.trips[made.at][i]
              for i, v in enumerate(made.stages)}  # fmt: skip
     assert made.latencies[made.at] == 1
     for v, name in ((1, "1f1b"), (2, "interleaved-1f1b"), (4, "interleaved-1f1b")):
         lab = Settings(name, stages_per_rank=v, latency=1.0)
         assert times[v] == pytest.approx(lab.predict().makespan)
     assert made.trips[0] == [0] * len(made.stages), "no latency, no time lost to it"
-    assert "lost to trips" in made._repr_mimebundle_()[0]["image/svg+xml"]
+    assert "to more trips" in made._repr_mimebundle_()[0]["image/svg+xml"]
     with pytest.raises(UsageError, match="the slider goes from 0 to 1.5"):
         tradeoff(latency=2)
 
