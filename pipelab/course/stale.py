@@ -45,12 +45,14 @@ def versioned(schedule: Schedule) -> Picture:
             f'fill="{colour}" stroke="currentColor" stroke-opacity="0.6" {dashes}/>'
         )
         name = f"{Kind(kind).name}{i}" if wide > 20 else str(i)
-        parts.append(
-            f'<text x="{x + wide / 2:.1f}" y="{y + 18}" text-anchor="middle" fill="{ink}" '
-            f'font-family="system-ui, sans-serif" font-size="11">{name}</text>'
-        )
+        if wide > 7 * len(name):
+            parts.append(
+                f'<text x="{x + wide / 2:.1f}" y="{y + 18}" text-anchor="middle" fill="{ink}" '
+                f'font-family="system-ui, sans-serif" font-size="11">{name}</text>'
+            )
     bottom = schedule.ranks * _STEP + 6
-    parts += [*steps, *_key(int(timeline.version.max()), bottom)]
+    used = timeline.version[timeline.kind != Kind.STEP]
+    parts += [*steps, *_key(int(used.max()), bottom)]
     said = f"{schedule.name}: actions in the colours of the weight versions that they use"
     return Picture(svg(parts, bottom + 24, said))
 
