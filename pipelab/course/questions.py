@@ -210,7 +210,7 @@ QUESTIONS: dict[str, Question] = {
         "Rank 0 has a p-th of the layers and p micro-batches in flight: the p's cancel. More "
         "devices share out the weights, but not what rank 0 keeps.",
         "What if it were GPipe?",
-        low=0, high=200,
+        low=0, high=160,
     ),
     "07-parameter": Number(
         "A parameter of 32 bits has 4 bytes. How many bytes must be held for it while Adam trains "

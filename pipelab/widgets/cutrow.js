@@ -1,5 +1,5 @@
-// The model as a row of layers, their time upwards and their bytes downwards, with cuts between them
-// that are dragged, or moved with the arrow keys.
+// The model as a row of layers, their time upwards and their bytes downwards, with cuts between
+// them that are dragged, or moved with the arrow keys.
 import { control, element } from "../plots/frontend/dom.js";
 import { bytes, short } from "../plots/frontend/format.js";
 import { boundsOf, moveCut } from "../plots/frontend/recut.js";
@@ -28,7 +28,8 @@ function aboutLayer(chain, layer) {
   return (
     `layer ${chain.names[layer]}: ${milliseconds(seconds)} for a micro-batch ` +
     `(${TIMES.map(([part, kind]) => `${kind} ${milliseconds(chain[part][layer])}`).join(", ")})\n` +
-    `weights ${bytes(chain.parameter_bytes[layer])}, saves ${bytes(chain.activation_bytes[layer])}, ` +
+    `weights ${bytes(chain.parameter_bytes[layer])}, ` +
+    `saves ${bytes(chain.activation_bytes[layer])}, ` +
     `hands on ${bytes(chain.output_bytes[layer])}`
   );
 }
@@ -71,9 +72,15 @@ export function cutRow(about, write) {
   const columns = chain.names.map((_, layer) => layerColumn(chain, layer, scales));
   const brackets = element("div", { class: "pl-cut-brackets" });
   const handles = element("div", { class: "pl-cut-handles" });
+  const told = chain.names.map((name, i) => `${name} ${milliseconds(seconds[i])}`);
   const row = element(
     "div",
-    { class: "pl-cut-layers", style: `grid-template-columns: repeat(${layers}, 1fr)` },
+    {
+      role: "group",
+      ariaLabel: `layers with their time for a micro-batch: ${told.join(", ")}`,
+      class: "pl-cut-layers",
+      style: `grid-template-columns: repeat(${layers}, 1fr)`,
+    },
     ...columns,
     handles,
   );

@@ -8,8 +8,15 @@ import { unpack } from "../plots/frontend/timeline.js";
 import { Viewer } from "../plots/frontend/viewer.js";
 import { cutRow, digits, milliseconds, rankBars, verdictOf } from "./cutrow.js";
 import { goalStrip } from "./goals.js";
+import { kernelNotice } from "./kernel.js";
 import { training } from "./training.js";
 
+const KERNEL = {
+  gone:
+    "The kernel that made this picture has ended. Cuts still move; for real runs and goals to be " +
+    "kept, run this cell again.",
+  busy: "The kernel is busy with another cell: cuts move, real runs wait for it.",
+};
 const NAMES = { even: "even", best: "best", parameters: "by parameters" };
 
 /** A big number with what it was before the last move, and a line under it. */
@@ -157,11 +164,11 @@ function renderCuts({ model, el }) {
           : `${about.microbatches} micro-batches, ${about.schedule}`,
         run ? undefined : old.step,
       ),
-      bigFact("traffic", facts.traffic, "cross between ranks in a step", old.traffic),
+      bigFact("traffic", facts.traffic, "between ranks, in a step", old.traffic),
       bigFact(
         "fullest rank",
         facts.fullest,
-        `weights, gradients, ${about.optimizer}, activations`,
+        `all that it holds, ${about.optimizer} too`,
         old.fullest,
       ),
     );
@@ -171,6 +178,11 @@ function renderCuts({ model, el }) {
   };
 
   const needs = element("span", { class: "pl-needs" }, ...real.nodes);
+  const kernel = kernelNotice(
+    model,
+    () => ((needs.inert = kernel.gone()), real.lost(kernel.gone())),
+    KERNEL,
+  );
   needs.hidden = !about.trains;
   const table = element(
     "details",
@@ -182,6 +194,7 @@ function renderCuts({ model, el }) {
   el.classList.add("pipelab", "pl-lab", "pl-cuts");
   el.append(
     goals.node,
+    kernel.node,
     big,
     row.node,
     element("div", { class: "pl-cut-foot" }, said, element("div", { class: "pl-legend" }, ...keys)),
@@ -215,13 +228,14 @@ function renderCuts({ model, el }) {
       showSoon,
     ]),
   );
-  const watches = [goals.watch, real.watch, redraw];
+  const watches = [goals.watch, real.watch, kernel.watch, redraw];
   for (const watch of watches)
     for (const [event, act] of Object.entries(watch)) model.on(event, act);
   show();
   viewer.picture.attach();
   return () => {
     viewer.picture.detach();
+    kernel.close();
     for (const watch of watches)
       for (const [event, act] of Object.entries(watch)) model.off(event, act);
   };

@@ -186,6 +186,7 @@ class Cuts(GoalsWidget, RealRunWidget):
             "run": self.run,
             "stop": self.stop,
             "show_goal": self.show_goal,
+            "hello": lambda: self.send({"hello": True}),
         }
         actions[content["action"]]()
 

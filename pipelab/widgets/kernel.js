@@ -2,10 +2,12 @@
 import { element } from "../plots/frontend/dom.js";
 
 const PATIENCE = 1500; // milliseconds: an answer that takes longer is told
-const KERNEL_IS_GONE =
-  "The kernel that made this lab has ended. Costs still move, and the picture plays; for counts, " +
-  "schedules and real runs, run this cell again.";
-const KERNEL_IS_BUSY = "The kernel is busy with another cell: costs move, the rest waits for it.";
+const OF_THE_LAB = {
+  gone:
+    "The kernel that made this lab has ended. Costs still move, and the picture plays; for " +
+    "counts, schedules and real runs, run this cell again.",
+  busy: "The kernel is busy with another cell: costs move, the rest waits for it.",
+};
 
 /** What JupyterLab knows of the kernel: a connection with `status`, or nothing. */
 function connectionOf(model) {
@@ -15,9 +17,10 @@ function connectionOf(model) {
 
 /**
  * {node, gone(), waits(whether), watch, close}: `waits` hears whether the picture waits for the
- * kernel, `changed` is called when it turns out to be gone, or to be there after all.
+ * kernel, `changed` is called when it turns out to be gone, or to be there after all. `words`: what
+ * is said then, and while it is busy.
  */
-export function kernelNotice(model, changed) {
+export function kernelNotice(model, changed, words = OF_THE_LAB) {
   const node = element("div", { class: "pl-notice", role: "status", hidden: true });
   if (model.alone) return { node, gone: () => true, waits: () => {}, watch: {}, close: () => {} };
   const connection = connectionOf(model);
@@ -32,13 +35,13 @@ export function kernelNotice(model, changed) {
   const become = (now) => {
     if (gone === now) return;
     gone = now;
-    tell(gone ? KERNEL_IS_GONE : "");
+    tell(gone ? words.gone : "");
     changed();
   };
   const late = () => {
     timer = null;
     if (!waiting || gone) return;
-    if (connection?.status === "busy") tell(KERNEL_IS_BUSY);
+    if (connection?.status === "busy") tell(words.busy);
     else become(true); // nothing keeps it from answering
     timer = setTimeout(late, PATIENCE);
   };

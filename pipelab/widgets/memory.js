@@ -1,6 +1,12 @@
 // The entry of the memory widget: switches, a picture that the kernel draws, and its sentence.
 import { control, element } from "../plots/frontend/dom.js";
 import { goalStrip } from "./goals.js";
+import { kernelNotice } from "./kernel.js";
+
+const KERNEL = {
+  gone: "The kernel that made this picture has ended: to move the switches, run this cell again.",
+  busy: "The kernel is busy with another cell: the picture waits for it.",
+};
 
 /** The place of a value in a list, or of the nearest number. */
 export function placeOf(values, value) {
@@ -67,7 +73,8 @@ function renderMemory({ model, el }) {
     picture.classList.toggle("pl-memory-old", Boolean(model.get("problem")));
   };
   el.classList.add("pipelab", "pl-lab", "pl-memory");
-  el.append(goals.node, row, said, picture);
+  const kernel = kernelNotice(model, () => (row.inert = kernel.gone()), KERNEL);
+  el.append(goals.node, kernel.node, row, said, picture);
   let due = false;
   const drawSoon = () => {
     if (due) return; // Python changes several traits in one message: draw once
@@ -83,11 +90,12 @@ function renderMemory({ model, el }) {
       drawSoon,
     ]),
   );
-  const watches = [goals.watch, redraw];
+  const watches = [goals.watch, kernel.watch, redraw];
   for (const watch of watches)
     for (const [event, act] of Object.entries(watch)) model.on(event, act);
   draw();
   return () => {
+    kernel.close();
     for (const watch of watches)
       for (const [event, act] of Object.entries(watch)) model.off(event, act);
   };

@@ -165,6 +165,8 @@ class MemoryView(GoalsWidget):
     def _told(self, content: dict[str, Any]) -> None:
         if content["action"] == "show_goal":
             self.show_goal()
+        elif content["action"] == "hello":
+            self.send({"hello": True})
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live view; a still picture and its sentence for viewers without a kernel."""

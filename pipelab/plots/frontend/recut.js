@@ -1,7 +1,7 @@
-// A profiled model cut elsewhere, without the kernel: seconds and bytes of each stage and rank, what
-// crosses the cuts, and the timeline in the order of a prediction that Python sent. Equal to
-// layout/cutter.py and simulator/memory.py, but for one thing: messages that wait for one another on
-// a link are Python's alone, whose answer takes this one's place.
+// A profiled model cut elsewhere, without the kernel: seconds and bytes of each stage and rank,
+// what crosses the cuts, and the timeline in the order of a prediction that Python sent. Equal to
+// layout/cutter.py and simulator/memory.py, but for one thing: messages that wait for one another
+// on a link are Python's alone, whose answer takes this one's place.
 import { durationsOf, longestPath, median, numbersOf, orderOf } from "./simulate.js";
 
 const MS = 1000;
@@ -23,8 +23,8 @@ export function moveCut(sizes, cut, to) {
 }
 
 /**
- * What a stage of each of these sizes takes and holds. `chain`: columns over the layers by the names
- * of a LayerProfile, and `received`, the bytes of the input of each.
+ * What a stage of each of these sizes takes and holds. `chain`: columns over the layers by the
+ * names of a LayerProfile, and `received`, the bytes of the input of each.
  */
 export function stagesOf(chain, sizes) {
   const names = Object.keys(chain).filter((name) => Array.isArray(chain[name]));
@@ -44,9 +44,10 @@ export function stagesOf(chain, sizes) {
 
 /**
  * {stages, ranks, borders, slowest, traffic}: stages as above; of each rank its seconds in
- * `forward`, `input_grad`, `weight_grad` and together, for one micro-batch; `borders`, the seconds of
- * a message over each cut between different ranks, else null; `slowest`, the longest of all these;
- * `traffic`, bytes that cross between ranks in a step. `about`: what Python says of the schedule.
+ * `forward`, `input_grad`, `weight_grad` and together, for one micro-batch; `borders`, the seconds
+ * of a message over each cut between different ranks, else null; `slowest`, the longest of all
+ * these; `traffic`, bytes that cross between ranks in a step. `about`: what Python says of the
+ * schedule.
  */
 export function cutsOf(about, sizes) {
   const stages = stagesOf(about.chain, sizes);

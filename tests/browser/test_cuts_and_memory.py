@@ -1,0 +1,91 @@
+"""Cuts and memory in a real JupyterLab: moved by keyboard and mouse, told to a screen reader."""
+
+import os
+import signal
+
+import pytest
+from live_notebook import (
+    CHROMIUM,
+    browser,
+    command,
+    jupyter_lab,
+    open_notebook,
+    python,
+    wait_for_text,
+    write_notebook,
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(200),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+]
+CUTS = """
+import pipelab
+from pipelab.layout import LayerProfile, Profile
+from pipelab.widgets import Goal
+times = (3, 1, 2, 1, 1, 2, 1, 9)
+loss = LayerProfile("loss", 0, 0, 0, 0, 0, 0, 0)
+layers = [
+    LayerProfile(f"{i} Layer", t / 3e3, t / 3e3, t / 3e3, 4096, 64, 2048, 999)
+    for i, t in enumerate(times)
+]
+goal = Goal("Find the best cuts.", {"above_best": "<= 0.001"}, why="These are the best.")
+cuts = pipelab.cuts(Profile("cpu", "float32", 4, tuple(layers), loss), ranks=2, goals=[goal])
+cuts
+"""
+MEMORY = """
+view = pipelab.memory("llama-7b", ranks=4, attention="plain")
+view
+"""
+CUT = ".pl-cuts .pl-cut"
+
+
+def test_cuts_and_switches_move(tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(folder / "both.ipynb", CUTS, MEMORY)
+    with (
+        jupyter_lab(folder, tmp_path) as address,
+        browser(reduced_motion="reduce") as (page, trouble),
+    ):
+        open_notebook(page, address, "both.ipynb")
+        command(page, "notebook:run-all-cells")
+        page.wait_for_selector(CUT, timeout=60_000)
+        cut = page.locator(CUT).first
+        assert cut.get_attribute("role") == "slider"
+        assert cut.get_attribute("aria-valuetext").startswith("after layer 3 Layer; rank 0 takes 7")
+        assert "best" not in page.inner_text(".pl-cut-marks"), "not before it has been found"
+
+        cut.focus()
+        page.keyboard.press("ArrowRight")  # not JupyterLab's
+        wait_for_text(page, ".pl-cut-said", "Rank 1 is the slowest", 10)
+        assert cut.get_attribute("aria-valuenow") == "5"
+
+        box, layers = cut.bounding_box(), page.locator(".pl-cut-layers").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 30)
+        page.mouse.down()
+        page.mouse.move(layers["x"] + 6 / 8 * layers["width"], box["y"] + 30, steps=4)
+        page.mouse.up()
+        page.wait_for_selector(".pl-cuts .pl-goal.pl-reached", timeout=20_000)
+        assert python(page, "cuts.sizes") == "[6, 2]"
+        assert python(page, "cuts.goals[0]['reached']") == "True"
+        wait_for_text(page, ".pl-cut-marks", "best 10 ms", 10)
+
+        wait_for_text(page, ".pl-memory-said", "it does not fit")
+        page.locator(".pl-memory select").nth(4).scroll_into_view_if_needed()
+        page.get_by_label("recomputation").select_option(label="attention only")
+        wait_for_text(page, ".pl-memory-said", "it fits", 20)
+        ranks = page.get_by_label("ranks p")
+        ranks.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector(".pl-memory-picture svg[aria-label*='rank 7 ']", timeout=20_000)
+        assert ranks.get_attribute("aria-valuetext") == "8"
+        assert python(page, "view.ranks") == "8"
+
+        assert trouble == []
+        os.kill(int(python(page, "__import__('os').getpid()")), signal.SIGKILL)
+        wait_for_text(page, ".pl-memory .pl-notice", "has ended", 30)
+        cut.focus()
+        page.keyboard.press("ArrowLeft")  # without a kernel, too
+        assert cut.get_attribute("aria-valuenow") == "5"
