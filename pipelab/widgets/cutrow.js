@@ -6,6 +6,7 @@ import { boundsOf, moveCut } from "../plots/frontend/recut.js";
 
 const UP = 66; // pixels of the tallest time
 const DOWN = 38; // and of the largest bytes
+const NARROW = 0.08; // of the row: a stage whose time is written small
 const TIMES = [
   ["forward", "F"],
   ["input_grad", "I"],
@@ -156,8 +157,11 @@ export function cutRow(about, write) {
         element(
           "div",
           {
-            class: slow[homes.get(stage)] ? "pl-slow" : "",
-            style: `left: ${place(start)}; width: ${place(stop - start)}`,
+            class: [
+              slow[homes.get(stage)] ? "pl-slow" : "",
+              (stop - start) / layers < NARROW ? "pl-tight" : "",
+            ].join(" "),
+            style: `left: ${place(start)}; width: calc(${place(stop - start)} - 3px)`,
             title: `stage ${stage} on rank ${homes.get(stage)}: layers ${start} to ${stop - 1}`,
           },
           element("span", {}, `${nameOf(stage)} `),

@@ -197,6 +197,8 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         like = self.settings.with_changes(**free)
         measured = [t for settings, t in self._runs if settings.with_changes(**free) == like]
         given = self.settings.to_dict() | {"measured": measured, "unit_s": PACE_MS / 1000}
+        if self._profile is not None:
+            given |= {"profile": self._profile, "batch": self._samples}
         given.pop(over, None)
         return sweep(over, values, **(given | options))
 

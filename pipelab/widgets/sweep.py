@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..catalogue import entry, names
 from ..errors import UnknownName, UsageError
 from ..timeline import Timeline
+from .profiled import Profiled
 from .settings import WHOLE, Settings
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def sweep(
         measured: timelines of real runs, drawn as open points in the first two panels. Their memory
             is counted otherwise, so it is left out.
         unit_s: the seconds that a real run takes for one unit of cost.
-        settings: the rest of the configuration, fields of ``pipelab.widgets.Settings``.
+        settings: the rest of the configuration, fields of ``pipelab.widgets.Settings``; profile and
+            batch too, for memory in the bytes of a profiled model.
 
     Returns:
         A plotly Figure of three panels: bubble, throughput (with hold="batch" the speed-up) and
@@ -74,7 +76,7 @@ def sweep(
 
     if over not in VALUES:
         raise UnknownName("setting to sweep over", over, VALUES)
-    base = Settings(**settings).valid()
+    base = (Profiled if "profile" in settings else Settings)(**settings).valid()
     values = list(VALUES[over] if values is None else values)
     counted = "% of the batch" if base.one_batch and base.memory != "bytes" else base.memory
     titles = [BUBBLE, SPEED[base.hold], f"peak memory, {counted}"]

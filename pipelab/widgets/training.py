@@ -13,6 +13,7 @@ from ..plots import live_view
 from ..simulator import Costs
 from ..simulator.costs import PerStage
 from ..timeline import Timeline, gap
+from .profiled import Profiled
 from .settings import WHOLE, Settings, work
 
 PACE_MS = 10.0
@@ -283,6 +284,8 @@ class Training:
         )
         if self.paced:
             message += " Bars last as long as the pace says."
+        if isinstance(self.settings, Profiled):
+            message += " It is the lab's own model: its bytes are not those of the profile."
         if self.paced and self.settings.one_batch:
             message += f" One device alone: {WHOLE:g} = {WHOLE * self._unit_ms / 1000:.3g} s."
         for note in filter(None, [run.device_note, run.advice]):

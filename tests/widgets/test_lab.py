@@ -581,6 +581,8 @@ def test_a_lab_with_a_profile_counts_its_bytes():
     assert held.weights == expected.weights
     widget.hold = "microbatch"
     assert widget.settings._stage_memory(4).activations == expected.activations
+    swept = widget.sweep("microbatches", [16], schedules=["1f1b"])
+    assert swept.data[2].y == (float(widget.timeline.bytes_held.max()),)
     assert lab(widget.text).memory == "bytes"
     widget.apply(ranks=16)
     assert widget.problem.startswith("16 stages are more than the 8 layers of the profile")
