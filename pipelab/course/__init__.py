@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .diagrams import folded, scatter, waiting
-    from .figures import Line, Picture, bars, lines
+    from .diagrams import folded, pipe, scatter, waiting
+    from .figures import Line, Picture, bars, lines, verdicts
     from .lab_goals import goals
     from .last_frame import ending
     from .questions import question
     from .seen import trained
+    from .stale import time_to_loss, versioned
     from .table import Lesson, Task, lessons
 
 _LATE = {
@@ -29,15 +30,19 @@ _LATE = {
     "goals": "lab_goals",
     "lessons": "table",
     "lines": "figures",
+    "pipe": "diagrams",
     "question": "questions",
     "scatter": "diagrams",
+    "time_to_loss": "stale",
     "trained": "seen",
+    "verdicts": "figures",
+    "versioned": "stale",
     "waiting": "diagrams",
 }
 __all__ = [
     "Lesson", "Line", "Picture", "Task",
-    "bars", "ending", "folded", "goals", "lessons", "lines", "question", "scatter", "trained",
-    "waiting",
+    "bars", "ending", "folded", "goals", "lessons", "lines", "pipe", "question", "scatter",
+    "time_to_loss", "trained", "verdicts", "versioned", "waiting",
 ]  # fmt: skip
 
 

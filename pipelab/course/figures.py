@@ -33,6 +33,8 @@ class Line:
 
 def short(value: float) -> str:
     """A number to read: three digits, and never 1e+03."""
+    if math.isinf(value):
+        return "never"
     value = 0.0 if abs(value) < 1e-9 else value
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -87,7 +89,8 @@ def lines(
     """Curves over the same values of x, which are evenly spaced whatever they are.
 
     Args:
-        series: the curves; ``points`` ones are drawn as rings without a line.
+        series: the curves; ``points`` ones are drawn as rings without a line, and an infinite
+            value, what is never reached, as a cross above all others.
         x_label: under the axis.
         y_label: over the picture.
         unit: of the numbers on the left.
@@ -102,7 +105,8 @@ def lines(
     every = [y for line in series for y in line.values.values() if math.isfinite(y)]
     low = min([*every, 0.0 if low is None else low])
     high = max([*every] if high is None else [*every, high])
-    left, right, top, bottom = 64, WIDTH - 150, 26, height - 42
+    never = any(y == math.inf for line in series for y in line.values.values())
+    left, right, top, bottom = 64, WIDTH - 150, 46 if never else 26, height - 42
 
     def across(x: float) -> float:
         return left + (right - left) * (xs.index(x) / max(1, len(xs) - 1))
@@ -133,12 +137,16 @@ def lines(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{fill}" stroke="{colour}" '
                 'stroke-width="2"/>'
             )
+        for x in (x for x, y in line.values.items() if y == math.inf):
+            parts.append(_cross(across(x) + 11 * (i - (len(series) - 1) / 2), top - 16, colour))
         y = top + 12 + 20 * i
         parts.append(
             f'<circle cx="{right + 16}" cy="{y - 4}" r="5" fill="{fill}" stroke="{colour}" '
             'stroke-width="2"/>'
         )
         parts.append(label(right + 26, y, line.name, "start"))
+    if never:
+        parts.append(label(left - 20, top - 12, "never", "end", faint=True))
     said = "; ".join(
         f"{line.name}: " + ", ".join(f"{x:g} → {short(y)}" for x, y in sorted(line.values.items()))
         for line in series
@@ -171,6 +179,13 @@ def rows(found: Sequence[Row]) -> str:
             )
     said = "; ".join(f"{name}: {' '.join(items)}" for name, items, _ in found)
     return svg(parts, 8 + step * len(found), said)
+
+
+def _cross(x: float, y: float, colour: str) -> str:
+    return (
+        f'<path d="M{x - 4:.1f} {y - 4}l8 8m0 -8l-8 8" stroke="{colour}" stroke-width="2.5" '
+        'fill="none"/>'
+    )
 
 
 def choices(texts: Sequence[str], tries: Sequence[int], right: int) -> str:
@@ -223,6 +238,17 @@ def svg(parts: Sequence[str], height: float, said: str) -> str:
         f'width="{WIDTH}" height="{height:.0f}" role="img" aria-label="{escape(said)}">'
         f"{inside}</svg>"
     )
+
+
+def verdicts(rows: Sequence[tuple[str, bool]]) -> "Picture":
+    """Sentences, each with a tick or a cross."""
+    marks = {True: ("✓", COLOURS["truth"]), False: ("✗", COLOURS["machine"])}
+    parts = []
+    for text, good in rows:
+        mark, colour = marks[bool(good)]
+        words = escape(text).replace("\n", "<br>")
+        parts.append(f'<p><b style="color:{colour}">{mark}</b> {words}</p>')
+    return Picture("".join(parts))
 
 
 class Picture:

@@ -55,6 +55,12 @@ def _on_rank_0(ranks: int) -> float:
     return WHOLE * float(timeline.bytes_held[mine].max()) / ranks
 
 
+def _without_a_flush() -> float:
+    """What a batch of 8 takes with PipeDream, when many follow one another."""
+    two, six = (step("pipedream", microbatches=8 * n).makespan * n for n in (2, 6))
+    return (six - two) / 4
+
+
 def _row(name: str, rank: int) -> Sequence[str]:
     """What a rank of four runs with four micro-batches, without its stage: F0, B0 and so on."""
     actions = build(name, ranks=4, microbatches=4).actions[rank]
@@ -239,6 +245,44 @@ QUESTIONS: dict[str, Question] = {
         "A faster network shortens what is under way, and nothing else. Waiting is cured by cuts, "
         "by the order, and by more micro-batches.",
         "What if the messages were ten times as large?",
+    ),
+    "09-flush": Number(
+        "4 ranks, 1F1B, batch after batch of 8 micro-batches: a batch takes 34.4, and 9.4 of that "
+        "is the bubble. Now nobody waits for the end of a batch, and the forwards of the next one "
+        "follow at once. How long does a batch take, when many follow one another?",
+        _without_a_flush,
+        "The pipeline is filled once, and never drained: no rank is idle any more. 100/4.",
+        "What are the weights with which those early forwards run?",
+        low=0, high=60,
+    ),
+    "09-versions": Choice(
+        "Rank 0 of 4 has sent four micro-batches ahead when the first backward arrives, and steps "
+        "its optimizer after every backward. A backward must use the weights of its forward. How "
+        "many versions of its weights does rank 0 keep?",
+        (
+            Option("one: each backward follows from the newest weights",
+                   "Three steps lie between the forward of micro-batch 3 and its backward: with "
+                   "other weights, it is the gradient of no function."),
+            Option("four: one for each micro-batch in flight"),
+            Option("two: the newest, and the one before",
+                   "Only if it steps once for every four backwards or more: that is 2BW."),
+        ),
+        "Rank s has p − s micro-batches in flight, each with the weights that it has seen.",
+        "What if it stepped only after every fourth backward?",
+    ),
+    "09-rate": Choice(
+        "PipeDream on 2 ranks learns well with some learning rate, near the largest that works. "
+        "Now the same model is cut for 8 ranks. What about that learning rate?",
+        (
+            Option("it works as before: every gradient is right",
+                   "Right for weights that are up to seven steps old. The weights have moved on."),
+            Option("it is too large now, and training may never end well"),
+            Option("it could be larger: the gradients of seven steps average out",
+                   "They are not averaged. Each is applied in full, up to seven steps late."),
+        ),
+        "Late gradients push on after the weights have passed the valley. The later they are, the "
+        "smaller the steps must be.",
+        "What if momentum were 0?",
     ),
 }  # fmt: skip
 

@@ -54,8 +54,10 @@ class Trained:
             for step, picture in self.moments
         )
         error = self.gradient_error
-        near = "equal to" if error == 0 else f"within {error:.0e} of"
-        said = "" if error is None else f"; gradients {near} the unsplit model's"
+        said = f"; gradients: {run.gradient_note}"
+        if error is not None:
+            near = "equal to" if error == 0 else f"within {error:.0e} of"
+            said = f"; gradients {near} the unsplit model's"
         step = max(1, len(self.losses) // 24)
         curve = Line("loss", dict(list(enumerate(self.losses))[::step]), "truth")
         return (

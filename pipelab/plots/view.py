@@ -8,7 +8,8 @@ while the bar of that row runs, and after it. Parts are named in ``parts``: acti
 all that Timeline.memory counts. Rows are sorted by rank and time. Seconds become milliseconds, and
 the first start becomes 0. A prediction also has needs, Int32 of shape (atoms,): the row whose
 result each atom needs from another stage, or -1. With it the front end finds the times for other
-costs by itself: see ``frontend/simulate.js``.
+costs by itself: see ``frontend/simulate.js``. Where the schedule steps the optimizer itself,
+versions, Int32 of shape (atoms,), has that of the weights which each row uses, or makes.
 """
 
 from collections.abc import Mapping
@@ -58,6 +59,7 @@ def view(timeline: Timeline, *, milliseconds: float | None = None) -> Message:
     return (
         _message(columns, timeline.schedule, scale, timeline.memory)
         | _needs(timeline)
+        | _versions(timeline)
         | {
             "source": timeline.source,
             "unit": unit,
@@ -138,6 +140,7 @@ def _message(
     forwards = (ended - started)[kind == Kind.F]
     return {
         "ranks": schedule.ranks,
+        "replicas": schedule.replicas,
         "microbatches": schedule.microbatches,
         "kinds": sorted(int(k) for k in schedule.kinds),
         "looks": [look._asdict() for look in LOOKS.values()],
@@ -160,6 +163,14 @@ def _needs(timeline: Timeline) -> Message:
     if timeline.source != "predicted":
         return {}
     return {"needs": timeline.schedule.producer.astype(np.int32).tobytes()}
+
+
+def _versions(timeline: Timeline) -> Message:
+    """The version of its stage's weights that each row uses, where there is more than one."""
+    if Kind.STEP not in timeline.schedule.kinds:
+        return {}
+    order = np.lexsort((timeline.started, timeline.rank))
+    return {"versions": timeline.version[order].astype(np.int32).tobytes()}
 
 
 def _parts(rank: np.ndarray, started: np.ndarray, ended: np.ndarray) -> np.ndarray:

@@ -10,16 +10,18 @@ from typing import Any
 from .asked import Asked
 from .builder import Builder, builder
 from .cuts import Cuts, cuts
+from .family import Family, family
 from .goals import Goal
 from .guess import Guess, guess
 from .lab import Lab, lab
 from .memory import MemoryView, memory
 from .settings import Settings
 from .sweep import sweep
+from .tradeoff import Tradeoff, tradeoff
 
 __all__ = [
-    "Asked", "Builder", "Cuts", "Goal", "Guess", "Lab", "MemoryView", "Settings", "builder", "cuts",
-    "guess", "lab", "memory", "sweep",
+    "Asked", "Builder", "Cuts", "Family", "Goal", "Guess", "Lab", "MemoryView", "Settings",
+    "Tradeoff", "builder", "cuts", "family", "guess", "lab", "memory", "sweep", "tradeoff",
 ]  # fmt: skip
 
 _FORMER: dict[str, Any] = {"predict": guess, "Prediction": Guess}

@@ -464,7 +464,7 @@ def _like(start: Construction, ranks: int, per_rank: int) -> str:
     return "interleaved-1f1b" if looped else "zb-v"
 
 
-def builder(
+def builder(  # noqa: PLR0913 - the whole of what a grid can start with
     schedule: str | Schedule | None = None,
     *,
     ranks: int = 4,
@@ -472,6 +472,7 @@ def builder(
     stages_per_rank: int = 1,
     split: bool = False,
     without: str = "",
+    batches: int = 1,
     exercise: str = "",
     goals: Any = (),
     **settings: Any,
@@ -486,6 +487,8 @@ def builder(
         stages_per_rank: of the same; in an empty grid the stages are looped over the ranks.
         split: whether an empty grid has I and W instead of B.
         without: a kind of the named schedule that is left to place, such as "W".
+        batches: how often the named schedule stands there, each time on the micro-batches that
+            follow: a flush lies between.
         exercise: "08": its counts, costs and limits, and a button that hands the order in.
         goals: what is to be reached, one after another: a list of ``pipelab.widgets.Goal``, or a
             slug of the course.
@@ -513,7 +516,7 @@ def builder(
     if isinstance(schedule, str):
         per_rank = None if entry(schedule).fixed else stages_per_rank
         schedule = build(schedule, ranks=ranks, microbatches=microbatches, stages_per_rank=per_rank)
-    start = Construction.of(schedule)
+    start = Construction.of(schedule).repeated(batches)
     if without:
         start = start.without(Kind[without])
     return Builder(start, configuration, task, goals)

@@ -86,6 +86,23 @@ class Construction:
         kept = tuple(tuple(a for a in row if a.kind != kind) for row in self.rows)
         return replace(self, rows=kept)
 
+    def repeated(self, times: int) -> "Construction":
+        """Let the rows stand so often, each time on the micro-batches that follow.
+
+        Raises UsageError for less than once, and for too many actions.
+        """
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            raise UsageError(f"batches is {times!r}; it is how many follow one another, 1 or more.")
+        m = 1 + max(action.microbatch for action in self.universe)
+
+        def later(action: Action, batch: int) -> Action:
+            return action._replace(microbatch=action.microbatch + batch * m)
+
+        rows = [[later(a, batch) for batch in range(times) for a in row] for row in self.rows]
+        universe = {later(a, batch) for batch in range(times) for a in self.universe}
+        found = replace(self, rows=tuple(map(tuple, rows)), universe=frozenset(universe))
+        return found._checked()
+
     @property
     def complete(self) -> bool:
         """Whether every action stands."""

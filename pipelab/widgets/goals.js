@@ -25,6 +25,7 @@ export function meets(facts, conditions) {
 export function factsOf(model, timeline) {
   const facts = { ...timeline?.settings };
   for (const { key, value } of timeline?.numbers ?? []) facts[key] = value;
+  facts.copies = timeline?.replicas;
   facts.pins = model.get("pins")?.length;
   facts.run = model.get("progress").state;
   return facts;

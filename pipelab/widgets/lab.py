@@ -171,10 +171,11 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What goals can be about: the settings, the numbers, the pins and the run."""
+        """What goals can be about: settings, numbers, copies of the model, pins and the run."""
         numbers = {number["key"]: number["value"] for number in self.predicted.get("numbers", [])}
         run = self.progress["state"]
-        return self.settings.to_dict() | numbers | {"pins": len(self.pins), "run": run}
+        done = {"copies": self.predicted.get("replicas"), "pins": len(self.pins), "run": run}
+        return self.settings.to_dict() | numbers | done
 
     @property
     def measured(self) -> Timeline | None:

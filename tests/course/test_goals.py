@@ -18,9 +18,14 @@ from pipelab.widgets import builder
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 BUILT = {
+    "00-build": "gpipe",
+    "01-build": "gpipe",
+    "02-build": "gpipe",
     "03-build": "1f1b",
+    "04-build": "interleaved-1f1b",
     "05-drop": "zb-h1",
     "08-order": "eager-1f1b",
+    "09-flush": "1f1b",
 }
 """Goals that a person builds: a schedule that meets them."""
 CUT = {
@@ -97,7 +102,7 @@ def test_each_goal_is_open_until_it_is_done(slug, here):
         elif (slug, i) in CUT:
             lab.apply(**CUT[slug, i])
         elif slug in BUILT:
-            if i == 0:
+            if i == 0 and len(lab.goals) > 1:
                 waste_time(lab)
             else:
                 finish(lab, BUILT[slug])
@@ -125,6 +130,6 @@ def waste_time(widget):
 
 def finish(widget, name):
     """Build the schedule of that name: with the builder's own counts."""
-    schedule = widget.schedule
-    order = pipelab.build(name, ranks=schedule.ranks, microbatches=schedule.microbatches)
+    ranks = len(widget.construction.rows)
+    order = pipelab.build(name, ranks=ranks, microbatches=widget.settings.microbatches)
     widget.load(order.to_csv())

@@ -6,7 +6,21 @@ from xml.etree import ElementTree
 import pytest
 
 import pipelab
-from pipelab.course import Line, bars, ending, figures, folded, lines, scatter, trained, waiting
+from pipelab.course import (
+    Line,
+    bars,
+    ending,
+    figures,
+    folded,
+    lines,
+    pipe,
+    scatter,
+    time_to_loss,
+    trained,
+    verdicts,
+    versioned,
+    waiting,
+)
 from pipelab.course.figures import choices, histogram, short, ticks
 from pipelab.course.questions import QUESTIONS
 from pipelab.errors import UnknownName
@@ -96,7 +110,7 @@ def test_the_last_frame_has_guess_law_machine_and_the_sentence(tmp_path, monkeyp
     lab.close()
     html = ending("00", 36)._repr_html_()
     assert "your guess 25; the law 34.4; your machine 36" in html
-    assert "1 of 1 guesses locked, 0 right the first time; 1 of 6 goals reached" in html
+    assert "1 of 1 guesses locked, 0 right the first time; 1 of 8 goals reached" in html
     assert "A pipeline is never full at both ends" in html
     with pytest.raises(UnknownName, match="00"):
         ending("77")
@@ -118,3 +132,49 @@ def test_the_gpt_writes_eight_characters():
     for _, picture in seen.moments:
         wrote = re.search(r"<b>(.*)</b>", picture, re.DOTALL)[1]
         assert len(re.sub(r"&\w+;|&#x27;", "x", wrote)) == 8
+
+
+def test_what_is_never_reached_is_a_cross():
+    svg = lines([Line("a", {1: 2, 2: float("inf")}, "red")], x_label="x", y_label="y")
+    assert svg.count("l8 8m0 -8l-8 8") == 1
+    assert "1 → 2, 2 → never" in svg and ">never<" in svg
+    assert "never" not in lines([Line("a", {1: 2, 2: 3}, "red")], x_label="x", y_label="y")
+
+
+def test_a_backward_has_the_colour_of_its_forward():
+    drawn = parsed(versioned(pipelab.build("pipedream", ranks=2, microbatches=4)).svg)
+    bars_of = [one for one in drawn.iter() if one.get("height") == "26"]
+    names = [one.text for one in drawn.iter() if one.get("font-size") == "11"]
+    fills = dict(zip(names[: len(bars_of)], (one.get("fill") for one in bars_of), strict=False))
+    # rank 0: 0F0 0F1 0B0 0STEP0 0F2 0B1: micro-batches 0 and 1 use version 0, 2 uses version 1
+    assert fills["F0"] == fills["B0"] == figures.OTHERS[0]
+    assert "version" in drawn.get("aria-label")
+
+
+def test_the_time_to_a_loss_counts_the_bubble():
+    """Losses that fall to 0 with micro-batch 40: the means of 32 are at 0 from 71 on."""
+    losses = [[1.0] * 40 + [0.0] * 40, [1.0] * 80]
+    order = pipelab.build("pipedream", ranks=4, microbatches=80)
+    found = time_to_loss(order, losses, (0.1, 0.2), loss=0.0)
+    # without a bubble a micro-batch takes 100/8/4, and the last forward ends before its backward
+    assert found[0.1] == pytest.approx((71 + 2) * 100 / 8 / 4, rel=0.02)
+    assert found[0.2] == float("inf")
+
+
+def test_a_training_whose_gradients_cannot_be_compared_says_why():
+    """Its page was an error: there is no number of the gradients' error to format."""
+    seen = trained("mlp", schedule="pipedream", ranks=2, microbatches=4, steps=(0, 2))
+    assert "gradients: nothing to compare with" in seen._repr_html_()
+
+
+def test_a_pipe_is_narrow_where_the_layer_is():
+    svg = pipe([2, 64, 128, 16, 128, 3], 96).svg
+    assert "layer 1: 8320 weights" in svg and "cut 2 | 3: 3072 numbers cross" in svg
+    bands = [float(one.get("height")) for one in parsed(svg).iter()
+             if one.get("fill") == figures.COLOURS["truth"]]  # fmt: skip
+    assert bands == pytest.approx([55, 110, 13.75, 110], abs=0.1)
+
+
+def test_verdicts_are_ticked_and_escaped():
+    html = verdicts([("a < b", True), ("no\nway", False)]).svg
+    assert html.index("✓") < html.index("a &lt; b") < html.index("✗") < html.index("no<br>way")

@@ -103,6 +103,15 @@ def test_parts_of_the_memory_sum_to_what_the_rank_holds():
     assert levels[:, :, 2].max() == 7  # one older version of the weights on rank 0
 
 
+def test_the_versions_of_the_weights_are_told_where_there_are_several():
+    assert "versions" not in view(simulate(build("1f1b", ranks=2, microbatches=3)))
+    message = view(simulate(build("pipedream", ranks=2, microbatches=3)))
+    version = np.frombuffer(message["versions"], dtype=np.int32)
+    of_rank = bars(message)[:, 0] == 0
+    # 0F0 0F1 0B0 0STEP0 0F2 0B1 …
+    assert version[of_rank].tolist() == [0, 0, 0, 1, 1, 0, 2, 1, 3]
+
+
 def test_seconds_become_milliseconds_from_the_first_start():
     predicted = simulate(
         build("gpipe", ranks=2, microbatches=2), Costs(forward=0.01, backward=0.02)

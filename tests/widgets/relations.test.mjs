@@ -43,6 +43,15 @@ test("an action needs the stage before it or behind it, and what its own stage k
   assert.deepEqual(names(relations(timeline, w0).needs), ["0I0"]);
 });
 
+test("where a stage has several versions of its weights, a bar says which one it uses", () => {
+  const versioned = (one, version) => ({ ...one, version });
+  const rows = [[versioned(bar(0, 0, 0, 0, 1), 3), versioned(bar(0, 0, 5, 1, 2), 4)]];
+  const stashing = { ...timeline, bars: rows };
+  assert.match(aboutLane(stashing, 0, 0.5, rows[0][0]), /with version 3 of the stage's weights/);
+  assert.match(aboutLane(stashing, 0, 1.5, rows[0][1]), /makes version 4 of the stage's weights/);
+  assert.doesNotMatch(aboutLane(timeline, 0, 0.5, timeline.bars[0][0]), /version/);
+});
+
 test("a recomputation stands between a forward and its backward", () => {
   const again = { looks, bars: [[bar(0, 0, 0, 0, 1), bar(0, 0, 4, 1, 2), bar(0, 0, 1, 2, 4)]] };
   const [f, r, b] = again.bars[0];

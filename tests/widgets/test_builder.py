@@ -286,3 +286,14 @@ def test_hints_keep_within_the_limit():
     while action := widget.hint():
         widget.place(str(action))
     assert (widget.grid["task"]["over"], widget.grid["left"]) == ([], 0)
+
+
+def test_batches_follow_one_another_with_a_flush_between():
+    grid = builder("1f1b", ranks=2, microbatches=2, batches=2, hold="microbatch")
+    assert grid.csv.splitlines()[0] == "0F0,0F1,0B0,0B1,0F2,0F3,0B2,0B3"
+    flushed = grid.facts["makespan"]
+    grid.move(0, 4, 3)
+    assert grid.csv.splitlines()[0] == "0F0,0F1,0B0,0F2,0B1,0F3,0B2,0B3"
+    assert grid.facts["makespan"] < flushed
+    with pytest.raises(UsageError, match="batches is 0; it is how many follow one another"):
+        builder("1f1b", ranks=2, microbatches=2, batches=0)

@@ -19,9 +19,10 @@ BUILDER = WIDGET.with_name("builder.js")
 GUESS = WIDGET.with_name("guess.js")
 CUTS = WIDGET.with_name("cuts.js")
 MEMORY = WIDGET.with_name("memory.js")
+TRADEOFF, FAMILY = WIDGET.with_name("tradeoff.js"), WIDGET.with_name("family.js")
 ALONE = (
     *("page.js", "builder.js", "guess.js", "labpage.js", "standin.js"),
-    *("cuts.js", "cutrow.js", "recut.js", "memory.js"),
+    *("cuts.js", "cutrow.js", "recut.js", "memory.js", "tradeoff.js", "family.js"),
 )
 """What the lab does not join: other entries."""
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
@@ -38,8 +39,11 @@ def test_javascript(path):
 
 @pytest.mark.parametrize(
     "entry",
-    [WIDGET, BUILDER, GUESS, CUTS, MEMORY, FRONTEND / "page.js", WIDGET.with_name("labpage.js")],
-    ids=["lab", "builder", "guess", "cuts", "memory", "page", "labpage"],
+    [
+        *(WIDGET, BUILDER, GUESS, CUTS, MEMORY, TRADEOFF, FAMILY),
+        *(FRONTEND / "page.js", WIDGET.with_name("labpage.js")),
+    ],
+    ids=["lab", "builder", "guess", "cuts", "memory", "tradeoff", "family", "page", "labpage"],
 )
 def test_joined_script_is_one_valid_module(entry, tmp_path):
     path = tmp_path / "joined.mjs"

@@ -23,6 +23,21 @@ const timeline = unpack({
   memory: Float32Array.from(MEMORY),
 });
 
+test("versions of the weights lie on the bars, where there are some", () => {
+  const one = { ranks: 2, parts: ["activations"], looks: [], bars: Float32Array.from(BARS) };
+  const message = {
+    ...one,
+    memory: Float32Array.from(MEMORY),
+    versions: Int32Array.of(0, 1, 0, 2),
+  };
+  const found = unpack(message).bars.flat();
+  assert.deepEqual(
+    found.map(({ version }) => version),
+    [0, 1, 0, 2],
+  );
+  assert.equal(timeline.bars[0][0].version, undefined);
+});
+
 test("bars are grouped by rank", () => {
   assert.deepEqual(
     timeline.bars.map((bars) => bars.length),

@@ -31,6 +31,7 @@ function bytesOf(packed) {
 export function unpack(message) {
   const numbers = floats(message.bars);
   const held = floats(message.memory);
+  const versions = message.versions && integers(message.versions);
   const size = message.parts.length;
   const bars = Array.from({ length: message.ranks }, () => []);
   const memory = Array.from({ length: message.ranks }, () => []);
@@ -49,6 +50,7 @@ export function unpack(message) {
       end,
       part: numbers[n + 6],
     });
+    if (versions) bars[rank].at(-1).version = versions[i];
     for (const time of [start, end]) {
       memory[rank].push(
         size === 1 ? { time, level: held[at] } : several(time, held.subarray(at, at + size)),

@@ -18,6 +18,10 @@ export function aboutLane(timeline, rank, moment, bar) {
     lines.push(
       `${action(timeline, bar)}: ${timeline.looks[bar.kind].title}${whose}, stage ${bar.stage}`,
     );
+    if (bar.version !== undefined) {
+      const makes = timeline.looks[bar.kind].letter === "S" ? "makes" : "with";
+      lines.push(`${makes} version ${bar.version} of the stage's weights`);
+    }
     if (needs.length) lines.push(`needs ${named(timeline, needs)}`);
     if (feeds.length) lines.push(`feeds ${named(timeline, feeds)}`);
   } else lines.push("idle");

@@ -1,0 +1,14 @@
+"""Which tensors a process holds, by value."""
+
+import numpy as np
+import torch
+
+from pipelab.grading.living import living
+
+
+def test_what_is_held_is_found_by_value():
+    held = [torch.full((3, 2), 41.5), torch.nn.Parameter(torch.full((3, 2), 42.5))]
+    asked = [np.full((3, 2), value, np.float32) for value in (40.5, 41.5, 42.5)]
+    assert living(asked) == [1, 2]
+    del held
+    assert living(asked) == []
