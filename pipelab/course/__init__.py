@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .figures import Line, Picture, bars, lines, verdicts
     from .lab_goals import goals
     from .last_frame import ending
+    from .meshes import held, traffic, workers
     from .questions import question
     from .seen import trained
     from .stale import time_to_loss, versioned
@@ -28,21 +29,24 @@ _LATE = {
     "ending": "last_frame",
     "folded": "diagrams",
     "goals": "lab_goals",
+    "held": "meshes",
     "lessons": "table",
     "lines": "figures",
     "pipe": "diagrams",
     "question": "questions",
     "scatter": "diagrams",
     "time_to_loss": "stale",
+    "traffic": "meshes",
     "trained": "seen",
     "verdicts": "figures",
     "versioned": "stale",
     "waiting": "diagrams",
+    "workers": "meshes",
 }
 __all__ = [
     "Lesson", "Line", "Picture", "Task",
-    "bars", "ending", "folded", "goals", "lessons", "lines", "pipe", "question", "scatter",
-    "time_to_loss", "trained", "verdicts", "versioned", "waiting",
+    "bars", "ending", "folded", "goals", "held", "lessons", "lines", "pipe", "question",
+    "scatter", "time_to_loss", "traffic", "trained", "verdicts", "versioned", "waiting", "workers",
 ]  # fmt: skip
 
 

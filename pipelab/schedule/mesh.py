@@ -5,7 +5,8 @@
     data 0   rank 0: workers 0 1   rank 1: workers 2 3       tensor = 2: two workers a rank
     data 1   rank 0: workers 4 5   rank 1: workers 6 7       data = 2: two copies of the pipeline
 
-In: a Schedule and a Mesh. Out: who is who, and ``spread``: the schedule of all workers.
+In: a Schedule and a Mesh. Out: who is who; ``spread``: the schedule of all workers; ``one_of``: one
+pipeline of it, which is the schedule again.
 
 Source of the order: Megatron-LM (Narayanan et al. 2021, §3), which keeps tensor-parallel workers on
 one node because they speak most.
@@ -21,6 +22,8 @@ from ..errors import UsageError
 from .schedule import Schedule
 
 ZERO = (0, 1, 2, 3)
+Rows = np.ndarray
+"""Numbers of atoms, rows of a schedule's columns."""
 
 
 class Place(NamedTuple):
@@ -139,3 +142,42 @@ def spread(schedule: Schedule, mesh: Mesh) -> Schedule:
     # each pipeline is as legal as the one that it repeats
     whole.verdicts.update(schedule.verdicts)
     return whole
+
+
+def one_of(whole: Schedule, mesh: Mesh, *, data: int = 0, tensor: int = 0) -> tuple[Schedule, Rows]:
+    """One pipeline of a schedule that was spread, and where its atoms stand in it.
+
+    Raises UsageError where the mesh has no such pipeline.
+    """
+    for name, value in (("data", data), ("tensor", tensor)):
+        size = getattr(mesh, name)
+        if not isinstance(value, Integral) or isinstance(value, bool) or value not in range(size):
+            raise UsageError(
+                f"{name} is {value!r}, and this mesh has {size} along {name}: use one of "
+                f"{', '.join(map(str, range(size)))}."
+            )
+    if mesh.planes == 1:
+        return whole, np.arange(len(whole.kind))
+    ranks, copies = whole.ranks // mesh.planes, whole.replicas // mesh.planes
+    workers = mesh.pipeline_group(ranks, Place(data, 0, tensor))
+    first = (data * mesh.tensor + tensor) * copies
+    parts = [np.arange(*whole.slices[worker]) for worker in workers]
+    atoms = np.concatenate(parts)
+    rank_of = {worker: rank for rank, worker in enumerate(workers)}
+    one = replace(
+        whole,
+        kind=whole.kind[atoms],
+        stage=whole.stage[atoms],
+        microbatch=whole.microbatch[atoms],
+        replica=(whole.replica[atoms] - first).astype(np.int8),
+        cell=whole.cell[atoms],
+        offsets=np.concatenate([[0], np.cumsum([len(part) for part in parts])]),
+        replicas=copies,
+        placement={
+            (replica - first, stage): rank_of[worker]
+            for (replica, stage), worker in whole.placement.items()
+            if worker in rank_of
+        },
+    )
+    one.verdicts.update(whole.verdicts)
+    return one, atoms

@@ -1,16 +1,22 @@
 """Timeline: when each action of a schedule ran, and what each rank's memory held."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..schedule import Mesh, Schedule
+from ..schedule.mesh import Place, one_of
 from . import export, metrics
 from .critical_path import critical_path
 from .idle import Idle, idle_by_cause, idle_intervals
+
+_PER_ATOM = (
+    "asked", "sent", "arrived", "started", "ended", "compute", "worked", "bytes_held",
+    "bytes_after", "bytes_sent", "version", "transit", "collective", "collective_bytes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +193,29 @@ class Timeline:
         times = np.stack([self.started[low:high], self.ended[low:high]], axis=1).ravel()
         values = np.stack([self.bytes_held[low:high], self.bytes_after[low:high]], axis=1).ravel()
         return times, values
+
+    def pipeline(self, data: int = 0, tensor: int = 0) -> "Timeline":
+        """One pipeline of a mesh, as the timeline of the schedule that all of them repeat.
+
+        Every picture draws it as that of a run without a mesh. Its clock is the mesh's.
+
+        Args:
+            data: Which copy of the pipeline.
+            tensor: Which of the workers that share every rank's layers.
+
+        Raises:
+            UsageError: The mesh has no such pipeline.
+        """
+        schedule, atoms = one_of(self.schedule, self.mesh, data=data, tensor=tensor)
+        mine: dict[str, Any] = {
+            name: None if getattr(self, name) is None else getattr(self, name)[atoms]
+            for name in _PER_ATOM
+        }
+        memory = {part: (held[atoms], after[atoms]) for part, (held, after) in self.memory.items()}
+        ranks = self._ranks_of_pipeline
+        workers = [self.mesh.worker(ranks, Place(data, rank, tensor)) for rank in range(ranks)]
+        queued = None if self.queued is None else np.asarray(self.queued)[workers]
+        return replace(self, schedule=schedule, memory=memory, queued=queued, mesh=Mesh(), **mine)
 
     def to_chrome(self) -> dict[str, Any]:
         """Trace events for chrome://tracing and Perfetto: ``json.dump`` it.
