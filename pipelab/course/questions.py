@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from ..catalogue import build
 from ..errors import UnknownName
 from ..layout.memory import states_of
-from ..simulator import Costs, simulate
+from ..schedule import Kind, Mesh
+from ..simulator import Costs, Link, simulate
 from ..timeline import Timeline
 from .kinds import Choice, Curve, Number, Option, Order, Question
 
@@ -59,6 +60,29 @@ def _without_a_flush() -> float:
     """What a batch of 8 takes with PipeDream, when many follow one another."""
     two, six = (step("pipedream", microbatches=8 * n).makespan * n for n in (2, 6))
     return (six - two) / 4
+
+
+def _of_zero_3(microbatches: int) -> float:
+    """Bytes of ZeRO 3 with two copies, where one sum of the gradients is 100."""
+    schedule = build("1f1b", ranks=2, microbatches=microbatches).with_data_parallel(zero=3)
+    mine = schedule.kind[schedule.rank == 0]
+    halves = sum(int((mine == kind).sum()) for kind in (Kind.UNSHARD, Kind.REDUCE_GRAD))
+    return WHOLE * halves / 2
+
+
+def shape(ranks: int, *, devices: int = 8, microbatches: int = 16) -> Timeline:
+    """A batch on copies of a pipeline; a message takes 0.2, sending all weights once takes 10."""
+    mesh = Mesh(data=devices // ranks)
+    share = WHOLE / (3 * ranks * microbatches)
+    schedule = build("1f1b", ranks=ranks, microbatches=microbatches // mesh.data)
+    costs = Costs(
+        share,
+        backward=2 * share,
+        latency=0.2,
+        weights=10 / ranks,
+        data_link=Link(bandwidth=1),
+    )
+    return simulate(schedule, costs, mesh=mesh)
 
 
 def _row(name: str, rank: int) -> Sequence[str]:
@@ -283,6 +307,54 @@ QUESTIONS: dict[str, Question] = {
         "Late gradients push on after the weights have passed the valley. The later they are, the "
         "smaller the steps must be.",
         "What if momentum were 0?",
+    ),
+    "10-batch": Number(
+        "16 devices. 4 ranks make a pipeline, 2 devices share every layer, and copies take up the "
+        "rest. Each copy runs 8 micro-batches of 4 samples for a step of the optimizer. How many "
+        "samples has the batch?",
+        lambda: 16 / (4 * 2) * 8 * 4,
+        "2 copies × 8 micro-batches × 4 samples. Ranks and devices that share a layer work on the "
+        "same samples: only copies make the batch larger.",
+        "What if tensor were 4, on the same 16 devices?",
+        low=0, high=600,
+    ),
+    "10-node": Choice(
+        "Two nodes of 4 devices each. Links inside a node are ten times as fast as those between. "
+        "You train on 2 copies × 2 ranks × 2 that share every layer. Who must stay together on a "
+        "node?",
+        (
+            Option("copies: they exchange the gradients of all weights",
+                   "Much at once, but once a step, and nobody waits for it between micro-batches."),
+            Option("those who share a layer"),
+            Option("the ranks of a pipeline: every micro-batch crosses from one to the next",
+                   "One activation per boundary, and other micro-batches hide its way."),
+        ),
+        "Those who share a layer sum activations four times for each block and micro-batch, and "
+        "must wait each time.",
+        "What if a layer were shared by 8?",
+    ),
+    "10-zero": Number(
+        "Two copies of a pipeline sum their gradients once a step: call the bytes that a worker "
+        "sends for this 100. ZeRO 3 divides the weights, too. So they are gathered before every "
+        "forward and every backward, and gradients are summed after every micro-batch. There are "
+        "8 micro-batches. How many bytes are sent now?",
+        lambda: _of_zero_3(8),
+        "To sum is 2 halves: reduce, then gather. ZeRO 3 has 3 halves, two gathers and one reduce, "
+        "for each of 8 micro-batches: 24 instead of 2.",
+        "What if there were one micro-batch?",
+        low=0, high=2000,
+    ),
+    "10-shape": Curve(
+        "8 devices, and a batch of 16 micro-batches. p of the devices make a pipeline (1F1B), and "
+        "8/p copies of it share the batch. One device alone takes 100. A message between ranks is "
+        "under way for 0.2; sending all weights once takes 10. Draw the time per batch.",
+        (1, 2, 4, 8),
+        lambda: [shape(p).makespan for p in (1, 2, 4, 8)],
+        "ranks p of each copy", "time per batch",
+        "Both ends lose. Eight copies send all their gradients, one pipeline of eight has the "
+        "longest bubble and the most messages.",
+        "What if the network were ten times as fast?",
+        low=0, high=40,
     ),
 }  # fmt: skip
 
