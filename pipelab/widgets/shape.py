@@ -272,6 +272,12 @@ class Shape:
         }
 
     @cached_property
+    def without_messages(self) -> float:
+        """The time per batch if what stages hand on took no time."""
+        costs = replace(self.costs(range(self.workers)), latency=0, bandwidth=None)
+        return simulate(self.one_schedule, costs, mesh=self.mesh).makespan
+
+    @cached_property
     def bubble(self) -> float:
         """The share of the workers' time in which they wait."""
         return float(self.timeline.metrics["bubble_fraction"])
@@ -298,8 +304,7 @@ class Shape:
     def bytes(self) -> list[dict[str, float]]:
         """What a worker of each rank holds, by part, and ``total``: the planner's count."""
         layout = self.layout
-        whole = replace(layout, sizes=(self.transformer.layers // self.stages,) * self.stages)
-        held = holdings(self.transformer, whole, None)  # all ranks, one by one
+        held = holdings(self.transformer, layout, self.one_schedule)
         return [rank_parts(self.transformer, layout, one) for one in held]
 
     @property

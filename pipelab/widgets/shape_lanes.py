@@ -9,9 +9,9 @@ from ..schedule.kinds import KINDS, Kind
 from ..timeline import Timeline
 from .memory_picture import label
 from .shape import Shape
-from .shape_words import short
+from .shape_words import short, spent
 
-LEFT, TOP, ROW, BAR = 128, 26, 28, 22
+LEFT, TOP, ROW, BAR = 140, 26, 28, 22
 TICKS = 8
 TOLD = 400
 """Bars: of more of them none has a text of its own, which would make the picture large."""
@@ -32,6 +32,7 @@ def lanes(shape: Shape, worker: int, width: int, mine: str) -> tuple[str, float]
     parts = [
         f'<g role="img" aria-label="{escape(_told(timeline, title))}">',
         label(0, 12, title, "start", bold=True),
+        label(width - 10, 12, spent(shape), "end", faint=True),
         *_names(shape, worker, width),
         *_bars(shape, timeline, scale, mine),
         *_axis(total, scale, low),
@@ -83,6 +84,11 @@ def _bars(shape: Shape, timeline: Timeline, scale: float, mine: str) -> Iterator
             said = f"<title>{escape(words)}</title>"
         edge = 'stroke="#000000" stroke-opacity="0.4" stroke-width="0.6"'
         yield f'<rect {box} fill="{colour}" {edge}>{said}</rect>'
+        if stage >= shape.ranks and numbered:  # as in the lab, a light edge for the second
+            yield (
+                f'<rect x="{x:.1f}" y="{y + BAR - 3}" width="{wide:.2f}" height="3" '
+                'fill="#ffffff" pointer-events="none"/>'
+            )
         shared = shape.inside * scale if kind in _SHARING else 0.0
         if shared > 0:
             yield (
@@ -132,4 +138,11 @@ def _legend(shape: Shape, timeline: Timeline, y: float, mine: str) -> Iterator[s
             f'<rect x="{x:.0f}" y="{y}" width="12" height="12" fill="url(#{mine}-shared)" '
             'stroke="currentColor" stroke-opacity="0.4"/>'
         )
-        yield label(x + 17, y + 10, "all-reduces in layers (tensor)", "start", faint=True)
+        yield label(x + 17, y + 10, "all-reduces in layers", "start", faint=True)
+        x += 160
+    if shape.stages > shape.ranks:
+        yield (
+            f'<rect x="{x:.0f}" y="{y}" width="14" height="12" fill="{LOOKS[Kind.F].colour}"/>'
+            f'<rect x="{x:.0f}" y="{y + 9}" width="14" height="3" fill="#ffffff"/>'
+        )
+        yield label(x + 19, y + 10, "second stage of the rank", "start", faint=True)

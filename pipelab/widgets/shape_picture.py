@@ -20,7 +20,7 @@ from .shape_words import listed, who
 
 WIDTH, GRID, ASIDE = 860, 380, 424
 """Of all, of the mesh, and where what is beside it begins."""
-LEFT, TOP, GAP = 56, 46, 8
+LEFT, TOP = 62, 46
 BARS, BARS_END, BAR = ASIDE + 76, WIDTH - 156, 16
 COLOURS = {"data": "#aa4499", "pipeline": "#117733", "tensor": "#999933"}
 """Of dimensions; no kind of action and no part of memory has these hues."""
@@ -33,7 +33,7 @@ def shape_svg(shape: Shape, worker: int) -> str:
     mine = f"pl-shapes-{next(_numbers)}"
     mesh, low = _mesh(shape, worker)
     aside = "".join([*_sent(shape), *_held(shape, mine)])
-    low = max(low, 282)
+    low = max(low, 194 + 22 * (4 if shape.data > 1 else 1))
     under, height = lanes(shape, worker, WIDTH, mine)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {low + height}" '
@@ -58,9 +58,9 @@ def _told(shape: Shape, worker: int) -> str:
 
 def _mesh(shape: Shape, chosen: int) -> tuple[str, float]:
     """The workers as a grid, and where it ends."""
-    columns, rows = shape.ranks * shape.tensor, shape.data
-    wide = min(64.0, (GRID - LEFT) / columns - GAP)
-    high = min(38.0, 300.0 / rows - GAP)
+    columns, rows, gap = shape.ranks * shape.tensor, shape.data, _gap(shape)
+    wide = min(64.0, (GRID - LEFT) / columns - gap)
+    high = min(38.0, 330.0 / rows - gap)
     marks = {
         worker: name
         for name, group in reversed(shape.groups(chosen).items())
@@ -70,29 +70,36 @@ def _mesh(shape: Shape, chosen: int) -> tuple[str, float]:
 
     def corner(worker: int) -> tuple[float, float]:
         row, column = divmod(worker, columns)
-        return LEFT + column * (wide + GAP), TOP + row * (high + GAP)
+        return LEFT + column * (wide + gap), TOP + row * (high + gap)
 
-    parts = [label(0, 14, "The mesh: choose a worker", "start", bold=True)]
+    sizes = f"data {shape.data} × ranks {shape.ranks} × tensor {shape.tensor}"
+    title = f"{shape.workers} workers: {sizes}"
+    parts = [label(0, 14, title, "start", bold=True)]
     for rank in range(shape.ranks):
-        x = LEFT + (rank + 0.5) * shape.tensor * (wide + GAP) - GAP / 2
-        named = shape.tensor * (wide + GAP) > 44
+        x = LEFT + (rank + 0.5) * shape.tensor * (wide + gap) - gap / 2
+        named = shape.tensor * (wide + gap) > 44
         parts.append(
             label(x, TOP - 12, f"rank {rank}" if named else str(rank), "middle", faint=True)
         )
         if not named and not rank:
             parts.append(label(LEFT - 14, TOP - 12, "rank", "end", faint=True))
     for row in range(rows):
-        y = TOP + row * (high + GAP) + high / 2 + 4
+        y = TOP + row * (high + gap) + high / 2 + 4
         parts.append(label(LEFT - 10, y, f"copy {row}", "end", faint=True))
     for worker in range(shape.workers):
         parts += _outline(shape, worker, corner(worker), (wide, high))
     for worker in range(shape.workers):
         mark = "chosen" if worker == chosen else marks.get(worker, "")
         parts.append(_cell(shape, worker, mark, corner(worker), (wide, high)))
-    low = TOP + rows * (high + GAP) + 16
+    low = TOP + rows * (high + gap) + 16
     size = f"{shape.node} worker" + ("s" if shape.node > 1 else "")
-    parts.append(label(0, low, f"outlined: a node of {size}", "start", faint=True))
+    parts.append(label(0, low, f"outlined: a node of {size}; choose a worker", "start", faint=True))
     return "".join(parts), low + 20
+
+
+def _gap(shape: Shape) -> int:
+    """Between workers, in pixels."""
+    return 8 if max(shape.data, shape.ranks * shape.tensor) <= 8 else 4
 
 
 def _cell(
@@ -110,7 +117,8 @@ def _cell(
     told = who(shape, worker) + (f"; {mark} group" if mark in DIMENSIONS else "")
     middle, two = x + wide / 2, bool(word) and high > 26
     here = f'text-anchor="middle" fill="{text}" font-family="system-ui, sans-serif"'
-    number = f"{worker}{word}" if word and not two and wide > 20 else str(worker)
+    number = f"{worker} {word}" if word and not two and wide > 50 else str(worker)
+    large = 13 if min(wide, high) > 20 else 11
     under = f'<text x="{middle:.1f}" y="{y + high - 7:.1f}" {here} font-size="11">{word}</text>'
     chosen = mark == "chosen"
     return (
@@ -120,7 +128,7 @@ def _cell(
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}" rx="4" '
         f'fill="{colour}" pointer-events="all" stroke="currentColor" stroke-opacity="0.35"/>'
         f'<text x="{middle:.1f}" y="{y + high / 2 + (-3 if two else 4):.1f}" {here} '
-        f'font-size="13" font-weight="600">{number}</text>{under if two else ""}</g>'
+        f'font-size="{large}" font-weight="600">{number}</text>{under if two else ""}</g>'
     )
 
 
@@ -136,11 +144,11 @@ def _outline(
         inside = 0 <= y < shape.data and 0 <= x < columns
         return inside and (y * columns + x) // shape.node == worker // shape.node
 
-    (x, y), (wide, high), far = place, size, GAP / 2 - 1
-    left = x - (GAP / 2 if alike(0, -1) else far)
-    right = x + wide + (GAP / 2 if alike(0, 1) else far)
-    top = y - (GAP / 2 if alike(-1, 0) else far)
-    low = y + high + (GAP / 2 if alike(1, 0) else far)
+    (x, y), (wide, high), half, far = place, size, _gap(shape) / 2, _gap(shape) / 2 - 1
+    left = x - (half if alike(0, -1) else far)
+    right = x + wide + (half if alike(0, 1) else far)
+    top = y - (half if alike(-1, 0) else far)
+    low = y + high + (half if alike(1, 0) else far)
     for side, line in (
         (alike(-1, 0), f"M{left:.1f} {y - far:.1f}H{right:.1f}"),
         (alike(1, 0), f"M{left:.1f} {y + high + far:.1f}H{right:.1f}"),

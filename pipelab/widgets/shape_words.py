@@ -1,8 +1,9 @@
 """What is said of a Shape: what decides, whether it fits, the big numbers, and what is held."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from ..layout.planner.footprint import FITS
+from ..layout.planner.footprint import FITS, TIGHT
 from .rank_memory import GB, PARTS, amount
 from .settings import WHOLE
 from .shape import Shape
@@ -43,8 +44,12 @@ def decides(shape: Shape) -> str:
         )
     if name == "data":
         return f"{_exchange(shape)} Copies exchange for {lost} of {total}."
-    if shape.timeline.transfer_per_rank.mean() > time["idle"] / 2:
-        return f"Messages between stages decide: a worker waits for {lost} of {total}."
+    quick = shape.without_messages
+    if time["total"] - quick > time["idle"] / 2:
+        return (
+            f"Messages between stages decide: without them a batch would take {short(quick)}, not "
+            f"{total}."
+        )
     told = f"The bubble decides: a worker waits for {lost} of {total}."
     if shape.microbatches < FEW * shape.ranks:
         few = f"{shape.microbatches} micro-batch" + ("es are" if shape.microbatches > 1 else " is")
@@ -76,11 +81,22 @@ def _room(shape: Shape) -> str:
             f"The fullest worker holds {held} of {gpu}: tight, above {FITS:.0%} little is left "
             "for buffers."
         )
-    told = f"It does not fit: the fullest worker would hold {held} of {gpu}."
-    better = [one for one in shape.stages_of_zero() if one.fits == "yes"]
-    if better:
-        told += f" ZeRO {better[0].zero} would do ({amount(better[0].held['total'])})."
+    told = f"It does not fit: the fullest worker would hold {held} of {gpu}"
+    told += "." if shape.held["total"] > shape.machine.memory * GB else f", above {TIGHT:.0%}."
+    change = next((change for change in _changes(shape) if change[1].fits == "yes"), None)
+    if change:
+        told += f" {change[0]} would do ({amount(change[1].held['total'])})."
     return told
+
+
+def _changes(shape: Shape) -> Iterator[tuple[str, Shape]]:
+    """Single changes that leave the shape as it is, and its training."""
+    for one in shape.stages_of_zero():
+        yield f"ZeRO {one.zero}", one
+    for m in shape.options()["microbatches"]:
+        other = replace(shape, microbatches=m)
+        if m > shape.microbatches and not other.problem():
+            yield f"{m} micro-batches", other
 
 
 def numbers(shape: Shape) -> list[dict[str, str]]:
@@ -114,6 +130,15 @@ def held_alike(shape: Shape) -> str:
         f"samples of {model.sequence:,} tokens, 16 bits and Adam. 100 is what one device "
         f"({shape.device}) would take alone: {short(shape.alone)} s."
     )
+
+
+def spent(shape: Shape) -> str:
+    """Where the time of the mean worker goes."""
+    names = {"work": "work", "tensor": "all-reduces in layers", "data": "copies", "idle": "idle"}
+    parts = [
+        f"{names[name]} {short(shape.time[name])}" for name in names if shape.time[name] > 1e-6
+    ]
+    return f"the mean worker's {short(shape.time['total'])}: {' + '.join(parts)}"
 
 
 def who(shape: Shape, worker: int) -> str:

@@ -17,7 +17,7 @@ from ..layout.planner import DEVICES, MODELS
 from ..plots.bundle import bundle
 from .builder import styles
 from .goals import GoalsWidget
-from .memory import WORDS
+from .memory import WORDS as MORE_WORDS
 from .rank_memory import GB
 from .shape import MOST, Shape, factorizations
 from .shape_picture import shape_svg
@@ -26,6 +26,7 @@ from .shape_words import held_alike, numbers, sentence
 _HERE = Path(__file__).parent
 SWITCHES = ("shape", "zero", "schedule", "microbatches", "node", "fast", "slow")
 """What can be switched, in order."""
+WORDS = MORE_WORDS | {"interleaved-1f1b": "interleaved, v = 2"}
 LABELS = {
     "shape": "data × ranks × tensor",
     "zero": "ZeRO",
