@@ -122,7 +122,7 @@ def _legend(shape: Shape, timeline: Timeline, y: float, mine: str) -> Iterator[s
         'fill-opacity="0.45"/><path d="M-1,1 L1,-1 M0,5 L5,0 M4,6 L6,4" stroke="#000000" '
         'stroke-width="1.1" stroke-opacity="0.8"/></pattern></defs>'
     )
-    x = float(LEFT)
+    x = 0.0
     for kind in sorted(timeline.schedule.kinds):
         look = LOOKS[kind]
         if not timeline.compute[timeline.kind == kind].any():

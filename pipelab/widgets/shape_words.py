@@ -128,7 +128,8 @@ def held_alike(shape: Shape) -> str:
     return (
         f"Simulated, not measured. One model and one batch are held: {shape.model}, {shape.batch} "
         f"samples of {model.sequence:,} tokens, 16 bits and Adam. 100 is what one device "
-        f"({shape.device}) would take alone: {short(shape.alone)} s."
+        f"({shape.device}, at {shape.machine.gemm:.0%} of its peak) would take alone: "
+        f"{short(shape.alone)} s."
     )
 
 

@@ -26,7 +26,7 @@ from .shape_words import held_alike, numbers, sentence
 _HERE = Path(__file__).parent
 SWITCHES = ("shape", "zero", "schedule", "microbatches", "node", "fast", "slow")
 """What can be switched, in order."""
-WORDS = MORE_WORDS | {"interleaved-1f1b": "interleaved, v = 2"}
+WORDS = MORE_WORDS | {"interleaved-1f1b": "interleaved"}
 LABELS = {
     "shape": "data × ranks × tensor",
     "zero": "ZeRO",
