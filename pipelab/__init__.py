@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .widgets.guess import guess
     from .widgets.lab import lab
     from .widgets.memory import memory
+    from .widgets.shapes import shapes
 
 try:
     __version__ = version("pipelab")
@@ -34,7 +35,7 @@ __all__ = [
     "Action", "Costs", "Kind", "Link", "Memory", "Mesh", "Partition", "PipelabError", "Plan",
     "Profile", "Run", "Schedule", "Timeline", "build", "check", "cuts", "estimate", "evaluate",
     "fit_link", "grade", "guess", "lab", "layers", "memory", "partition", "plan", "plot",
-    "profile", "read_csv", "run", "simulate", "start",
+    "profile", "read_csv", "run", "shapes", "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
@@ -57,6 +58,7 @@ _LATE = {
     "guess": "widgets",
     "lab": "widgets",
     "memory": "widgets",
+    "shapes": "widgets",
 }
 
 

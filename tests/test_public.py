@@ -68,6 +68,7 @@ def test_public_names():
         "profile",
         "read_csv",
         "run",
+        "shapes",
         "simulate",
         "start",
     ]

@@ -2,7 +2,8 @@
 
 In: a model, data, a loss and a Schedule. Out: a Run with losses, gradients and what happened when.
 Way of the data: training → job (what the run is) → travel (to the workers) → hosts → rank
-(interpreter and update) with its stages and transport between ranks → record (board, trace).
+(interpreter and update) with its stages, what they do with others of a mesh, and transport between
+ranks → record (board, trace).
 """
 
 from importlib import import_module

@@ -16,12 +16,14 @@ from .guess import Guess, guess
 from .lab import Lab, lab
 from .memory import MemoryView, memory
 from .settings import Settings
+from .shapes import ShapesView, shapes
 from .sweep import sweep
 from .tradeoff import Tradeoff, tradeoff
 
 __all__ = [
     "Asked", "Builder", "Cuts", "Family", "Goal", "Guess", "Lab", "MemoryView", "Settings",
-    "Tradeoff", "builder", "cuts", "family", "guess", "lab", "memory", "sweep", "tradeoff",
+    "ShapesView", "Tradeoff", "builder", "cuts", "family", "guess", "lab", "memory", "shapes",
+    "sweep", "tradeoff",
 ]  # fmt: skip
 
 _FORMER: dict[str, Any] = {"predict": guess, "Prediction": Guess}

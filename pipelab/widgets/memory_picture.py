@@ -36,7 +36,7 @@ def memory_svg(choice: Choice, before: Sequence[float] = ()) -> str:
         return low - (low - TOP) * value / most
 
     mine = f"pl-memory-{next(_numbers)}"
-    parts = [_patterns(mine), *_axis(most, unit, up)]
+    parts = [patterns(mine), *_axis(most, unit, up)]
     room = (RIGHT - LEFT) / len(held)
     wide = min(64.0, 0.76 * room)
     for rank, one in enumerate(held):
@@ -46,7 +46,7 @@ def memory_svg(choice: Choice, before: Sequence[float] = ()) -> str:
                 continue
             y, high = up(level + one[part]), up(level) - up(level + one[part])
             told = f"rank {rank}: {part} {amount(one[part])}"
-            parts += _filled((x, y), (wide, high), part, mine, told)
+            parts += filled((x, y), (wide, high), part, mine, told)
             level += one[part]
         if rank < len(before):
             parts.append(
@@ -55,8 +55,8 @@ def memory_svg(choice: Choice, before: Sequence[float] = ()) -> str:
                 'stroke-dasharray="4 3"/>'
             )
         if rank % math.ceil(len(held) / 16) == 0:
-            parts.append(_label(LEFT + (rank + 0.5) * room, low + 16, str(rank), "middle"))
-    parts.append(_label((LEFT + RIGHT) / 2, HEIGHT - 6, "rank", "middle", faint=True))
+            parts.append(label(LEFT + (rank + 0.5) * room, low + 16, str(rank), "middle"))
+    parts.append(label((LEFT + RIGHT) / 2, HEIGHT - 6, "rank", "middle", faint=True))
     parts += _limit(choice, up)
     parts += _fullest(choice, mine)
     ranks = "; ".join(f"rank {rank} {amount(one['total'])}" for rank, one in enumerate(held))
@@ -80,7 +80,7 @@ def _axis(most: float, unit: float, up: Callable[[float], float]) -> Iterator[st
             f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor" '
             f'stroke-opacity="{opacity}"/>'
         )
-        yield _label(LEFT - 8, y + 4, amount(i * step) if i else "0", "end", faint=True)
+        yield label(LEFT - 8, y + 4, amount(i * step) if i else "0", "end", faint=True)
 
 
 def _limit(choice: Choice, up: Callable[[float], float]) -> Iterator[str]:
@@ -111,15 +111,15 @@ def _fullest(choice: Choice, mine: str) -> Iterator[str]:
     one = choice.bytes[rank]
     shown = [part for part in reversed(PARTS) if any(each[part] > 0 for each in choice.bytes)]
     y = HEIGHT - BOTTOM - 22.0 * len(shown) - 8
-    yield _label(x, y - 6, f"rank {rank}: {amount(one['total'])}", "start", bold=True)
+    yield label(x, y - 6, f"rank {rank}: {amount(one['total'])}", "start", bold=True)
     for part in shown:
-        yield from _filled((x, y + 2), (18, 14), part, mine, part)
-        yield _label(x + 26, y + 14, part, "start")
-        yield _label(WIDTH - 8, y + 14, amount(one[part]) if one[part] else "–", "end")
+        yield from filled((x, y + 2), (18, 14), part, mine, part)
+        yield label(x + 26, y + 14, part, "start")
+        yield label(WIDTH - 8, y + 14, amount(one[part]) if one[part] else "–", "end")
         y += 22
 
 
-def _filled(
+def filled(
     place: tuple[float, float], size: tuple[float, float], part: str, mine: str, title: str
 ) -> Iterator[str]:
     """A box in the look of a part."""
@@ -132,7 +132,8 @@ def _filled(
         yield f'<rect {box} fill="url(#{mine}-{pattern})">{told}</rect>'
 
 
-def _patterns(mine: str) -> str:
+def patterns(mine: str) -> str:
+    """Dots and lines for ``filled``, under names that begin with ``mine``."""
     tile = 'width="6" height="6" patternUnits="userSpaceOnUse"'
     return (
         f'<defs><pattern id="{mine}-dots" {tile}><rect x="2" y="2" width="2" height="2" '
@@ -141,9 +142,10 @@ def _patterns(mine: str) -> str:
     )
 
 
-def _label(
+def label(
     x: float, y: float, text: str, anchor: str, *, faint: bool = False, bold: bool = False
 ) -> str:
+    """A line of text, in the colour of the page."""
     more = ' fill-opacity="0.75"' if faint else ""
     more += ' font-weight="600"' if bold else ""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="12"'

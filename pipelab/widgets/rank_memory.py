@@ -15,6 +15,8 @@ from ..layout.memory import OPTIMIZERS, rank_bytes, stage_memory
 from ..layout.planner import DEVICES, MODELS, Layout, Transformer
 from ..layout.planner.footprint import FITS, TIGHT, holdings, rank_parts, verdict
 from ..layout.planner.layout import problem
+from ..layout.planner.step_seconds import has_closed_form
+from ..schedule import Schedule
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits")
 SCHEDULES = ("gpipe", "1f1b", "interleaved-1f1b", "zb-h1")
@@ -124,7 +126,8 @@ class Choice:
         layout = self._layout()
         stages = layout.stages
         whole = replace(layout, sizes=(self.layers // stages,) * stages)  # all ranks, one by one
-        return [rank_parts(self.shape, layout, one) for one in holdings(self.shape, whole, None)]
+        counted = None if has_closed_form(layout) else self._schedule()
+        return [rank_parts(self.shape, layout, one) for one in holdings(self.shape, whole, counted)]
 
     @property
     def fullest(self) -> int:
@@ -195,13 +198,16 @@ class Choice:
             optimizer=self.optimizer,
         )
 
-    def _of_profile(self, profile: Profile) -> list[dict[str, float]]:
-        schedule = build(
+    def _schedule(self) -> Schedule:
+        return build(
             self.schedule,
             ranks=self.ranks,
             microbatches=self.microbatches,
             stages_per_rank=self._per_rank,
         )
+
+    def _of_profile(self, profile: Profile) -> list[dict[str, float]]:
+        schedule = self._schedule()
         low, more = divmod(self.layers, schedule.stages)
         sizes = [low + (stage < more) for stage in range(schedule.stages)]
         memory = stage_memory(profile, sizes, self.optimizer)

@@ -18,11 +18,12 @@ WIDGET = Path(pipelab.widgets.__file__).parent / "lab.js"
 BUILDER = WIDGET.with_name("builder.js")
 GUESS = WIDGET.with_name("guess.js")
 CUTS = WIDGET.with_name("cuts.js")
-MEMORY = WIDGET.with_name("memory.js")
+MEMORY, SHAPES = WIDGET.with_name("memory.js"), WIDGET.with_name("shapes.js")
 TRADEOFF, FAMILY = WIDGET.with_name("tradeoff.js"), WIDGET.with_name("family.js")
 ALONE = (
     *("page.js", "builder.js", "guess.js", "labpage.js", "standin.js"),
     *("cuts.js", "cutrow.js", "recut.js", "memory.js", "tradeoff.js", "family.js"),
+    *("shapes.js", "switches.js"),
 )
 """What the lab does not join: other entries."""
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
@@ -40,10 +41,13 @@ def test_javascript(path):
 @pytest.mark.parametrize(
     "entry",
     [
-        *(WIDGET, BUILDER, GUESS, CUTS, MEMORY, TRADEOFF, FAMILY),
+        *(WIDGET, BUILDER, GUESS, CUTS, MEMORY, SHAPES, TRADEOFF, FAMILY),
         *(FRONTEND / "page.js", WIDGET.with_name("labpage.js")),
     ],
-    ids=["lab", "builder", "guess", "cuts", "memory", "tradeoff", "family", "page", "labpage"],
+    ids=[
+        *("lab", "builder", "guess", "cuts", "memory", "shapes", "tradeoff", "family"),
+        *("page", "labpage"),
+    ],
 )
 def test_joined_script_is_one_valid_module(entry, tmp_path):
     path = tmp_path / "joined.mjs"

@@ -44,6 +44,16 @@ def test_large_models_count_as_the_planner_does(schedule, recompute, attention):
     assert len(choice.bytes) == 8
 
 
+@pytest.mark.parametrize("microbatches", [1, 4])
+def test_fewer_micro_batches_than_ranks_are_counted_one_by_one(microbatches):
+    """ZB-H1 on 16 ranks was told to hold 16 micro-batches where there were 4."""
+    for schedule in ("gpipe", "1f1b", "zb-h1"):
+        choice = Choice(ranks=16, microbatches=microbatches, schedule=schedule)
+        layout = Layout(pipeline=16, batch=microbatches, schedule=schedule, flash=True)
+        told = pipelab.estimate("llama-7b", layout, device="h100")
+        assert choice.total == pytest.approx(told.bytes["total"], rel=1e-9)
+
+
 @pytest.mark.parametrize("recompute", ["none", "full"])
 def test_a_profile_counts_as_a_partition_does(recompute):
     choice = Choice("profile", ranks=4, profile=PROFILE, recompute=recompute, limit=1e6)

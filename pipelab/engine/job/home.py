@@ -50,7 +50,7 @@ def _rows(parts: list[torch.Tensor]) -> torch.Tensor:
 
 
 def join_states(states: Sequence[dict | None], setup: Setup) -> list[dict]:
-    """``Update.state`` of the ranks of one pipeline, from that of all workers."""
+    """``Update.state`` of all workers, with whole tensors: the first has them."""
     if setup.mesh.planes == 1:
         return [state for state in states if state is not None]
     pieces: dict[str, dict[int, dict[str, Any]]] = {}
@@ -64,15 +64,7 @@ def join_states(states: Sequence[dict | None], setup: Setup) -> list[dict]:
             if isinstance(value, torch.Tensor) and value.dim():
                 value = _whole(name, {w: kept[key] for w, kept in by_worker.items()}, setup)
             whole[name][key] = value
-    groups: list[dict] = []
-    scheduler = None
-    for state in states:
-        if state is None:
-            continue
-        scheduler = state["scheduler"] if scheduler is None else scheduler
-        for g, group in enumerate(state["groups"]):
-            if g == len(groups):
-                groups.append({**group, "params": []})
-            known = groups[g]["params"]
-            groups[g]["params"] = list(dict.fromkeys([*known, *group["params"]]))
-    return [{"state": whole, "groups": groups, "scheduler": scheduler}]
+    parts = [{**state, "state": {}} for state in states if state is not None]
+    if parts:
+        parts[0]["state"] = whole
+    return parts

@@ -30,7 +30,7 @@ class Collectives:
         self.group.arrived()
         total = self.finish_all_reduce(0, flat.numel())
         self.seconds += time.perf_counter() - began
-        return total.view(tensor.shape).to(tensor.device)
+        return total.view_as(tensor).to(tensor.device)
 
     def finish_all_reduce(self, low: int, high: int) -> torch.Tensor:
         """The sum of a span of what all have posted, flat: each member makes a slice of it."""
@@ -79,8 +79,8 @@ class Collectives:
 
     def take_sum(self, low: int, high: int) -> torch.Tensor:
         """The sum of elements that all members have posted, in the order of the members."""
-        total = self.group.part(0, low, high).clone()
-        for member in range(1, self.size):
+        total = self.group.part(0, low, high) + self.group.part(1, low, high)
+        for member in range(2, self.size):
             total += self.group.part(member, low, high)
         return total
 

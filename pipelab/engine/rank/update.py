@@ -37,8 +37,8 @@ class Update:
         mail: of this rank.
         parameters: of the rank, by (replica, name).
         job: how to train, and what ranks exchange.
-        by_stage: the parameters of each (replica, stage), where the schedule itself steps the
-            optimizer; else None.
+        by_stage: the parameters of each (replica, stage).
+        peers: the workers of the mesh with which it shares them.
     """
 
     def __init__(

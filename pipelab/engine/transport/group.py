@@ -29,6 +29,7 @@ _POST = struct.Struct("<qqqd")  # offset, elements, dtype, when
 _RELEASED_AT, _POSTS_AT = 8, 16
 SOON = 1e-3
 """Seconds after which a worker looks again whether others have read what it posted."""
+MOST_VIEWS = 1024
 GLANCES = 20
 """How often a worker looks, and lets others compute, before it sleeps: peers are seldom far."""
 
@@ -78,10 +79,14 @@ class SharedMemoryGroup:
         self._own = self._heads[self.index]
         self._limit, self._waits = limit, waits
         self._number = 0
+        self._views: dict[tuple[int, int, int], torch.Tensor] = {}
         self._buffers: list[tuple[int, int]] = [(0, 0), (0, 0)]  # offset, size
 
     def post(self, tensors: list[torch.Tensor]) -> None:
-        """Let all members read some tensors of one dtype, one after the other."""
+        """Let all members read some tensors of one dtype, one after the other.
+
+        They need no gradients.
+        """
         self._until(_RELEASED_AT, self._number - 1, patience=SOON)
         self._number += 1
         even = self._number % 2
@@ -91,11 +96,13 @@ class SharedMemoryGroup:
         if needed > size:
             offset, size = self._transport.exchange_block(offset, size, needed)
             self._buffers[even] = offset, size
-        if count:
-            block = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset)
+        block = self._view(offset, count, CODES[dtype])
+        if len(tensors) == 1:
+            block.copy_(tensors[0].reshape(-1))
+        else:
             at = 0
             for tensor in tensors:
-                block[at : at + tensor.numel()].view(tensor.shape).copy_(tensor.detach())
+                block[at : at + tensor.numel()].view(tensor.shape).copy_(tensor)
                 at += tensor.numel()
         at = self._own + _POSTS_AT + even * _POST.size
         _POST.pack_into(self._memory, at, offset, count, CODES[dtype], time.perf_counter())
@@ -110,12 +117,8 @@ class SharedMemoryGroup:
     def part(self, member: int, low: int = 0, high: int | None = None) -> torch.Tensor:
         """Elements of what a member has posted, flat, to be read before ``release``."""
         offset, count, code, _ = self._post_of(member)
-        dtype, high = DTYPES[code], count if high is None else high
-        if high <= low:
-            return torch.empty(0, dtype=dtype)
-        return torch.frombuffer(
-            self._memory, dtype=dtype, count=high - low, offset=offset + low * dtype.itemsize
-        )
+        high = count if high is None else high
+        return self._view(offset + low * DTYPES[code].itemsize, high - low, code)
 
     def release(self) -> None:
         """What the others have posted is no longer needed.
@@ -123,6 +126,25 @@ class SharedMemoryGroup:
         Nobody is woken: hardly ever does somebody wait for it, and who does looks again soon.
         """
         _NUMBER.pack_into(self._memory, self._own + _RELEASED_AT, self._number)
+
+    def _view(self, offset: int, count: int, code: int) -> torch.Tensor:
+        """Shared memory as a tensor.
+
+        Steps repeat, and so do their views: to make one costs more than to sum some thousand
+        numbers.
+        """
+        key = offset, count, code
+        view = self._views.get(key)
+        if view is None:
+            if len(self._views) >= MOST_VIEWS:
+                self._views.clear()
+            dtype = DTYPES[code]
+            if count <= 0:
+                view = torch.empty(0, dtype=dtype)
+            else:
+                view = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset)
+            self._views[key] = view
+        return view
 
     def _post_of(self, member: int) -> tuple[int, int, int, float]:
         at = self._heads[member] + _POSTS_AT + self._number % 2 * _POST.size

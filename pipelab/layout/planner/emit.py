@@ -192,12 +192,12 @@ def _pipelab(model: Transformer, layout: Layout) -> Emitted:
         line += " --recompute in-backward"
     if layout.precision == "bf16":
         line += " --dtype bfloat16"
+    if layout.data > 1:
+        line += f" --data-parallel {layout.data} --zero {layout.zero}"
+    if layout.tensor > 1:
+        line += f" --tensor-parallel {layout.tensor}"
+        line += " --sequence-parallel" if layout.sequence_parallel else ""
     cannot = ["The command trains the course's own GPT, not this model's heads and vocabulary."]
-    for name in ("tensor", "data"):
-        if getattr(layout, name) > 1:
-            cannot.append(
-                f"{name} = {getattr(layout, name)} is left out: it has the pipeline only."
-            )
     if layout.recompute == "selective":
         cannot.append("Selective recomputation is left out: it has full recomputation only.")
     if layout.precision == "fp16":

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { placeOf } from "../../pipelab/widgets/memory.js";
+import { placeOf } from "../../pipelab/widgets/switches.js";
 
 test("a slider stands at its value, or at the nearest", () => {
   assert.equal(placeOf([1, 2, 4, 8], 4), 2);

@@ -1,0 +1,61 @@
+"""The shapes of a mesh in a real JupyterLab: workers chosen by mouse and keys, switches moved."""
+
+import os
+import signal
+
+import pytest
+from live_notebook import (
+    CHROMIUM,
+    browser,
+    command,
+    jupyter_lab,
+    open_notebook,
+    python,
+    wait_for_text,
+    write_notebook,
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(200),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+]
+CELL = """
+import pipelab
+view = pipelab.shapes(8, shape=(2, 2, 2), node=4)
+view
+"""
+
+
+def test_workers_are_chosen_and_the_shape_moves(tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(folder / "shapes.ipynb", CELL)
+    with (
+        jupyter_lab(folder, tmp_path) as address,
+        browser(reduced_motion="reduce") as (page, trouble),
+    ):
+        open_notebook(page, address, "shapes.ipynb")
+        command(page, "notebook:run-all-cells")
+        page.wait_for_selector(".pl-shapes [data-worker]", timeout=60_000)
+        page.click("[data-worker='5']")
+        page.wait_for_selector("[data-worker='5'][aria-pressed='true']", timeout=20_000)
+        assert python(page, "view.worker") == "5"
+
+        page.focus("[data-worker='5']")
+        page.keyboard.press("ArrowUp")  # the same place in the other copy; the focus goes along
+        page.wait_for_selector("[data-worker='1'][aria-pressed='true']:focus", timeout=20_000)
+        page.keyboard.press("d")
+        page.keyboard.press("d")  # JupyterLab would delete the cell
+        page.keyboard.press("Home")
+        page.wait_for_selector("[data-worker='0'][aria-pressed='true']:focus", timeout=20_000)
+
+        page.get_by_label("data × ranks × tensor").select_option(label="1 × 1 × 8")
+        wait_for_text(page, ".pl-memory-said", "tensor = 8 leaves the node", 20)
+        wait_for_text(page, ".pl-headline", "55.6", 20)
+        page.get_by_label("workers of a node").select_option(label="8")
+        wait_for_text(page, ".pl-memory-said", "they stay inside a node", 20)
+
+        assert trouble == []
+        os.kill(int(python(page, "__import__('os').getpid()")), signal.SIGKILL)
+        wait_for_text(page, ".pl-shapes .pl-notice", "has ended", 30)
