@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .widgets.guess import guess
     from .widgets.lab import lab
     from .widgets.memory import memory
+    from .widgets.planner import planner
     from .widgets.shapes import shapes
 
 try:
@@ -34,8 +35,8 @@ except PackageNotFoundError:  # a checkout that nobody has installed
 __all__ = [
     "Action", "Costs", "Kind", "Link", "Memory", "Mesh", "Partition", "PipelabError", "Plan",
     "Profile", "Run", "Schedule", "Timeline", "build", "check", "cuts", "estimate", "evaluate",
-    "fit_link", "grade", "guess", "lab", "layers", "memory", "partition", "plan", "plot",
-    "profile", "read_csv", "run", "shapes", "simulate", "start",
+    "fit_link", "grade", "guess", "lab", "layers", "memory", "partition", "plan", "planner",
+    "plot", "profile", "read_csv", "run", "shapes", "simulate", "start",
 ]  # fmt: skip
 
 _LATE = {
@@ -58,6 +59,7 @@ _LATE = {
     "guess": "widgets",
     "lab": "widgets",
     "memory": "widgets",
+    "planner": "widgets",
     "shapes": "widgets",
 }
 

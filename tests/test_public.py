@@ -64,6 +64,7 @@ def test_public_names():
         "memory",
         "partition",
         "plan",
+        "planner",
         "plot",
         "profile",
         "read_csv",

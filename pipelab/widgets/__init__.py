@@ -15,15 +15,16 @@ from .goals import Goal
 from .guess import Guess, guess
 from .lab import Lab, lab
 from .memory import MemoryView, memory
+from .planner import PlannerView, planner
 from .settings import Settings
 from .shapes import ShapesView, shapes
 from .sweep import sweep
 from .tradeoff import Tradeoff, tradeoff
 
 __all__ = [
-    "Asked", "Builder", "Cuts", "Family", "Goal", "Guess", "Lab", "MemoryView", "Settings",
-    "ShapesView", "Tradeoff", "builder", "cuts", "family", "guess", "lab", "memory", "shapes",
-    "sweep", "tradeoff",
+    "Asked", "Builder", "Cuts", "Family", "Goal", "Guess", "Lab", "MemoryView", "PlannerView",
+    "Settings", "ShapesView", "Tradeoff", "builder", "cuts", "family", "guess", "lab", "memory",
+    "planner", "shapes", "sweep", "tradeoff",
 ]  # fmt: skip
 
 _FORMER: dict[str, Any] = {"predict": guess, "Prediction": Guess}

@@ -7,7 +7,7 @@
 Attributes alone: viewers of notebooks drop style sheets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from itertools import count
 
@@ -144,7 +144,21 @@ def _outline(
         inside = 0 <= y < shape.data and 0 <= x < columns
         return inside and (y * columns + x) // shape.node == worker // shape.node
 
-    (x, y), (wide, high), half, far = place, size, _gap(shape) / 2, _gap(shape) / 2 - 1
+    yield from outline(alike, place, size, _gap(shape))
+
+
+def outline(
+    alike: Callable[[int, int], bool],
+    place: tuple[float, float],
+    size: tuple[float, float],
+    gap: int,
+) -> Iterator[str]:
+    """The sides of a cell of a grid at which its node ends.
+
+    alike: whether the cell so many rows down and columns to the right is on the same node. gap: of
+    the grid, in pixels.
+    """
+    (x, y), (wide, high), half, far = place, size, gap / 2, gap / 2 - 1
     left = x - (half if alike(0, -1) else far)
     right = x + wide + (half if alike(0, 1) else far)
     top = y - (half if alike(-1, 0) else far)

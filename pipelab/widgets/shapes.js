@@ -1,5 +1,6 @@
 // The entry of the widget of shapes: switches, three numbers, and a mesh whose workers are chosen.
 import { element } from "../plots/frontend/dom.js";
+import { bigOf } from "./big.js";
 import { goalStrip } from "./goals.js";
 import { kernelNotice } from "./kernel.js";
 import { drawnOnce, switchRow } from "./switches.js";
@@ -17,16 +18,6 @@ export function workerAfter(key, worker, columns, workers) {
   if (!(key in steps)) return null;
   const next = worker + steps[key];
   return next >= 0 && next < workers ? next : worker;
-}
-
-function bigOf({ label, value, caption }) {
-  return element(
-    "div",
-    { class: "pl-big" },
-    element("span", { class: "pl-big-label" }, label),
-    element("b", {}, value),
-    element("span", { class: "pl-caption" }, caption),
-  );
 }
 
 /** The picture as an element, in which a click or a key chooses a worker. */

@@ -19,11 +19,12 @@ BUILDER = WIDGET.with_name("builder.js")
 GUESS = WIDGET.with_name("guess.js")
 CUTS = WIDGET.with_name("cuts.js")
 MEMORY, SHAPES = WIDGET.with_name("memory.js"), WIDGET.with_name("shapes.js")
+PLANNER = WIDGET.with_name("planner.js")
 TRADEOFF, FAMILY = WIDGET.with_name("tradeoff.js"), WIDGET.with_name("family.js")
 ALONE = (
     *("page.js", "builder.js", "guess.js", "labpage.js", "standin.js"),
     *("cuts.js", "cutrow.js", "recut.js", "memory.js", "tradeoff.js", "family.js"),
-    *("shapes.js", "switches.js"),
+    *("shapes.js", "switches.js", "planner.js", "big.js"),
 )
 """What the lab does not join: other entries."""
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
@@ -41,11 +42,12 @@ def test_javascript(path):
 @pytest.mark.parametrize(
     "entry",
     [
-        *(WIDGET, BUILDER, GUESS, CUTS, MEMORY, SHAPES, TRADEOFF, FAMILY),
+        *(WIDGET, BUILDER, GUESS, CUTS, MEMORY, SHAPES, PLANNER, TRADEOFF, FAMILY),
         *(FRONTEND / "page.js", WIDGET.with_name("labpage.js")),
     ],
     ids=[
-        *("lab", "builder", "guess", "cuts", "memory", "shapes", "tradeoff", "family"),
+        *("lab", "builder", "guess", "cuts", "memory", "shapes", "planner"),
+        *("tradeoff", "family"),
         *("page", "labpage"),
     ],
 )

@@ -1,0 +1,66 @@
+"""The planner in a real JupyterLab: rows chosen by mouse and keys, switches moved."""
+
+import os
+import signal
+
+import pytest
+from live_notebook import (
+    CHROMIUM,
+    browser,
+    command,
+    jupyter_lab,
+    open_notebook,
+    python,
+    wait_for_text,
+    write_notebook,
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(200),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+]
+CELL = """
+import pipelab
+view = pipelab.planner("llama-70b", device="h100", gpus=64, batch=512, flash=True)
+view
+"""
+PRESSED = "g[data-row='{}'][aria-pressed='true']"
+
+
+def test_rows_are_chosen_and_the_plan_moves(tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(folder / "planner.ipynb", CELL)
+    with (
+        jupyter_lab(folder, tmp_path) as address,
+        browser(reduced_motion="reduce") as (page, trouble),
+    ):
+        open_notebook(page, address, "planner.ipynb")
+        command(page, "notebook:run-all-cells")
+        page.wait_for_selector(".pl-planner g[data-row]", timeout=60_000)
+        wait_for_text(page, ".pl-planner-why", "Why the next ones lose", 20)
+        page.click("g[data-row='3']")
+        page.wait_for_selector(PRESSED.format(3), timeout=20_000)
+        assert python(page, "view.row") == "3"
+        wait_for_text(page, ".pl-planner-why", "Row 4: ", 20)
+
+        page.focus("g[data-row='3']")
+        page.keyboard.press("ArrowDown")
+        page.wait_for_selector(PRESSED.format(4) + ":focus", timeout=20_000)
+        page.keyboard.press("d")
+        page.keyboard.press("d")  # JupyterLab would delete the cell
+        page.keyboard.press("End")
+        last = int(python(page, "view.rows")) - 1
+        page.wait_for_selector(PRESSED.format(last) + ":focus", timeout=20_000)
+
+        switches = page.locator(".pl-planner .pl-controls")
+        switches.get_by_label("pipeline").select_option(label="1")
+        wait_for_text(page, ".pl-memory-said", "pipeline is fixed at 1", 20)
+        switches.get_by_label("pipeline").select_option(label="free")
+        switches.get_by_label("GPUs").fill("3")  # the fourth place: 8
+        wait_for_text(page, ".pl-memory-said", "32 GPUs would do", 20)
+
+        assert trouble == []
+        os.kill(int(python(page, "__import__('os').getpid()")), signal.SIGKILL)
+        wait_for_text(page, ".pl-planner .pl-notice", "has ended", 30)
