@@ -273,11 +273,17 @@ def _nowhere(
     """Why there is no row, and what would work."""
     if not found:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.most_common())
-        return f"No layout of {gpus} GPUs is possible: {reasons or 'nothing has what is fixed'}."
+        fixed = ", ".join(f"{name}={value}" for name, value in fix.items())
+        return f"No layout of {_gpus(gpus)} is possible: " + (
+            f"{reasons}."
+            if reasons
+            else f"nothing has what is fixed ({fixed}). Sizes multiply to {gpus}; tensor divides "
+            f"the {model.heads} heads, and pipeline × stages_per_rank the {model.layers} layers."
+        )
     least = min(one.held for one in found) / 1e9
     text = (
-        f"{model.name} fits into no layout of {gpus} GPUs: the least takes {least:.1f} GB on each, "
-        f"and {TIGHT:.0%} of {machine.memory:g} GB can be used"
+        f"{model.name} fits into no layout of {_gpus(gpus)}: the least takes {least:.1f} GB on "
+        f"each, and {TIGHT:.0%} of {machine.memory:g} GB can be used"
     )
     for more in range(1, 15):
         count = gpus * 2**more
@@ -286,6 +292,10 @@ def _nowhere(
         if any(_fits(model, machine, layout) for layout in many):
             return f"{text}; {count} GPUs would do."
     return f"{text}; no number of GPUs up to {gpus * 2**14} would do with this batch."
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"
 
 
 def _fits(model: Transformer, machine: Machine, layout: Layout) -> bool:

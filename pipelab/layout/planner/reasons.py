@@ -132,10 +132,10 @@ def needed(found: list[Weighed], machine: Machine) -> dict[str, Any]:
     if without is None:
         return {"answer": "yes", "because": [_none_without(found, machine)]}
     if with_one is None:
-        return {
-            "answer": "no",
-            "because": ["No layout with a pipeline fits, and one without does."],
-        }
+        why = "No layout with a pipeline fits, and one without does."
+        if all(one.layout.pipeline == 1 for one in found):
+            why = "No layout with a pipeline is possible, or what is fixed excludes them."
+        return {"answer": "no", "because": [why]}
     said = f"The best with a pipeline takes {with_one:.3f} s a step, the best without {without:.3f}"
     if with_one * (1 + SAME) < without:
         return {"answer": "yes", "because": [f"{said}."]}
