@@ -127,10 +127,9 @@ function entryOf(model) {
   return model.get("catalogue").find(({ name }) => name === model.get("schedule"));
 }
 
-/** The kernel hears of a change once it is painted: they may share processors. */
 function write(model, changes) {
   for (const [trait, value] of Object.entries(changes)) model.set(trait, value);
-  requestAnimationFrame(() => setTimeout(() => model.save_changes()));
+  model.save_changes();
 }
 
 function slider(model, { trait, label, title }) {
