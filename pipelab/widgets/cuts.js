@@ -9,6 +9,7 @@ import { Viewer } from "../plots/frontend/viewer.js";
 import { cutRow, digits, milliseconds, rankBars, verdictOf } from "./cutrow.js";
 import { goalStrip } from "./goals.js";
 import { kernelNotice } from "./kernel.js";
+import { drawnFrom } from "./switches.js";
 import { training } from "./training.js";
 
 const KERNEL = {
@@ -213,31 +214,13 @@ function renderCuts({ model, el }) {
     element("div", { class: "pl-foot" }, viewer.readout, viewer.legend),
     table,
   );
-  let due = false;
-  const showSoon = () => {
-    if (due) return; // Python changes several traits in one message: draw once
-    due = true;
-    queueMicrotask(() => {
-      due = false;
-      show();
-    });
-  };
-  const redraw = Object.fromEntries(
-    ["sizes", "predicted", "run_picture", "ran", "goals", "ghosts", "progress"].map((name) => [
-      `change:${name}`,
-      showSoon,
-    ]),
-  );
-  const watches = [goals.watch, real.watch, kernel.watch, redraw];
-  for (const watch of watches)
-    for (const [event, act] of Object.entries(watch)) model.on(event, act);
-  show();
+  const drawn = ["sizes", "predicted", "run_picture", "ran", "goals", "ghosts", "progress"];
+  const end = drawnFrom(model, drawn, show, [goals, real, kernel]);
   viewer.picture.attach();
   return () => {
     viewer.picture.detach();
     kernel.close();
-    for (const watch of watches)
-      for (const [event, act] of Object.entries(watch)) model.off(event, act);
+    end();
   };
 }
 

@@ -2,7 +2,7 @@
 import { element } from "../plots/frontend/dom.js";
 import { goalStrip } from "./goals.js";
 import { kernelNotice } from "./kernel.js";
-import { drawnOnce, switchRow } from "./switches.js";
+import { drawnFrom, switchRow } from "./switches.js";
 
 const KERNEL = {
   gone: "The kernel that made this picture has ended: to move the switches, run this cell again.",
@@ -24,22 +24,9 @@ function renderMemory({ model, el }) {
   el.classList.add("pipelab", "pl-lab", "pl-memory");
   const kernel = kernelNotice(model, () => (row.node.inert = kernel.gone()), KERNEL);
   el.append(goals.node, kernel.node, row.node, said, picture);
-  const drawSoon = drawnOnce(draw);
-  const redraw = Object.fromEntries(
-    ["switches", "show", "said", "picture", "fits", "problem"].map((name) => [
-      `change:${name}`,
-      drawSoon,
-    ]),
-  );
-  const watches = [goals.watch, kernel.watch, redraw];
-  for (const watch of watches)
-    for (const [event, act] of Object.entries(watch)) model.on(event, act);
-  draw();
-  return () => {
-    kernel.close();
-    for (const watch of watches)
-      for (const [event, act] of Object.entries(watch)) model.off(event, act);
-  };
+  const drawn = ["switches", "show", "said", "picture", "fits", "problem"];
+  const end = drawnFrom(model, drawn, draw, [goals, kernel]);
+  return () => (kernel.close(), end());
 }
 
 export default { render: renderMemory };

@@ -4,7 +4,6 @@ In: a Profile, or the name of a large model, and switches. Out: a picture that t
 every change, and what it says in a sentence.
 """
 
-import threading
 from collections.abc import Iterable
 from dataclasses import fields
 from html import escape
@@ -18,9 +17,9 @@ from ..layout import Profile
 from ..layout.planner import DEVICES
 from ..plots.bundle import bundle
 from .builder import styles
-from .goals import GoalsWidget
 from .memory_picture import memory_svg
 from .rank_memory import GB, Choice, amount, sentence
+from .switches import SwitchesWidget
 
 _HERE = Path(__file__).parent
 SWITCHES = tuple(field.name for field in fields(Choice) if field.name not in ("profile", "limit"))
@@ -49,13 +48,15 @@ RANGES = ("ranks", "microbatches", "microbatch")
 """Switches that are sliders over their values."""
 
 
-class MemoryView(GoalsWidget):
+class MemoryView(SwitchesWidget):
     """What ranks hold; make one with ``pipelab.memory``.
 
     Every switch is a trait: ``model``, ``device``, ``ranks``, ``microbatches``, ``microbatch``,
     ``schedule``, ``recompute``, ``attention``, ``precision``, ``optimizer``. ``choice`` is all of
     them as one value, with the bytes of every rank; ``problem`` says why there is none.
     """
+
+    names = SWITCHES
 
     _esm = bundle(_HERE / "memory.js")
     _css = styles() + (_HERE / "memory.css").read_text(encoding="utf-8")
@@ -79,14 +80,9 @@ class MemoryView(GoalsWidget):
     fits = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, start: Choice, **traits: Any):
-        self._lock = threading.RLock()
-        self._quiet = False
         self._start = start
         self._before: tuple[float, ...] = ()
         super().__init__(**{name: getattr(start, name) for name in SWITCHES}, **traits)
-        self._settle()
-        self.observe(lambda _: self._settle(), names=list(SWITCHES))
-        self.on_msg(lambda _widget, content, _buffers: self._told(content))
 
     @traitlets.validate(*SWITCHES)
     def _known(self, proposal: dict[str, Any]) -> Any:
@@ -116,20 +112,6 @@ class MemoryView(GoalsWidget):
         one = {name: value / GB for name, value in choice.bytes[choice.fullest].items()}
         return known | one | {"fits": choice.fits, "fullest": choice.total / GB}
 
-    def apply(self, **changes: Any) -> None:
-        """Change several switches at once. Raises UnknownName."""
-        for name in changes:
-            if name not in SWITCHES:
-                raise UnknownName("switch", name, SWITCHES)
-        with self._lock:
-            self._quiet = True
-            try:
-                for name, value in changes.items():
-                    setattr(self, name, value)
-            finally:
-                self._quiet = False
-            self._settle()
-
     def _settle(self) -> None:
         """Draw what the switches say, with what it was before."""
         with self._lock, self.hold_sync():
@@ -156,17 +138,8 @@ class MemoryView(GoalsWidget):
         """With another model another number of ranks divides its layers: the nearest."""
         possible = choice.options()["ranks"]
         if self.ranks not in possible:
-            self._quiet = True
-            try:
+            with self._quietly():
                 self.ranks = min(possible, key=lambda n: abs(n - self.ranks))
-            finally:
-                self._quiet = False
-
-    def _told(self, content: dict[str, Any]) -> None:
-        if content["action"] == "show_goal":
-            self.show_goal()
-        elif content["action"] == "hello":
-            self.send({"hello": True})
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live view; a still picture and its sentence for viewers without a kernel."""

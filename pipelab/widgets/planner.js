@@ -3,7 +3,7 @@ import { element } from "../plots/frontend/dom.js";
 import { bigOf } from "./big.js";
 import { goalStrip } from "./goals.js";
 import { kernelNotice } from "./kernel.js";
-import { drawnOnce, switchRow } from "./switches.js";
+import { choosable, drawnFrom, switchRow } from "./switches.js";
 
 const WORDS_OF_PLANNER = {
   gone: "The kernel that made this plan has ended: to move the switches, run this cell again.",
@@ -15,39 +15,6 @@ export function rowAfter(key, row, rows) {
   const places = { ArrowUp: row - 1, ArrowDown: row + 1, Home: 0, End: rows - 1 };
   if (!(key in places)) return null;
   return Math.min(Math.max(places[key], 0), rows - 1);
-}
-
-/** A picture of the kernel's as an element, in which a click or a key chooses a row. */
-function pictureWithRows(model, name) {
-  const node = element("div", { class: "pl-memory-picture" });
-  const choose = (row) => {
-    if (node.inert || row === model.get("row")) return;
-    model.set("row", row);
-    model.save_changes();
-  };
-  const rowAt = (target) => target.closest?.("[data-row]")?.dataset.row;
-  node.addEventListener("click", ({ target }) => {
-    const row = rowAt(target);
-    if (row !== undefined) choose(Number(row));
-  });
-  node.addEventListener("keydown", (event) => {
-    if (rowAt(event.target) === undefined) return;
-    const next = rowAfter(event.key, model.get("row"), model.get("rows"));
-    if (next === null) return;
-    event.preventDefault();
-    event.stopPropagation();
-    choose(next);
-  });
-  let drawn = null;
-  const draw = () => {
-    node.classList.toggle("pl-memory-old", Boolean(model.get("problem")));
-    if (drawn === model.get(name)) return;
-    const focused = node.contains(document.activeElement);
-    drawn = model.get(name);
-    node.innerHTML = drawn;
-    if (focused) node.querySelector('[data-row][tabindex="0"]')?.focus();
-  };
-  return { node, draw };
 }
 
 function renderPlanner({ model, el }) {
@@ -69,7 +36,10 @@ function renderPlanner({ model, el }) {
   );
   const about = element("p", { class: "pl-caption" });
   const rejected = element("p", { class: "pl-caption" });
-  const pictures = ["table", "picture", "timeline"].map((name) => pictureWithRows(model, name));
+  const after = (key) => rowAfter(key, model.get("row"), model.get("rows"));
+  const pictures = ["table", "picture", "timeline"].map((name) =>
+    choosable(model, name, "row", after),
+  );
   const [table, mesh, timeline] = pictures;
   const draw = () => {
     const problem = Boolean(model.get("problem"));
@@ -96,19 +66,10 @@ function renderPlanner({ model, el }) {
   const kernel = kernelNotice(model, stop, WORDS_OF_PLANNER);
   el.append(goals.node, kernel.node, row.node, big, said, table.node, why);
   el.append(mesh.node, about, timeline.node, rejected);
-  const drawSoon = drawnOnce(draw);
   const drawn = ["switches", "show", "numbers", "said", "table", "why", "about", "rejected"];
   drawn.push("picture", "timeline", "problem");
-  const redraw = Object.fromEntries(drawn.map((name) => [`change:${name}`, drawSoon]));
-  const watches = [goals.watch, kernel.watch, redraw];
-  for (const watch of watches)
-    for (const [event, act] of Object.entries(watch)) model.on(event, act);
-  draw();
-  return () => {
-    kernel.close();
-    for (const watch of watches)
-      for (const [event, act] of Object.entries(watch)) model.off(event, act);
-  };
+  const end = drawnFrom(model, drawn, draw, [goals, kernel]);
+  return () => (kernel.close(), end());
 }
 
 export default { render: renderPlanner };

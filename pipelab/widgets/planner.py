@@ -5,7 +5,6 @@ timeline; the kernel plans and draws at every change.
 """
 
 import math
-import threading
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -19,11 +18,11 @@ from ..layout.planner.candidates import SCHEDULES, divisors
 from ..layout.planner.layout import CHOICES
 from ..plots.bundle import bundle
 from .builder import styles
-from .goals import GoalsWidget
 from .memory import WORDS as MORE_WORDS
 from .planner_picture import crossings, row_svg, timeline_svg, timeline_words
 from .planner_table import table_svg
 from .planner_words import big_numbers, needed, reasons, rejected
+from .switches import SwitchesWidget
 
 _HERE = Path(__file__).parent
 FREE = "free"
@@ -53,7 +52,7 @@ WORDS: dict[Any, str] = {
 }
 
 
-class PlannerView(GoalsWidget):
+class PlannerView(SwitchesWidget):
     """The layouts of a model on so many GPUs, ranked; make one with ``pipelab.planner``.
 
     Every switch is a trait: ``model``, ``device``, ``gpus``, ``batch``, ``flash``, ``precision``,
@@ -61,6 +60,9 @@ class PlannerView(GoalsWidget):
     "free" or fixed. ``row`` is the chosen row, from 0. ``plan`` is the ``Plan``; ``problem`` says
     why there is none.
     """
+
+    names = SWITCHES
+    picks = ("row",)
 
     _esm = bundle(_HERE / "planner.js")
     _css = styles() + "".join(
@@ -95,16 +97,10 @@ class PlannerView(GoalsWidget):
     problem = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, options: dict[str, Any], **traits: Any):
-        self._lock = threading.RLock()
-        self._quiet = True
         self._options = options
         self._plan: Plan | None = None
         super().__init__(**traits)
-        self._quiet = False
-        self._settle()
-        self.observe(lambda _: self._settle(), names=list(SWITCHES))
         self.observe(lambda _: self._chosen(), names=["row"])
-        self.on_msg(lambda _widget, content, _buffers: self._told(content))
 
     @traitlets.validate("schedule", "recompute", "zero")
     def _known(self, proposal: dict[str, Any]) -> Any:
@@ -156,22 +152,6 @@ class PlannerView(GoalsWidget):
             "chosen_held": mine.estimate.bytes["total"] / 1e9,
         }
 
-    def apply(self, **changes: Any) -> None:
-        """Change several switches at once. Raises UnknownName."""
-        for name in changes:
-            if name not in (*SWITCHES, "row"):
-                raise UnknownName("switch", name, SWITCHES)
-        with self._lock:
-            row = changes.pop("row", 0)
-            self._quiet = True
-            try:
-                for name, value in changes.items():
-                    setattr(self, name, value)
-            finally:
-                self._quiet = False
-            self._settle()
-            self.row = row
-
     def _settle(self) -> None:
         """Plan what the switches say, and begin with the best row."""
         with self._lock, self.hold_sync():
@@ -199,11 +179,8 @@ class PlannerView(GoalsWidget):
             self.numbers = big_numbers(self._plan, fixed="pipeline" in fix)
             self.said = needed(self._plan, fixed="pipeline" in fix)
             self.rejected = rejected(self._plan)
-            self._quiet = True
-            try:
+            with self._quietly():
                 self.row = 0
-            finally:
-                self._quiet = False
             self._chosen()
 
     def _helped(self, problem: str) -> str:
@@ -238,12 +215,6 @@ class PlannerView(GoalsWidget):
             groups = crossings(found, found.rows[row].layout)
             self.about = f"{groups[:1].upper()}{groups[1:]} {timeline_words(found, row)}"
             self._tick()
-
-    def _told(self, content: dict[str, Any]) -> None:
-        if content["action"] == "show_goal":
-            self.show_goal()
-        elif content["action"] == "hello":
-            self.send({"hello": True})
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live view; still pictures and the words without a kernel."""

@@ -3,7 +3,7 @@ import { element } from "../plots/frontend/dom.js";
 import { bigOf } from "./big.js";
 import { goalStrip } from "./goals.js";
 import { kernelNotice } from "./kernel.js";
-import { drawnOnce, switchRow } from "./switches.js";
+import { choosable, drawnFrom, switchRow } from "./switches.js";
 
 const WORDS_OF_SHAPES = {
   gone: "The kernel that made this picture has ended: to move the switches, run this cell again.",
@@ -20,45 +20,15 @@ export function workerAfter(key, worker, columns, workers) {
   return next >= 0 && next < workers ? next : worker;
 }
 
-/** The picture as an element, in which a click or a key chooses a worker. */
-function meshOf(model) {
-  const node = element("div", { class: "pl-memory-picture" });
-  const choose = (worker) => {
-    if (node.inert || worker === model.get("worker")) return;
-    model.set("worker", worker);
-    model.save_changes();
-  };
-  const workerAt = (target) => target.closest?.("[data-worker]")?.dataset.worker;
-  node.addEventListener("click", ({ target }) => {
-    const worker = workerAt(target);
-    if (worker !== undefined) choose(Number(worker));
-  });
-  node.addEventListener("keydown", (event) => {
-    const worker = workerAt(event.target);
-    if (worker === undefined) return;
-    const at = model.get("worker");
-    const next = workerAfter(event.key, at, model.get("columns"), model.get("workers"));
-    if (next === null) return;
-    event.preventDefault();
-    event.stopPropagation();
-    choose(next);
-  });
-  const draw = () => {
-    const focused = node.contains(document.activeElement);
-    node.innerHTML = model.get("picture");
-    node.classList.toggle("pl-memory-old", Boolean(model.get("problem")));
-    if (focused) node.querySelector('[data-worker][tabindex="0"]')?.focus();
-  };
-  return { node, draw };
-}
-
 function renderShapes({ model, el }) {
   const goals = goalStrip(model);
   const row = switchRow(model);
   const big = element("div", { class: "pl-headline", ariaLabel: "main numbers" });
   const said = element("p", { class: "pl-memory-said", role: "status" });
   const about = element("p", { class: "pl-caption" });
-  const mesh = meshOf(model);
+  const mesh = choosable(model, "picture", "worker", (key) =>
+    workerAfter(key, model.get("worker"), model.get("columns"), model.get("workers")),
+  );
   const draw = () => {
     row.follow();
     big.replaceChildren(...model.get("numbers").map(bigOf));
@@ -75,18 +45,9 @@ function renderShapes({ model, el }) {
   };
   const kernel = kernelNotice(model, stop, WORDS_OF_SHAPES);
   el.append(goals.node, kernel.node, row.node, big, said, mesh.node, about);
-  const drawSoon = drawnOnce(draw);
   const drawn = ["switches", "show", "numbers", "said", "about", "picture", "fits", "problem"];
-  const redraw = Object.fromEntries(drawn.map((name) => [`change:${name}`, drawSoon]));
-  const watches = [goals.watch, kernel.watch, redraw];
-  for (const watch of watches)
-    for (const [event, act] of Object.entries(watch)) model.on(event, act);
-  draw();
-  return () => {
-    kernel.close();
-    for (const watch of watches)
-      for (const [event, act] of Object.entries(watch)) model.off(event, act);
-  };
+  const end = drawnFrom(model, drawn, draw, [goals, kernel]);
+  return () => (kernel.close(), end());
 }
 
 export default { render: renderShapes };

@@ -4,7 +4,6 @@ In: how many workers, and switches. Out: a picture that the kernel draws at ever
 numbers, and what decides in a sentence.
 """
 
-import threading
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -16,12 +15,12 @@ from ..errors import UnknownName, UsageError
 from ..layout.planner import DEVICES, MODELS
 from ..plots.bundle import bundle
 from .builder import styles
-from .goals import GoalsWidget
 from .memory import WORDS as MORE_WORDS
 from .rank_memory import GB
 from .shape import MOST, Shape, factorizations
 from .shape_picture import shape_svg
 from .shape_words import held_alike, numbers, sentence
+from .switches import SwitchesWidget
 
 _HERE = Path(__file__).parent
 SWITCHES = ("shape", "zero", "schedule", "microbatches", "node", "fast", "slow")
@@ -37,13 +36,16 @@ LABELS = {
 }
 
 
-class ShapesView(GoalsWidget):
+class ShapesView(SwitchesWidget):
     """Workers in one shape; make one with ``pipelab.shapes``.
 
     Every switch is a trait: ``shape`` ("4x2x1": data, ranks, tensor), ``zero``, ``schedule``,
     ``microbatches``, ``node``, ``fast``, ``slow`` (GB/s). ``worker`` is the chosen one. ``choice``
     is all of them as one value, with its simulated timeline; ``problem`` says why there is none.
     """
+
+    names = SWITCHES
+    picks = ("worker",)
 
     _esm = bundle(_HERE / "shapes.js")
     _css = styles() + "".join(
@@ -71,8 +73,6 @@ class ShapesView(GoalsWidget):
     fits = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, start: Shape, **traits: Any):
-        self._lock = threading.RLock()
-        self._quiet = False
         self._start = start
         super().__init__(
             shape=_name(start),
@@ -80,9 +80,7 @@ class ShapesView(GoalsWidget):
             **{name: getattr(start, name) for name in SWITCHES[1:]},
             **traits,
         )
-        self._settle()
-        self.observe(lambda _: self._settle(), names=[*SWITCHES, "worker"])
-        self.on_msg(lambda _widget, content, _buffers: self._told(content))
+        self.observe(lambda _: self._settle(), names=["worker"])
 
     @traitlets.validate("shape", "zero", "schedule")
     def _known(self, proposal: dict[str, Any]) -> Any:
@@ -128,20 +126,6 @@ class ShapesView(GoalsWidget):
             "fullest": choice.held["total"] / GB,
         }
 
-    def apply(self, **changes: Any) -> None:
-        """Change several switches at once. Raises UnknownName."""
-        for name in changes:
-            if name not in (*SWITCHES, "worker"):
-                raise UnknownName("switch", name, SWITCHES)
-        with self._lock:
-            self._quiet = True
-            try:
-                for name, value in changes.items():
-                    setattr(self, name, value)
-            finally:
-                self._quiet = False
-            self._settle()
-
     def _settle(self) -> None:
         """Draw what the switches say."""
         with self._lock, self.hold_sync():
@@ -166,17 +150,8 @@ class ShapesView(GoalsWidget):
         """With fewer samples of a copy another number of micro-batches divides them: the next."""
         possible = self.choice.options()["microbatches"]
         if self.microbatches not in possible:
-            self._quiet = True
-            try:
+            with self._quietly():
                 self.microbatches = min(possible, key=lambda m: abs(m - self.microbatches))
-            finally:
-                self._quiet = False
-
-    def _told(self, content: dict[str, Any]) -> None:
-        if content["action"] == "show_goal":
-            self.show_goal()
-        elif content["action"] == "hello":
-            self.send({"hello": True})
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live view; a still picture, its numbers and its sentence without a kernel."""

@@ -60,7 +60,7 @@ export function switchRow(model) {
 }
 
 /** What draws once after several traits have changed in one message. */
-export function drawnOnce(draw) {
+function drawnOnce(draw) {
   let due = false;
   return () => {
     if (due) return;
@@ -70,4 +70,57 @@ export function drawnOnce(draw) {
       draw();
     });
   };
+}
+
+/**
+ * Draw now and whenever one of these traits changes, and let `parts` follow theirs. Returns what
+ * ends it.
+ */
+export function drawnFrom(model, traits, draw, parts) {
+  const drawSoon = drawnOnce(draw);
+  const redraw = Object.fromEntries(traits.map((name) => [`change:${name}`, drawSoon]));
+  const watches = [...parts.map(({ watch }) => watch), redraw];
+  for (const watch of watches)
+    for (const [event, act] of Object.entries(watch)) model.on(event, act);
+  draw();
+  return () => {
+    for (const watch of watches)
+      for (const [event, act] of Object.entries(watch)) model.off(event, act);
+  };
+}
+
+/**
+ * {node, draw}: the kernel's picture in the trait `name`, in which a click or a key chooses `pick`,
+ * a number. `after(key)` is where a key leads, or null.
+ */
+export function choosable(model, name, pick, after) {
+  const node = element("div", { class: "pl-memory-picture" });
+  const choose = (value) => {
+    if (node.inert || value === model.get(pick)) return;
+    model.set(pick, value);
+    model.save_changes();
+  };
+  const valueAt = (target) => target.closest?.(`[data-${pick}]`)?.dataset[pick];
+  node.addEventListener("click", ({ target }) => {
+    const value = valueAt(target);
+    if (value !== undefined) choose(Number(value));
+  });
+  node.addEventListener("keydown", (event) => {
+    if (valueAt(event.target) === undefined) return;
+    const next = after(event.key);
+    if (next === null) return;
+    event.preventDefault();
+    event.stopPropagation();
+    choose(next);
+  });
+  let drawn = null;
+  const draw = () => {
+    node.classList.toggle("pl-memory-old", Boolean(model.get("problem")));
+    if (drawn === model.get(name)) return;
+    const focused = node.contains(document.activeElement);
+    drawn = model.get(name);
+    node.innerHTML = drawn;
+    if (focused) node.querySelector(`[data-${pick}][tabindex="0"]`)?.focus();
+  };
+  return { node, draw };
 }
