@@ -10,7 +10,9 @@ from torch import nn
 
 import pipelab
 from pipelab.catalogue import names
+from pipelab.engine.job.meshes import require_mesh
 from pipelab.engine.job.rank_job import board_sizes
+from pipelab.engine.job.where import Where
 from pipelab.errors import UsageError
 from pipelab.model.gpt import gpt, next_character_loss
 from pipelab.model.mlp import mlp
@@ -444,3 +446,10 @@ def test_collectives_that_the_mesh_does_not_know_are_refused():
             pipelab.run(blocks(), x, y, loss_fn, schedule=given, **options)
     with pytest.raises(UsageError, match="says already"):
         schedule.with_data_parallel().with_data_parallel()
+
+
+def test_torchruns_machines_may_have_more_workers_than_one_does():
+    schedule, many = pipelab.build("1f1b", ranks=8, microbatches=8), Mesh(data=4)
+    require_mesh(schedule, many, Where(workers="torchrun"))
+    with pytest.raises(UsageError, match="32 workers"):
+        require_mesh(schedule, many, Where(workers="processes"))

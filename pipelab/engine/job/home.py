@@ -30,8 +30,10 @@ def _whole(name: str, parts: dict[int, torch.Tensor], setup: Setup) -> torch.Ten
     for worker, part in sorted(parts.items()):
         by_tensor.setdefault(mesh.place(ranks, worker).tensor, []).append(part)
     columns = [_rows(each) for _, each in sorted(by_tensor.items())]
-    cut = setup.plan.cuts.get(name) or setup.plan.cuts.get(_parameter_called(name, setup))
-    return columns[0] if cut is None else cut.join(columns)
+    if len(columns) == 1:
+        return columns[0]
+    cuts = setup.plan.cuts
+    return (cuts.get(name) or cuts[_parameter_called(name, setup)]).join(columns)
 
 
 def _parameter_called(name: str, setup: Setup) -> str:

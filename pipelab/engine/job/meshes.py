@@ -9,7 +9,7 @@ from .exchange import Layer
 from .where import Where
 
 MAX_WORKERS = 16
-"""Of a mesh on processors."""
+"""Of a mesh on one machine, but for torchrun, which may have many."""
 
 
 def require_mesh(schedule: Schedule, mesh: Mesh, where: Where) -> None:
@@ -25,7 +25,7 @@ def require_mesh(schedule: Schedule, mesh: Mesh, where: Where) -> None:
                 "schedule."
             )
         return
-    if workers > MAX_WORKERS:
+    if workers > MAX_WORKERS and where.workers != "torchrun":
         raise UsageError(
             f"data={mesh.data} × ranks={schedule.ranks} × tensor={mesh.tensor} are {workers} "
             f"workers, and a mesh may have {MAX_WORKERS} here: make one of them smaller."
