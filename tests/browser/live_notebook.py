@@ -148,6 +148,21 @@ def open_notebook(page, address: str, name: str) -> None:
     )
 
 
+@contextmanager
+def run_notebook(home: Path, *cells: str):
+    """The page of a notebook with these cells, which have been told to run; and its trouble."""
+    folder = home / "notebooks"
+    folder.mkdir()
+    write_notebook(folder / "cells.ipynb", *cells)
+    with (
+        jupyter_lab(folder, home) as address,
+        browser(reduced_motion="reduce") as (page, trouble),
+    ):
+        open_notebook(page, address, "cells.ipynb")
+        command(page, "notebook:run-all-cells")
+        yield page, trouble
+
+
 def command(page, name: str) -> None:
     """Executes one of JupyterLab's own commands, such as ``notebook:run-all-cells``, without
     waiting for its result.

@@ -4,16 +4,7 @@ import os
 import signal
 
 import pytest
-from live_notebook import (
-    CHROMIUM,
-    browser,
-    command,
-    jupyter_lab,
-    open_notebook,
-    python,
-    wait_for_text,
-    write_notebook,
-)
+from live_notebook import CHROMIUM, python, run_notebook, wait_for_text
 
 pytestmark = [
     pytest.mark.browser,
@@ -42,15 +33,7 @@ CUT = ".pl-cuts .pl-cut"
 
 
 def test_cuts_and_switches_move(tmp_path):
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    write_notebook(folder / "both.ipynb", CUTS, MEMORY)
-    with (
-        jupyter_lab(folder, tmp_path) as address,
-        browser(reduced_motion="reduce") as (page, trouble),
-    ):
-        open_notebook(page, address, "both.ipynb")
-        command(page, "notebook:run-all-cells")
+    with run_notebook(tmp_path, CUTS, MEMORY) as (page, trouble):
         page.wait_for_selector(CUT, timeout=60_000)
         cut = page.locator(CUT).first
         assert cut.get_attribute("role") == "slider"

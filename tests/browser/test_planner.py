@@ -4,16 +4,7 @@ import os
 import signal
 
 import pytest
-from live_notebook import (
-    CHROMIUM,
-    browser,
-    command,
-    jupyter_lab,
-    open_notebook,
-    python,
-    wait_for_text,
-    write_notebook,
-)
+from live_notebook import CHROMIUM, python, run_notebook, wait_for_text
 
 pytestmark = [
     pytest.mark.browser,
@@ -29,15 +20,7 @@ PRESSED = "g[data-row='{}'][aria-pressed='true']"
 
 
 def test_rows_are_chosen_and_the_plan_moves(tmp_path):
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    write_notebook(folder / "planner.ipynb", CELL)
-    with (
-        jupyter_lab(folder, tmp_path) as address,
-        browser(reduced_motion="reduce") as (page, trouble),
-    ):
-        open_notebook(page, address, "planner.ipynb")
-        command(page, "notebook:run-all-cells")
+    with run_notebook(tmp_path, CELL) as (page, trouble):
         page.wait_for_selector(".pl-planner g[data-row]", timeout=60_000)
         wait_for_text(page, ".pl-planner-why", "Why the next ones lose", 20)
         page.click("g[data-row='3']")

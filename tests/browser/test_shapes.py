@@ -4,16 +4,7 @@ import os
 import signal
 
 import pytest
-from live_notebook import (
-    CHROMIUM,
-    browser,
-    command,
-    jupyter_lab,
-    open_notebook,
-    python,
-    wait_for_text,
-    write_notebook,
-)
+from live_notebook import CHROMIUM, python, run_notebook, wait_for_text
 
 pytestmark = [
     pytest.mark.browser,
@@ -28,15 +19,7 @@ view
 
 
 def test_workers_are_chosen_and_the_shape_moves(tmp_path):
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    write_notebook(folder / "shapes.ipynb", CELL)
-    with (
-        jupyter_lab(folder, tmp_path) as address,
-        browser(reduced_motion="reduce") as (page, trouble),
-    ):
-        open_notebook(page, address, "shapes.ipynb")
-        command(page, "notebook:run-all-cells")
+    with run_notebook(tmp_path, CELL) as (page, trouble):
         page.wait_for_selector(".pl-shapes [data-worker]", timeout=60_000)
         page.click("[data-worker='5']")
         page.wait_for_selector("[data-worker='5'][aria-pressed='true']", timeout=20_000)
