@@ -5,12 +5,15 @@
 
 It goes through whole first, as in most schedules: that gives the times of F and B = I + W. Then the
 backwards are split, which says how B divides. (Split ones take a little longer altogether.)
+Gradients are added to those of the pass before, as of the micro-batch before. A GPU is kept busy
+through the pass, as by a rank, and timed by its own events.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +29,8 @@ from .stage.saved_bytes import SavedBytes, storages
 from .stage.split import Deferred, DeferredGradients, kept_bytes
 from .stage.splittable import DifferentiatesInForward
 
+Marks = tuple[Any, Any]
+"""When something began and ended."""
 WARM_UP = 2
 """Passes that are not timed: the first counts bytes, and torch sets up in both."""
 
@@ -116,24 +121,30 @@ class Bench:
 
     def _pass(self, *, counting: bool = False) -> None:
         """Once forth and back."""
-        value, calls = self._value, []
+        value, calls, marked = self._value, [], []
         with torch.autocast(self._where.type, torch.bfloat16, enabled=self._half):
             for layer in self._layers:
                 cut = value.each(torch.Tensor.detach)
-                output, seconds = self._forward(layer, cut, counting=counting)
-                calls.append((layer, cut, output, seconds))
+                output, forward = self._forward(layer, cut, counting=counting)
+                calls.append((layer, cut, output, forward))
                 value = output
         if counting:
             self._count([(layer, cut, output) for layer, cut, output, _ in calls])
         gradient = None
         while calls:
-            layer, cut, output, seconds = calls.pop()
+            layer, cut, output, forward = calls.pop()
             gradient, more = self._backward(layer, cut, output, gradient, counting=counting)
-            layer.split.append((seconds, *more))
+            marked.append((layer, (forward, *more)))
             for parameter in layer.parameters:
-                parameter.grad = None
+                if parameter.grad is not None and parameter.grad.is_sparse:  # would grow
+                    parameter.grad = None
+        if self._where.type == "cuda":
+            torch.cuda.synchronize(self._where)
+        for layer, marks in marked:
+            f, i, w = (_between(*each) for each in marks)
+            layer.split.append((f, i, w))
 
-    def _forward(self, layer: BenchLayer, value: Value, *, counting: bool) -> tuple[Value, float]:
+    def _forward(self, layer: BenchLayer, value: Value, *, counting: bool) -> tuple[Value, Marks]:
         with _naming(layer, value):
             if layer.index:
                 ask_for_gradients(layer.index, value)
@@ -143,8 +154,8 @@ class Bench:
             if not counting:
                 began = self._now()
                 output = layer.run(value)
-                return output, self._now() - began
-            return self._counted(layer, value), 0.0
+                return output, (began, self._now())
+            return self._counted(layer, value), (0.0, 0.0)
 
     def _counted(self, layer: BenchLayer, value: Value) -> Value:
         """A forward that notes what is saved; again where a layer cannot be split."""
@@ -184,7 +195,7 @@ class Bench:
         gradient: Value | None,
         *,
         counting: bool,
-    ) -> tuple[Value, tuple[float, float]]:
+    ) -> tuple[Value, tuple[Marks, Marks]]:
         able = [t for t in output if output.alone or can_have_gradient(t)]
         roots = [get_gradient_edge(t) if t.requires_grad else None for t in able]
         queue: list[Deferred] = []
@@ -201,13 +212,20 @@ class Bench:
             layer.deferred = kept_bytes(queue)
         resumed = self._now()
         self._deferred.add(queue)
-        return result, (between - began, self._now() - resumed)
+        return result, ((began, between), (resumed, self._now()))
 
-    def _now(self) -> float:
-        """Seconds, when all that was asked for is done."""
-        if self._where.type == "cuda":
-            torch.cuda.synchronize(self._where)
-        return time.perf_counter()
+    def _now(self) -> Any:
+        """The host's time, or an event of the GPU, which does not wait."""
+        if self._where.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def _between(began: Any, ended: Any) -> float:
+    """Seconds from one mark to the other; of events, once both have come to pass."""
+    return ended - began if isinstance(began, float) else began.elapsed_time(ended) / 1e3
 
 
 def _inner(tensor: torch.Tensor) -> torch.Tensor:

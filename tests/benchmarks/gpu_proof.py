@@ -10,7 +10,8 @@ every part printed.
 
     facts      what the machine is, the first runs      truth  gradients of every schedule
     speed      beside the unsplit model, torch's own    nccl   processes on one GPU, by NCCL
-    launch     the same where Python is the limit
+    launch     the same where Python is the limit       mesh   copies and tensor parallel
+    profile    layers one by one / the step
     faults     named in 5 s                             memory allocator / predicted
     paced      of the law                               lab    how late events are told
     host       us a block, threads                      tests  the tests marked gpu
@@ -32,7 +33,7 @@ import sys
 import time
 from pathlib import Path
 
-from proof import facts, host, nccl, speed, tests, trouble, truth
+from proof import facts, host, mesh, nccl, profile, speed, tests, trouble, truth
 from proof.processes import run_limited
 
 PARTS = {
@@ -40,12 +41,14 @@ PARTS = {
     "truth": (truth.truth, 120),
     "speed": (speed.speed, 110),
     "nccl": (nccl.nccl, 90),
+    "mesh": (mesh.mesh, 120),
+    "profile": (profile.profile, 60),
     "faults": (trouble.faults, 45),
     "memory": (trouble.memory, 60),
     "paced": (trouble.paced, 35),
     "lab": (trouble.lab, 45),
     "launch": (speed.launch, 60),
-    "host": (host.host, 40),
+    "host": (host.host, 60),
     "tests": (tests.tests, 100),
     "endurance": (trouble.endurance, 30),
 }

@@ -78,17 +78,18 @@ group.host_identity = lambda: str(rank)
 """
 
 
+TENSOR_PLAN = {"0": "column", "2": "row"}
+
 STAND_IN = """
 from pipelab.engine.hosts import torchrun as distributed
 from pipelab.engine.transport import gpu
-from pipelab.engine.transport.network import Lanes
 distributed.way_of = lambda device: {way!r}
 class Event:  # the processor has done what it was asked when it returns
     record = lambda self: None
     query = lambda self: True
 torch.cuda.Event = Event
-by_nccl = Lanes.__init__
-Lanes.__init__ = lambda self, rank, device: by_nccl(self, rank, device, "gloo")
+by_nccl = torch.distributed.new_group
+torch.distributed.new_group = lambda *ranks, backend, **how: by_nccl(*ranks, backend="gloo", **how)
 """
 """The processor stands in for a GPU and gloo for NCCL: its ways are used, without tags, in the
 order of the sends.
@@ -209,7 +210,7 @@ def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
 
 def test_a_mesh_under_torchrun_trains_as_in_processes(tmp_path):
     """Its groups are gloo's; sums are made in the same order, so the bits are the same."""
-    meshes = [{"data": 2, "zero": 3}, {"tensor": 2, "tensor_plan": {"0": "column", "2": "row"}}]
+    meshes = [{"data": 2, "zero": 3}, {"tensor": 2, "tensor_plan": TENSOR_PLAN}]
     answers = torchrun(tmp_path, 4, runs=[{"ranks": 2, **mesh} for mesh in meshes])
     for number, mesh in enumerate(meshes):
         here = expected(schedule="1f1b", ranks=2, microbatches=6, steps=3, **mesh)
@@ -220,17 +221,27 @@ def test_a_mesh_under_torchrun_trains_as_in_processes(tmp_path):
             assert torch.equal(torch.tensor(answers[0][number]["weights"][name]), value), name
 
 
+def test_a_worker_that_hangs_while_others_wait_in_a_collective(tmp_path):
+    """They waited for torch's own limit, half an hour."""
+    act = "time.sleep(8 if rank == 3 else 0)"
+    answers = torchrun(tmp_path, 4, act=act, timeout=2, runs=[{"ranks": 2, "data": 2}])
+    ((first,), *_) = answers
+    assert first["failed"] == "WorkerStalled", first
+
+
 @pytest.mark.parametrize("way", ["nccl", "staged"])
 def test_the_ways_between_gpus(tmp_path, way):
     """On a V messages overtake one another; clipping needs links that the run before had not; the
     copies of chimera send in both directions at once, and sum their gradients."""
-    for ranks, runs in {
-        3: [{"schedule": "1f1b"}, {"schedule": "hanayo", "clip": 0.5}],
-        2: [{"schedule": "chimera"}],
+    two = {"ranks": 2, "steps": 2}
+    for workers, runs in {
+        3: [{"steps": 2}, {"steps": 2, "schedule": "hanayo", "clip": 0.5}],
+        2: [{"steps": 2, "schedule": "chimera"}],
+        4: [two | {"data": 2, "zero": 3}, two | {"tensor": 2, "tensor_plan": TENSOR_PLAN}],
     }.items():
-        every = torchrun(tmp_path, ranks, before=STAND_IN.format(way=way), runs=runs, steps=2)
+        every = torchrun(tmp_path, workers, before=STAND_IN.format(way=way), runs=runs)
         for i, options in enumerate(runs):
-            here = expected(ranks=ranks, microbatches=6, steps=2, **options)
+            here = expected(**{"schedule": "1f1b", "ranks": workers, "microbatches": 6} | options)
             for answers in every:
                 assert answers[i].get("losses") == here.losses and answers[i]["causal"], answers[i]
                 assert ("host" if way == "staged" else "distributed, NCCL") in answers[i][
@@ -241,6 +252,7 @@ def test_the_ways_between_gpus(tmp_path, way):
 
 
 NOTHING_BY_NCCL = """
+from pipelab.engine.transport.network import Lanes
 by_lane = Lanes.send
 def refuse(self, data, to):
     if len(data) > 1:  # more than the greeting with which a link is set up
@@ -259,6 +271,7 @@ def test_the_first_step_does_not_go_by_nccl(tmp_path):
 
 
 IN_CUDA = """
+from pipelab.engine.transport.network import Lanes
 abort = Lanes.abort
 Lanes.abort = lambda self: (abort(self), os.environ.update(ABORTED="1"))
 """

@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from ...errors import UsageError
 from ..transport.network import SLOWEST, Lanes
+from ..transport.network_group import abort_groups
 
 PING_PONGS = 100
 _REASON = "pipelab/reason"
@@ -80,6 +81,7 @@ def release_lanes() -> None:
     """End what NCCL has under way: GPUs, and hosts that wait for them, are free again."""
     while _LANES:
         _LANES.pop().abort()
+    abort_groups()
 
 
 def _part() -> None:

@@ -28,7 +28,7 @@ from ..record.board import DATA, TRACE, Board
 from ..record.clock import HostClock
 from ..transport import gpu
 from ..transport.group import Group
-from ..transport.network import DistributedTransport
+from ..transport.network import DistributedTransport, Lanes
 from ..transport.network_group import NetworkGroup, make_groups
 from ..transport.protocol import Transport
 from ..travel.ship import copied
@@ -130,6 +130,7 @@ class ProcessSeat:
         self.rank = dist.get_rank()
         self.offset = offset_to_rank_0(self.rank)
         self._transport: DistributedTransport | None = None
+        self._lanes: Lanes | None = None
         self.bases: dict = {}
 
     def open_board(self, _: dict[str, int]) -> Board:
@@ -162,11 +163,10 @@ class ProcessSeat:
         links = set()
         for each in self._pipelines():
             links |= {(each[source], each[target]) for source, target in pairs}
-        lanes = None
         if self._way == "nccl":
-            lanes = lanes_of(rank, device)
-            lanes.connect(links)
-        self._transport = DistributedTransport(incoming, exchanged, self.offset, lanes)
+            self._lanes = lanes_of(rank, device)
+            self._lanes.connect(links)
+        self._transport = DistributedTransport(incoming, exchanged, self.offset, self._lanes)
         if self._way == "staged":
             return gpu.StagedTransport(self._transport, device)
         return self._transport
@@ -186,13 +186,14 @@ class ProcessSeat:
         workers: list[int],
         waits: Callable[[float], None],
     ) -> Group:
-        """By gloo; every process makes the groups of all."""
+        """By NCCL between GPUs, else by gloo; every process makes the groups of all."""
         mesh, ranks = job.mesh, job.exchange.ranks
         find = mesh.data_group if kind == DATA else mesh.tensor_group
         places = [mesh.place(ranks, worker) for worker in range(mesh.workers(ranks))]
         everybody = dict.fromkeys(tuple(find(ranks, place)) for place in places)
-        make_groups([list(each) for each in everybody])
-        return NetworkGroup(workers, job.worker, self.offset, waits)
+        make_groups([list(each) for each in everybody], {"gloo", self._way} - {"staged"})
+        limit, gpu_of_lanes = job.recipe.limit, self._lanes.device if self._lanes else None
+        return NetworkGroup(workers, job.worker, self.offset, limit, waits, gpu_of_lanes)
 
     def tell(self, what: str, value: Any = None) -> None:
         """Every process decides for itself, with what all of them have measured."""

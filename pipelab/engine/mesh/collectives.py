@@ -8,11 +8,13 @@ gather or a reduce-scatter (k − 1)/k · n, as for rings (Patarasuk and Yuan 20
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
 
 import torch
 
-from ..transport.group import Group
+from ..transport.group import Group, Span
 
 
 class Collectives:
@@ -25,69 +27,71 @@ class Collectives:
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over the members, in their order."""
-        began, flat = time.perf_counter(), tensor.detach().reshape(-1).cpu()
-        self.group.post([flat])
-        self.group.arrived()
-        total = self.finish_all_reduce(0, flat.numel())
-        self.seconds += time.perf_counter() - began
-        return total.view_as(tensor).to(tensor.device)
+        with self._timed(tensor):
+            self.group.post([tensor])
+            self.group.arrived()
+            return self.finish_all_reduce(0, tensor.numel()).view_as(tensor).to(tensor.device)
 
     def finish_all_reduce(self, low: int, high: int) -> torch.Tensor:
         """The sum of a span of what all have posted, flat: each member makes a slice of it."""
-        length = high - low
         if self.size == 2:  # a slice each would be sent once more
-            total = self.take_sum(low, high)
-            self.bytes += length * total.element_size()
-            self.group.release()
+            total = self.take_sum([(low, high)] * 2)
+            self.bytes += total.nbytes
             return total
-        mine = self.take_sum(*self._slice(self.index, low, high))
-        self.group.release()
+        length = high - low
+        bounds = [low + length * member // self.size for member in range(self.size + 1)]
+        mine = self.take_sum(list(pairwise(bounds)))
         self.group.post([mine])
         self.group.arrived()
-        total = torch.cat([self.group.part(member) for member in range(self.size)])
+        total = torch.cat(self.group.posted())
         self.group.release()
-        own = mine.numel() * mine.element_size()
-        self.bytes += total.element_size() * length - own + (self.size - 1) * own
+        self.bytes += total.nbytes - mine.nbytes + (self.size - 1) * mine.nbytes
         return total
 
     def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """What each member has, in their order; they may differ in their first dimension."""
-        began = time.perf_counter()
-        self.group.post([tensor.detach().cpu()])
-        self.group.arrived()
-        shape = tensor.shape[1:]
-        found = []
-        for member in range(self.size):
-            part = self.group.part(member).clone()
-            found.append(part.view(-1, *shape).to(tensor.device) if tensor.dim() else part)
-        self.group.release()
-        self.bytes += (self.size - 1) * tensor.nbytes
-        self.seconds += time.perf_counter() - began
-        return found
+        with self._timed(tensor):
+            self.group.post([tensor])
+            self.group.arrived()
+            found, shape = [], tensor.shape[1:]
+            for part in self.group.posted():
+                own = part.to(tensor.device, copy=True)
+                found.append(own.view(-1, *shape) if tensor.dim() else own)
+            self.group.release()
+            self.bytes += (self.size - 1) * tensor.nbytes
+            return found
 
     def reduce_scatter(self, pieces: list[torch.Tensor]) -> torch.Tensor:
         """The sum of this worker's piece. pieces: one for each member."""
-        began, mine = time.perf_counter(), pieces[self.index]
-        self.group.post([piece.detach().cpu() for piece in pieces])
-        self.group.arrived()
-        low = sum(piece.numel() for piece in pieces[: self.index])
-        total = self.take_sum(low, low + mine.numel()).view(mine.shape)
-        self.group.release()
-        self.bytes += sum(piece.nbytes for piece in pieces) - mine.nbytes
-        self.seconds += time.perf_counter() - began
-        return total.to(mine.device)
+        mine = pieces[self.index]
+        with self._timed(mine):
+            self.group.post(pieces)
+            self.group.arrived()
+            ends = list(accumulate((piece.numel() for piece in pieces), initial=0))
+            total = self.take_sum(list(pairwise(ends))).view(mine.shape)
+            self.bytes += sum(piece.nbytes for piece in pieces) - mine.nbytes
+            return total.to(mine.device)
 
-    def take_sum(self, low: int, high: int) -> torch.Tensor:
-        """The sum of elements that all members have posted, in the order of the members."""
-        total = self.group.part(0, low, high) + self.group.part(1, low, high)
-        for member in range(2, self.size):
-            total += self.group.part(member, low, high)
+    def take_sum(self, spans: list[Span]) -> torch.Tensor:
+        """The sum of this member's span of what all have posted, in the order of the members.
+
+        spans: of each member.
+        """
+        first, second, *others = self.group.slices(spans)
+        total = first + second
+        for part in others:
+            total += part
+        self.group.release()
         return total
 
-    def _slice(self, member: int, low: int, high: int) -> tuple[int, int]:
-        """The part of a span that a member sums."""
-        length = high - low
-        return low + length * member // self.size, low + length * (member + 1) // self.size
+    @contextmanager
+    def _timed(self, tensor: torch.Tensor) -> Iterator[None]:
+        """Count the seconds from where a GPU has what it gives."""
+        if tensor.is_cuda:
+            torch.cuda.current_stream(tensor.device).synchronize()
+        began = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - began
 
 
 class Exchanged(torch.autograd.Function):

@@ -15,6 +15,7 @@ number of dimensions, under their own names.
 """
 
 from collections.abc import Iterable
+from itertools import accumulate, pairwise
 
 import torch
 from torch import nn
@@ -105,6 +106,7 @@ class Copies:
 
     def _take_weights(self, parameters: list[nn.Parameter]) -> None:
         together, at = self._together, [0] * self._together.size
+        posted = together.group.posted()
         with torch.no_grad():
             for parameter in parameters:
                 if self._zero == 3:
@@ -114,7 +116,7 @@ class Copies:
                     rows = share_of(parameter.data, together.size, member)
                     low, at[member] = at[member], at[member] + rows.numel()
                     if rows.numel():
-                        rows.copy_(together.group.part(member, low, at[member]).view(rows.shape))
+                        rows.copy_(posted[member][low : at[member]].view(rows.shape))
         self.most_gathered = max(self.most_gathered, self.gathered)
         together.group.release()
         own = sum(self.pieces[p].nbytes for p in parameters)
@@ -156,9 +158,9 @@ class Copies:
 
     def _absent(self, count: int) -> list[bool]:
         """Which parameters have a gradient on no copy."""
-        group = self._together.group
-        marks = [group.part(member, 0, count).abs() for member in range(self._together.size)]
-        return (torch.stack(marks).sum(0) == 0).tolist()
+        together = self._together
+        marks = together.group.slices([(0, count)] * together.size)
+        return (torch.stack(marks).abs().sum(0) == 0).tolist()
 
     def _reduce_whole(self, parameters: list[nn.Parameter]) -> None:
         count = len(parameters)
@@ -173,12 +175,11 @@ class Copies:
     def _reduce_rows(self, parameters: list[nn.Parameter]) -> None:
         together, count = self._together, len(parameters)
         absent = self._absent(count)
-        low = count
-        for member in range(together.index):
-            low += sum(share_size(p, together.size, member) for p in parameters)
-        high = low + sum(self.pieces[p].numel() for p in parameters)
-        flat = together.take_sum(low, high)
-        together.group.release()
+        sizes = (
+            sum(share_size(p, together.size, member) for p in parameters)
+            for member in range(together.size)
+        )
+        flat = together.take_sum(list(pairwise(accumulate(sizes, initial=count))))
         whole = sum(p.numel() for p in parameters)
         together.bytes += (whole - flat.numel()) * flat.element_size()
         at = 0
@@ -193,7 +194,7 @@ class Copies:
             piece.grad = gradient if piece.grad is None else piece.grad + gradient
 
     def _post(self, tensors: list[torch.Tensor]) -> float:
-        self._together.group.post([tensor.detach().cpu() for tensor in tensors])
+        self._together.group.post(tensors)
         return self._together.group.arrived()
 
 

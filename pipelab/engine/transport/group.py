@@ -3,7 +3,8 @@
     post      what I have, for all to read            │ waits until all have read what I posted
               two operations ago: its memory is used  │ again
     arrived   when the last has posted                │ waits for the slowest
-    part      what a member has posted, or a piece of it
+    posted    what each has posted
+    slices    of what each has posted, my part alone
     release   I have read all that I need
 
 All members do the same operations in the same order, because they run the same program. Numbers of
@@ -27,6 +28,8 @@ from .shared_memory import SharedMemoryTransport
 _NUMBER = struct.Struct("<q")
 _POST = struct.Struct("<qqqd")  # offset, elements, dtype, when
 _RELEASED_AT, _POSTS_AT = 8, 16
+Span = tuple[int, int]
+"""Elements of what was posted, flat: the first, and the one after the last."""
 SOON = 1e-3
 """Seconds after which a worker looks again whether others have read what it posted."""
 MOST_VIEWS = 1024
@@ -47,8 +50,15 @@ class Group(Protocol):
         """Wait until all members have posted. Returns when the last had, on the host's clock."""
         ...
 
-    def part(self, member: int, low: int = 0, high: int | None = None) -> torch.Tensor:
-        """Elements of what a member has posted, flat, to be read before ``release``."""
+    def posted(self) -> list[torch.Tensor]:
+        """What each member has posted, flat, to be read before ``release``. All members ask."""
+        ...
+
+    def slices(self, spans: list[Span]) -> list[torch.Tensor]:
+        """Of what each member has posted: the span of this one, flat, to be read likewise.
+
+        spans: of each member, the same on all.
+        """
         ...
 
     def release(self) -> None:
@@ -83,10 +93,7 @@ class SharedMemoryGroup:
         self._buffers: list[tuple[int, int]] = [(0, 0), (0, 0)]  # offset, size
 
     def post(self, tensors: list[torch.Tensor]) -> None:
-        """Let all members read some tensors of one dtype, one after the other.
-
-        They need no gradients.
-        """
+        """Let all members read some tensors of one dtype, one after the other."""
         self._until(_RELEASED_AT, self._number - 1, patience=SOON)
         self._number += 1
         even = self._number % 2
@@ -98,11 +105,11 @@ class SharedMemoryGroup:
             self._buffers[even] = offset, size
         block = self._view(offset, count, CODES[dtype])
         if len(tensors) == 1:
-            block.copy_(tensors[0].reshape(-1))
+            block.copy_(tensors[0].detach().reshape(-1))
         else:
             at = 0
             for tensor in tensors:
-                block[at : at + tensor.numel()].view(tensor.shape).copy_(tensor)
+                block[at : at + tensor.numel()].view(tensor.shape).copy_(tensor.detach())
                 at += tensor.numel()
         at = self._own + _POSTS_AT + even * _POST.size
         _POST.pack_into(self._memory, at, offset, count, CODES[dtype], time.perf_counter())
@@ -114,11 +121,19 @@ class SharedMemoryGroup:
         self._until(0, self._number)
         return max(self._post_of(member)[3] for member in range(self.size))
 
-    def part(self, member: int, low: int = 0, high: int | None = None) -> torch.Tensor:
-        """Elements of what a member has posted, flat, to be read before ``release``."""
-        offset, count, code, _ = self._post_of(member)
-        high = count if high is None else high
-        return self._view(offset + low * DTYPES[code].itemsize, high - low, code)
+    def posted(self) -> list[torch.Tensor]:
+        """What each member has posted, flat, to be read before ``release``."""
+        posts = [self._post_of(member) for member in range(self.size)]
+        return [self._view(offset, count, code) for offset, count, code, _ in posts]
+
+    def slices(self, spans: list[Span]) -> list[torch.Tensor]:
+        """Of what each member has posted: the span of this one, flat, to be read likewise."""
+        low, high = spans[self.index]
+        posts = [self._post_of(member) for member in range(self.size)]
+        return [
+            self._view(offset + low * DTYPES[code].itemsize, high - low, code)
+            for offset, _, code, _ in posts
+        ]
 
     def release(self) -> None:
         """What the others have posted is no longer needed.

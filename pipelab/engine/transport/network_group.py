@@ -1,80 +1,129 @@
-"""A group of processes that share nothing: what all of them post, by gloo.
+"""A group of processes that share nothing: torch.distributed's all-to-all.
 
-Every member gets what every other has posted, and sums it itself in their order: gloo's own sum is
-in another order from three members on. GPUs' tensors pass through the host's memory.
+    hosts, by gloo      who posts how many numbers, and when   ▸ all have come
+    gloo, or NCCL       each sends each what that one needs
+
+Every sum is made by its reader, in the order of the members: gloo's and NCCL's own are in others.
+The host waits until its GPU has what came. So no GPU waits in a kernel of NCCL for a host that
+loads one of its own, and a trace tells what took how long.
 """
 
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import accumulate
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from ..record.board import COMPUTING, TOGETHER
-from .network import SLOWEST
+from .group import Span
+from .network import SLOWEST, wait
 
-_GROUPS: dict[tuple[int, ...], tuple[object, object]] = {}
-"""Workers -> the process group that all of it belongs to, and theirs."""
+_GROUPS: dict[tuple[str, tuple[int, ...]], tuple[Any, Any]] = {}
+"""(backend, workers) -> the process group that all of it belongs to, and theirs."""
 
 
-def make_groups(all_workers: list[list[int]]) -> None:
+def make_groups(all_workers: list[list[int]], backends: set[str]) -> None:
     """Make the groups of all processes, which every one of them does in the same order."""
-    world = dist.group.WORLD
-    for workers in all_workers:
-        key = tuple(workers)
-        if key not in _GROUPS or _GROUPS[key][0] is not world:
-            limit = timedelta(seconds=SLOWEST)
-            _GROUPS[key] = world, dist.new_group(workers, timeout=limit, backend="gloo")
+    world, limit = dist.group.WORLD, timedelta(seconds=SLOWEST)
+    for backend in sorted(backends):
+        for workers in all_workers:
+            key = backend, tuple(workers)
+            if key not in _GROUPS or _GROUPS[key][0] is not world:
+                _GROUPS[key] = world, dist.new_group(workers, timeout=limit, backend=backend)
+
+
+def abort_groups() -> None:
+    """End what NCCL has under way in groups."""
+    for backend, workers in list(_GROUPS):
+        if backend == "nccl":
+            _, group = _GROUPS.pop((backend, workers))
+            if group is not dist.GroupMember.NON_GROUP_MEMBER:
+                dist.distributed_c10d._abort_process_group(group)
 
 
 class NetworkGroup:
     """A group of torchrun's processes.
 
     workers: the members, of a group that ``make_groups`` has made. offset: what this process's
-    clock must add to show rank 0's. waits: told what this process does, before and after a wait.
+    clock must add to show rank 0's. limit: seconds that a wait may last. waits: told what this
+    process does, before and after a wait. device: a GPU from which tensors go by NCCL; else they
+    pass through the host's memory.
     """
 
     def __init__(
-        self, workers: list[int], worker: int, offset: float, waits: Callable[[float], None]
+        self,
+        workers: list[int],
+        worker: int,
+        offset: float,
+        limit: float,
+        waits: Callable[[float], None],
+        device: torch.device | None = None,
     ):
         self.size, self.index = len(workers), workers.index(worker)
-        self._group = _GROUPS[tuple(workers)][1]
-        self._offset, self._waits = offset, waits
+        self._hosts = _GROUPS["gloo", tuple(workers)][1]
+        self._way = self._hosts if device is None else _GROUPS["nccl", tuple(workers)][1]
+        self._device = device or torch.device("cpu")
+        self._offset, self._limit, self._waits = offset, limit, waits
+        self._counts: list[int] = []
         self._mine = torch.empty(0)
-        self._parts: list[torch.Tensor] = []
 
     def post(self, tensors: list[torch.Tensor]) -> None:
         """Let all members read some tensors of one dtype, one after the other."""
-        self._mine = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        self._mine = torch.cat([t.detach().reshape(-1).to(self._device) for t in tensors])
+        self._finish()
         self._when = time.perf_counter() + self._offset
 
     def arrived(self) -> float:
         """Wait until all members have posted. Returns when the last had, on this host's clock."""
-        self._waits(TOGETHER)
-        mine, head = self._mine, torch.zeros(2, dtype=torch.float64)
-        head[:] = torch.tensor([len(mine), self._when], dtype=torch.float64)
+        head = torch.tensor([len(self._mine), self._when], dtype=torch.float64)
         heads = [torch.zeros_like(head) for _ in range(self.size)]
-        dist.all_gather(heads, head, group=self._group)
-        counts = [int(each[0]) for each in heads]
-        padded = torch.zeros(max(counts), dtype=mine.dtype)
-        padded[: len(mine)] = mine
-        found = [torch.zeros_like(padded) for _ in range(self.size)]
-        raw = [_as_bytes(each) for each in found]
-        dist.all_gather(raw, _as_bytes(padded), group=self._group)
-        self._parts = [part[:count] for part, count in zip(found, counts, strict=True)]
-        self._waits(COMPUTING)
+        self._wait(dist.all_gather(heads, head, group=self._hosts, async_op=True))
+        self._counts = [int(each[0]) for each in heads]
         return max(float(each[1]) for each in heads) - self._offset
 
-    def part(self, member: int, low: int = 0, high: int | None = None) -> torch.Tensor:
-        """Elements of what a member has posted, flat, to be read before ``release``."""
-        return self._parts[member][low:high]
+    def posted(self) -> list[torch.Tensor]:
+        """What each member has posted, flat."""
+        whole = [(0, len(self._mine))] * self.size
+        return self._exchange(whole, self._counts)
+
+    def slices(self, spans: list[Span]) -> list[torch.Tensor]:
+        """Of what each member has posted: the span of this one, flat."""
+        low, high = spans[self.index]
+        return self._exchange(spans, [high - low] * self.size)
 
     def release(self) -> None:
-        """What the others have posted is no longer needed."""
-        self._parts = []
+        """What came is the reader's own; what was posted is no longer needed."""
+        self._mine = torch.empty(0)
 
+    def _exchange(self, spans: list[Span], counts: list[int]) -> list[torch.Tensor]:
+        """Send each member a span of what was posted. counts: how many numbers come from each."""
+        mine, size = self._mine, self._mine.element_size()
+        there = torch.cat([mine[low:high] for low, high in spans]).view(torch.uint8)
+        here = torch.empty(sum(counts), dtype=mine.dtype, device=mine.device)
+        given, taken = [size * (high - low) for low, high in spans], [size * n for n in counts]
+        raw = here.view(torch.uint8)
+        work = dist.all_to_all_single(raw, there, taken, given, group=self._way, async_op=True)
+        self._wait(work)
+        return [here[end - n : end] for n, end in zip(counts, accumulate(counts), strict=True)]
 
-def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """A view that gloo can send whatever the dtype."""
-    return tensor.view(torch.uint8)
+    def _wait(self, work: Any) -> None:
+        """Raises TimeoutError where a member does not come, ConnectionError where it is gone."""
+        self._waits(TOGETHER)
+        deadline = time.perf_counter() + self._limit
+        wait(work, deadline)
+        self._finish(deadline)
+        self._waits(COMPUTING)
+
+    def _finish(self, deadline: float = float("inf")) -> None:
+        """Wait for what is queued on the GPU."""
+        if self._device.type != "cuda":
+            return
+        event = torch.cuda.Event()
+        event.record()
+        while not event.query():
+            if time.perf_counter() > deadline:
+                raise TimeoutError
+            time.sleep(0)

@@ -22,7 +22,7 @@ from pipelab.engine.hosts import torchrun
 if sys.argv[1] == "shared":
     torchrun.way_of = lambda device: "nccl" if device == "cuda" else "gloo"
 torch.manual_seed(0)
-p, width, rows = int(os.environ["WORLD_SIZE"]), int(sys.argv[3]), int(sys.argv[4])
+p, width, rows = int(sys.argv[6]), int(sys.argv[3]), int(sys.argv[4])
 model = [nn.Sequential(nn.Linear(width, width), nn.Tanh()) for _ in range(4 * p)]
 x, y = torch.randn(rows, width), torch.randn(rows, width)
 for name in sys.argv[2].split(","):
@@ -32,7 +32,7 @@ for name in sys.argv[2].split(","):
             run = pipelab.run(
                 model, x, y, nn.functional.mse_loss, schedule=name, ranks=p, microbatches=8,
                 steps=3, device=sys.argv[5], optimizer=lambda q: torch.optim.SGD(q, lr=1e-3),
-                timeout=25, **extra,
+                timeout=25, **extra, **json.loads(os.environ.get("PROOF_MESH", "{}")),
             )
             said = [run.timeline.makespan, run.gradient_error if rank == 0 else 0, run.transport]
         except BaseException as error:
@@ -44,8 +44,11 @@ TIGHT = {"NCCL_BUFFSIZE": "262144", "NCCL_P2P_NET_CHUNKSIZE": "32768", "NCCL_MAX
 """So that a send waits for its receive."""
 
 
-def go(what, processes, way, schedules, *, width=64, rows=64, limit=40, **environment):
+def go(what, processes, way, schedules, *, width=64, rows=64, limit=40, mesh=None, **environment):
     """One torchrun, a row for each of its runs. environment: what is set beside."""
+    mesh = mesh or {}
+    ranks = processes // (mesh.get("data", 1) * mesh.get("tensor", 1))
+    environment["PROOF_MESH"] = json.dumps(mesh)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "program.py")
         with open(path, "w") as file:
@@ -53,7 +56,7 @@ def go(what, processes, way, schedules, *, width=64, rows=64, limit=40, **enviro
         port = str(29500 + os.getpid() % 400 + processes)
         command = [sys.executable, "-m", "torch.distributed.run", "--master-port", port]
         command += ["--nproc-per-node", str(processes), path, way, schedules]
-        command += [str(width), str(rows), "cpu" if DRY else "cuda"]
+        command += [str(width), str(rows), "cpu" if DRY else "cuda", str(ranks)]
         said, out = run_limited(command, limit, os.environ | environment)
     for line in out.splitlines():
         if "SAID" not in line:

@@ -16,9 +16,10 @@ def tests(limit=95):
     command += ["-k", "not every_schedule", "--maxfail=3"]
     said, out = run_limited(command, limit, dict(os.environ), ENGINE.parents[1])
     lines = out.splitlines()
+    why = [line for line in lines if line.startswith("E  ")]
     for line in lines:
         if line.startswith(("FAILED", "ERROR")):
-            row("test", "FAILED", line[:200], good=False)
+            row("test", "FAILED", f"{line[:200]} {' '.join(why[:3])[:300]}", good=False)
     ends = [line for line in lines if "passed" in line or "failed" in line or "skipped" in line]
     value = ends[-1] if ends else said or "?"
     good = not said and ("passed" in value or DRY)
