@@ -16,7 +16,7 @@ from .simulator import Costs, Link, Memory, simulate
 from .timeline import Timeline
 
 if TYPE_CHECKING:
-    from .engine import Run, evaluate, profile, run, start
+    from .engine import Run, evaluate, measure_machine, profile, run, start, train_layout
     from .grading import grade
     from .layout import Partition, Plan, Profile, estimate, fit_link, partition, plan
     from .model import layers
@@ -35,16 +35,18 @@ except PackageNotFoundError:  # a checkout that nobody has installed
 __all__ = [
     "Action", "Costs", "Kind", "Link", "Memory", "Mesh", "Partition", "PipelabError", "Plan",
     "Profile", "Run", "Schedule", "Timeline", "build", "check", "cuts", "estimate", "evaluate",
-    "fit_link", "grade", "guess", "lab", "layers", "memory", "partition", "plan", "planner",
-    "plot", "profile", "read_csv", "run", "shapes", "simulate", "start",
+    "fit_link", "grade", "guess", "lab", "layers", "measure_machine", "memory", "partition", "plan",
+    "planner", "plot", "profile", "read_csv", "run", "shapes", "simulate", "start", "train_layout",
 ]  # fmt: skip
 
 _LATE = {
     "Run": "engine",
     "evaluate": "engine",
+    "measure_machine": "engine",
     "profile": "engine",
     "run": "engine",
     "start": "engine",
+    "train_layout": "engine",
     "grade": "grading",
     "Partition": "layout",
     "Plan": "layout",

@@ -61,6 +61,7 @@ def test_public_names():
         "guess",
         "lab",
         "layers",
+        "measure_machine",
         "memory",
         "partition",
         "plan",
@@ -72,6 +73,7 @@ def test_public_names():
         "shapes",
         "simulate",
         "start",
+        "train_layout",
     ]
     assert dir(pipelab) == pipelab.__all__
     assert all(getattr(pipelab, name).__doc__ for name in pipelab.__all__)

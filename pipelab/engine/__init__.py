@@ -14,6 +14,7 @@ from .hosts.pool import shutdown, warm
 if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
     from .job.gpus import gpu_names, unusable_gpus
+    from .measuring import Trained, measure_machine, train_layout
     from .outcome import Event, Run
     from .profiling import profile
     from .training import run, start
@@ -22,12 +23,15 @@ __all__ = [
     "Evaluation",
     "Event",
     "Run",
+    "Trained",
     "evaluate",
     "gpu_names",
+    "measure_machine",
     "profile",
     "run",
     "shutdown",
     "start",
+    "train_layout",
     "unusable_gpus",
     "warm",
 ]
@@ -36,6 +40,7 @@ __all__ = [
 # the same time.
 _LATE = dict.fromkeys(("gpu_names", "unusable_gpus"), "job.gpus")
 _LATE |= {"Evaluation": "evaluation", "evaluate": "evaluation", "profile": "profiling"}
+_LATE |= dict.fromkeys(("Trained", "measure_machine", "train_layout"), "measuring")
 _LATE |= dict.fromkeys(("run", "start"), "training") | dict.fromkeys(("Event", "Run"), "outcome")
 
 

@@ -78,7 +78,7 @@ def profile(
     layers = [BenchLayer(i, module) for i, module in enumerate(modules)]
     layers.append(BenchLoss(len(layers), loss_fn, batch.targets_of(0).each(torch.clone)))
     bench = Bench(layers, batch.inputs_of(0), where, half=recipe.dtype == "bfloat16")
-    with _as_a_rank(where):
+    with as_a_rank(where):
         bench.measure(repeats)
     *rows, loss = layers
     return Profile(
@@ -103,7 +103,7 @@ def _dtype(recipe: Recipe, modules: list[nn.Module]) -> str:
 
 
 @contextmanager
-def _as_a_rank(where: torch.device) -> Iterator[None]:
+def as_a_rank(where: torch.device) -> Iterator[None]:
     """One thread and a backward on it, as a rank has; afterwards all is as it was."""
     threads, states = torch.get_num_threads(), (torch.get_rng_state(), shared_states())
     generator = generator_of(where)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -29,6 +30,8 @@ MACHINE_FLAGS = {
     "--node-bandwidth": "between GPUs of a node, in GB/s, one way",
     "--network-bandwidth": "of each GPU to other nodes, in GB/s, one way",
 }
+HERE = "here"
+"""The device that is this machine."""
 OPTIONS = {
     "--recompute": ("none|selective|full", "none"),
     "--precision": ("fp16|bf16|fp32", "bf16, on the V100 fp16"),
@@ -48,7 +51,11 @@ def add_machine_flags(added: argparse.ArgumentParser) -> None:
         model.add_argument(flag, type=int, metavar="N", help=summary)
     model.add_argument("--gated", action="store_true", default=None, help="MLP of three matrices")
     machine = added.add_argument_group("the machine: a preset, numbers, or a preset with others")
-    machine.add_argument("--device", metavar="NAME|FILE.json", help="a preset, or numbers by name")
+    machine.add_argument(
+        "--device",
+        metavar="NAME|FILE.json|here",
+        help="a preset, numbers by name, or this machine, measured now with the model's layers",
+    )
     for flag, summary in MACHINE_FLAGS.items():
         kind = int if flag == "--node-size" else number
         machine.add_argument(flag, type=kind, metavar="X", help=summary)
@@ -105,11 +112,17 @@ def model_of(args: argparse.Namespace) -> "Transformer":
 
 
 def machine_of(args: argparse.Namespace) -> "Machine":
-    """The machine that the flags describe. Raises UsageError."""
+    """The machine that the flags describe. Raises UsageError, RunError."""
     from ..layout.planner import Machine
     from ..layout.planner.machine import device_named
 
     given = _given(args, MACHINE_FLAGS)
+    if args.device == HERE:
+        from ..engine import measure_machine
+
+        if given:
+            raise UsageError(f"--device {HERE} measures its numbers: leave {_flags(given)} out.")
+        return measure_machine(model_of(args), workers=max(2, args.gpus or 2))
     if args.device is not None and not args.device.endswith(".json"):
         machine = device_named(args.device)
         return replace(machine, **given) if given else machine
@@ -142,19 +155,21 @@ def _read(file: str, what: str, made: type) -> dict[str, Any]:
     return {"name": file} | data
 
 
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join("--" + name.replace("_", "-") for name in names)
+
+
 def _make(made: type, given: dict[str, Any], needed: tuple[str, ...], instead: str) -> Any:
-    missing = ["--" + name.replace("_", "-") for name in needed if name not in given]
+    missing = [name for name in needed if name not in given]
     if missing:
-        raise UsageError(f"give {instead}, or also {', '.join(missing)}")
+        raise UsageError(f"give {instead}, or also {_flags(missing)}")
     return made(**given)
 
 
 def options_of(args: argparse.Namespace, machine: "Machine") -> dict[str, Any]:
     """What the shared flags say, without those that are not given."""
-    options = _given(args, OPTIONS)
-    if machine.name.startswith("v100"):
-        options = {"precision": "fp16"} | options
-    return options | {"flash": args.flash}
+    options = machine.defaults() | _given(args, OPTIONS)
+    return options | ({"flash": True} if args.flash else {})
 
 
 def layout_of(args: argparse.Namespace, machine: "Machine") -> "Layout":

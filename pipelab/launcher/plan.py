@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .estimate import add_machine_flags, add_options, machine_of, model_of, options_of
+from .estimate import HERE, add_machine_flags, add_options, machine_of, model_of, options_of
 
 if TYPE_CHECKING:
     from ..layout.planner import Plan
@@ -47,6 +47,13 @@ def add_flags(added: argparse.ArgumentParser) -> None:
         metavar="megatron|deepspeed|torchtitan|pipelab",
         help="the best layout as this framework's arguments or file, in place of the table",
     )
+    added.add_argument(
+        "--run",
+        type=int,
+        default=0,
+        metavar="K",
+        help="train the first K rows on this machine, beside what was predicted (--device here)",
+    )
     add_options(added, searched=("recompute", "sequence_parallel"))
 
 
@@ -73,6 +80,8 @@ def find(args: argparse.Namespace) -> "Plan":
 
     if args.top < 1:
         raise UsageError(f"--top is {args.top}; it is 1 or more.")
+    if args.run < 0 or (args.run and args.device != HERE):
+        raise UsageError(f"--run {args.run} trains so many rows here: it needs --device {HERE}.")
     machine = machine_of(args)
     return plan(
         model_of(args),
@@ -86,7 +95,7 @@ def find(args: argparse.Namespace) -> "Plan":
 
 
 def answer(args: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[str, Any], str]:
-    """The plan as data and as text, with what ``--why`` and ``--emit`` ask."""
+    """The plan as data and as text, with what ``--why``, ``--emit`` and ``--run`` ask."""
     from ..layout.planner.candidates import require_fixable
 
     if args.why is not None and args.emit is not None and not args.json:
@@ -104,7 +113,28 @@ def answer(args: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[s
         text = emitted.text
         for sentence in emitted.cannot_say if not args.json else ():
             say(f"not said: {sentence}")
+    if args.run:
+        data["runs"] = runs(found, args.run)
+        text += "\n\nrun here    predicted   measured  ratio"
+        for row, each in enumerate(data["runs"]):
+            predicted, measured = each["predicted"], each["measured"]
+            ratio = measured / predicted
+            text += f"\n  row {row + 1:<6}{predicted:9.4f} s{measured:9.4f} s{ratio:7.2f}"
     return data, text
+
+
+def runs(found: "Plan", count: int) -> list[dict[str, Any]]:
+    """The first rows trained on this machine: seconds of a step, predicted and measured."""
+    from ..engine import train_layout
+
+    return [
+        {
+            "layout": row.to_json()["layout"],
+            "predicted": row.estimate.seconds,
+            "measured": train_layout(found.model, row.layout).seconds,
+        }
+        for row in found.rows[:count]
+    ]
 
 
 def _completed(said: dict[str, Any], found: "Plan") -> dict[str, Any]:

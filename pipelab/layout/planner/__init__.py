@@ -7,9 +7,11 @@ part, with its assumptions as sentences; or a Plan: all layouts that fit, ranked
 from .estimate import Estimate, estimate
 from .layout import Layout
 from .machine import DEVICES, Machine
+from .measured import Measured
 from .model import MODELS, Transformer
 from .plan import Plan, plan
 
 __all__ = [
-    "DEVICES", "MODELS", "Estimate", "Layout", "Machine", "Plan", "Transformer", "estimate", "plan",
+    "DEVICES", "MODELS", "Estimate", "Layout", "Machine", "Measured", "Plan", "Transformer",
+    "estimate", "plan",
 ]  # fmt: skip

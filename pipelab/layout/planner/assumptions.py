@@ -3,7 +3,8 @@
 from .footprint import FITS, TIGHT, parameter_bytes
 from .layer_seconds import FLASH_BACKWARD, FLASH_RATE, KERNELS
 from .layout import Layout
-from .machine import HOP, LINK, MEMORY, Machine
+from .machine import MEMORY, Machine
+from .measured import Measured
 from .model import Transformer
 from .step_seconds import FOR_EQUAL, HIDES, has_closed_form
 
@@ -20,7 +21,7 @@ def sentences(model: Transformer, machine: Machine, layout: Layout) -> list[str]
     return [
         *_computing(machine, layout),
         *_tensor(machine, layout),
-        *_pipeline(layout),
+        *_pipeline(machine, layout),
         *_data(layout),
         *_bytes(model, layout),
         LEFT_OUT,
@@ -28,6 +29,14 @@ def sentences(model: Transformer, machine: Machine, layout: Layout) -> list[str]
 
 
 def _computing(machine: Machine, layout: Layout) -> list[str]:
+    if isinstance(machine, Measured):
+        return [
+            f"The passes of the embedding, a layer and the head were measured on {machine.name}, "
+            "in runs of all its workers at once. So were its links, "
+            f"{1e6 * machine.hop:.0f} µs and {machine.node_bandwidth:.2g} GB/s, what copies of the "
+            "pipeline do together, and the optimizer. Its peak is what a layer reaches.",
+            *(["Every layer's forward is computed again."] * (layout.recompute == "full")),
+        ]
     rate = "TF32 or the device's fastest 32-bit" if layout.precision == "fp32" else "16-bit"
     found = [
         f"Matrix products reach {machine.gemm:g} of the {rate} peak ({machine.name}: "
@@ -63,7 +72,8 @@ def _tensor(machine: Machine, layout: Layout) -> list[str]:
     speed = machine.node_bandwidth if inside else machine.network_bandwidth
     where = "inside the node" if inside else "across nodes, a network link for each GPU"
     found = [
-        f"Tensor parallelism runs {where}: {LINK:g} of {speed:g} GB/s, and {1e6 * HOP:g} µs a hop.",
+        f"Tensor parallelism runs {where}: {machine.link:g} of {speed:g} GB/s, and "
+        f"{1e6 * machine.hop:g} µs a hop.",
         "Its collectives run beside the product that they follow, but for their first piece of "
         f"{t}."
         if layout.overlaps("tensor")
@@ -76,7 +86,7 @@ def _tensor(machine: Machine, layout: Layout) -> list[str]:
     return found
 
 
-def _pipeline(layout: Layout) -> list[str]:
+def _pipeline(machine: Machine, layout: Layout) -> list[str]:
     if layout.pipeline == 1:
         return []
     how = (
@@ -84,7 +94,9 @@ def _pipeline(layout: Layout) -> list[str]:
         if has_closed_form(layout)
         else "The schedule was simulated action by action"
     )
-    found = [f"{how}; W takes as long as the forward's products."]
+    if not isinstance(machine, Measured):
+        how += "; W takes as long as the forward's products"
+    found = [f"{how}."]
     if layout.overlap == "all" and layout.schedule in HIDES:
         found.append("Transfers between stages are hidden, but for filling and draining.")
     else:

@@ -4,6 +4,7 @@ from .footprint import parameter_bytes
 from .layer_seconds import ring
 from .layout import Layout
 from .machine import MEMORY, Machine
+from .measured import Measured
 
 OPTIMIZER_BYTES = {"adam": 34, "sgd": 18}
 """Read and written for each parameter: gradient, master and 16-bit weight; and two moments."""
@@ -36,9 +37,13 @@ def data_seconds(
     d, m = layout.data, layout.microbatches
     if d == 1:
         return 0.0
-    bandwidth = machine.bandwidth(layout.tensor * d, links_of(machine, layout))
-    weight, gradient, _ = parameter_bytes(layout)
-    gather, scatter = (ring(each * count, d, bandwidth) for each in (weight, gradient))
+    if isinstance(machine, Measured):
+        reduce, gather, scatter = (count * each for each in machine.collectives)
+    else:
+        bandwidth = machine.bandwidth(layout.tensor * d, links_of(machine, layout))
+        sizes = (count * each for each in parameter_bytes(layout)[:2])
+        gather, scatter = (ring(size, d, bandwidth, machine.hop) for size in sizes)
+        reduce = 2 * scatter
     if layout.zero == 3:
         return m * (_left(gather, forward, layout) + _left(gather + scatter, backward, layout))
     behind = _drain(layout)
@@ -48,7 +53,7 @@ def data_seconds(
     if layout.zero == 1:
         hidden = _left(scatter, behind * backward, layout)
         return hidden + _left(gather, behind * forward, layout)
-    return _left(2 * scatter, behind * backward, layout)
+    return _left(reduce, behind * backward, layout)
 
 
 def links_of(machine: Machine, layout: Layout) -> int:

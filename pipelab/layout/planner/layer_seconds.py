@@ -12,7 +12,7 @@ The backward takes twice the forward. Formulas: arXiv 2104.04473 and 2205.05198.
 from typing import NamedTuple
 
 from .layout import Layout
-from .machine import HOP, MEMORY, Machine
+from .machine import MEMORY, Machine
 from .model import Transformer
 
 KERNELS = 3e-4
@@ -135,12 +135,12 @@ def _all_reduce(model: Transformer, machine: Machine, layout: Layout) -> float:
     """Seconds of one all-reduce of a layer's output, or of the pair that takes its place."""
     t = layout.tensor
     size = number_bytes(layout) * layout.microbatch * model.sequence * model.hidden
-    return ring(2 * size, t, machine.bandwidth(t), 2)
+    return ring(2 * size, t, machine.bandwidth(t), machine.hop, 2)
 
 
-def ring(size: float, members: int, bandwidth: float, passes: int = 1) -> float:
+def ring(size: float, members: int, bandwidth: float, hop: float, passes: int = 1) -> float:
     """Seconds of a ring collective that moves ``size`` bytes (n − 1)/n past each member."""
-    return (members - 1) / members * size / bandwidth + passes * (members - 1) * HOP
+    return (members - 1) / members * size / bandwidth + passes * (members - 1) * hop
 
 
 def _exposed(collective: float, beside: float, layout: Layout) -> float:

@@ -89,8 +89,8 @@ def problem(layout: Layout, model: Transformer, machine: Machine) -> tuple[str, 
         if getattr(layout, name) not in values:
             said = " | ".join(map(str, values))
             return "unknown value", f"{name} is {getattr(layout, name)!r}; it is {said}."
-    if layout.precision == "bf16" and machine.name.startswith("v100"):
-        return "no bf16", "The V100 has no bf16; --precision fp16 is possible."
+    if found := machine.problem(layout, model):
+        return found
     if model.heads % t or model.kv_heads % t:
         fits = [n for n in range(1, model.heads + 1) if not (model.heads % n or model.kv_heads % n)]
         text = (

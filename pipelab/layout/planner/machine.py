@@ -2,8 +2,13 @@
 
 import math
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from .layout import Layout
+    from .model import Transformer
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,8 @@ class Machine:
     tflops: peak for 16-bit matrices, dense. fp32: the share of it for 32-bit (TF32 where there is
     one). memory: GB. memory_bandwidth: of its own memory. node_bandwidth, network_bandwidth: to
     GPUs of the same node (or link domain), and to others. node_size: GPUs of a node. gemm: share of
-    the peak that large matrix products reach in training. source: where gemm comes from.
+    the peak that large matrix products reach in training; link: of a link's bandwidth that
+    collectives reach. hop: seconds of latency of each step of a ring. source: of gemm.
     """
 
     name: str
@@ -25,17 +31,31 @@ class Machine:
     node_size: int = 8
     gemm: float = 0.65
     fp32: float = 0.5
+    link: float = 0.74
+    hop: float = 2.5e-6
     source: str = "assumed: no published run to fit it to"
+
+    # link: SimuMax's measured all-reduce (0.67 to 0.74 for its collectives).
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, str):
+            if field.type not in ("float", "int", float, int):
                 continue
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{field.name} is {value!r}; it is a number above 0.")
         if self.node_size != int(self.node_size):
             raise UsageError(f"node_size is {self.node_size!r}; it is a whole number.")
+
+    def defaults(self) -> dict[str, Any]:
+        """The options of a layout that nobody has chosen."""
+        return {"precision": "fp16" if self.name.startswith("v100") else "bf16"}
+
+    def problem(self, layout: "Layout", _: "Transformer") -> tuple[str, str] | None:
+        """Why it cannot have a layout of a model: a short reason, and what would work."""
+        if layout.precision == "bf16" and self.name.startswith("v100"):
+            return "no bf16", "The V100 has no bf16; --precision fp16 is possible."
+        return None
 
     def bandwidth(self, span: int, links: int = 1) -> float:
         """Bytes per second that collectives and transfers reach.
@@ -44,17 +64,12 @@ class Machine:
         a node that the group uses at once.
         """
         if span <= self.node_size:
-            return LINK * 1e9 * self.node_bandwidth
-        return LINK * 1e9 * min(self.node_bandwidth, links * self.network_bandwidth)
+            return self.link * 1e9 * self.node_bandwidth
+        return self.link * 1e9 * min(self.node_bandwidth, links * self.network_bandwidth)
 
 
-LINK = 0.74
-"""Share of a link's bandwidth that collectives reach: SimuMax's measured all-reduce (0.67 to 0.74
-for its collectives)."""
 MEMORY = 0.80
 """Share of the memory's bandwidth that elementwise kernels reach: set, not fitted."""
-HOP = 2.5e-6
-"""Seconds of latency of each step of a ring."""
 
 _A100 = (
     "chosen with Tables 1 and 2 of arXiv 2104.04473 and Table 5 of arXiv 2205.05198 together; "
@@ -67,7 +82,7 @@ _MI300 = "0.83 of the best measured product (0.51 of the peak), as on the A100"
 DEVICES = {
     device.name: device
     for device in (
-        Machine("v100-32", 125, 32, 900, 150, 12.5, 16, 0.8, 0.125, _V100),
+        Machine("v100-32", 125, 32, 900, 150, 12.5, 16, 0.8, 0.125, source=_V100),
         Machine("a100-40", 312, 40, 1560, 300, 25, 8, 0.75, source=_A100),
         Machine("a100-80", 312, 80, 2040, 300, 25, 8, 0.75, source=_A100),
         Machine("h100", 989, 80, 3350, 450, 50, 8, 0.65, source=_H100),

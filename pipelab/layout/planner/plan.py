@@ -120,11 +120,11 @@ def plan(  # noqa: PLR0913 - a field for each thing that all layouts share
     sequence: int | None = None,
     fix: Mapping[str, Any] | None = None,
     objective: str = "time",
-    flash: bool = False,
-    precision: str = "bf16",
+    flash: bool | None = None,
+    precision: str | None = None,
     gradients: str = "fp32",
     optimizer: str = "adam",
-    overlap: str = "data",
+    overlap: str | None = None,
 ) -> Plan:
     """Rank the layouts of a training step on so many GPUs.
 
@@ -134,17 +134,19 @@ def plan(  # noqa: PLR0913 - a field for each thing that all layouts share
 
     Args:
         model: a Transformer, or the name of one.
-        device: a Machine, or the name of one.
+        device: a Machine, the name of one, or what ``measure_machine`` found here.
         gpus: how many there are; every layout takes all.
         batch: samples of a step.
         sequence: tokens of a sample; default: the model's.
         fix: values that every layout has, by name, such as {"tensor": 8}.
         objective: "time", or "memory": bytes of the fullest rank.
-        flash: attention that keeps no scores.
-        precision: "fp16", "bf16" or "fp32".
+        flash: attention that keeps no scores; default: no, on a measured machine yes.
+        precision: "fp16", "bf16" or "fp32"; default: "bf16", on the V100 "fp16", on a measured
+            machine "fp32".
         gradients: "fp32" or "same".
         optimizer: "adam" or "sgd".
-        overlap: traffic that runs beside computation: "none", "data", "tensor" or "all".
+        overlap: traffic that runs beside computation: "none", "data", "tensor" or "all"; default:
+            "data", on a measured machine "none".
 
     Returns:
         A Plan.
@@ -164,14 +166,10 @@ def plan(  # noqa: PLR0913 - a field for each thing that all layouts share
     fix = dict(fix or {})
     require_fixable(fix)
     _require(gpus, batch, objective)
-    base = Layout(
-        batch=batch,
-        flash=flash,
-        precision=precision,
-        gradients=gradients,
-        optimizer=optimizer,
-        overlap=overlap,
-    )
+    chosen = {"flash": flash, "precision": precision, "overlap": overlap}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    options = machine.defaults() | chosen
+    base = Layout(batch=batch, gradients=gradients, optimizer=optimizer, **options)
     for name in ("precision", "gradients", "optimizer", "overlap"):
         if getattr(base, name) not in CHOICES[name]:
             said = " | ".join(map(str, CHOICES[name]))

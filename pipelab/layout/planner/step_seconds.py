@@ -7,7 +7,8 @@ from ...schedule import Schedule
 from ...simulator import Costs, simulate
 from .layer_seconds import Seconds, ends_seconds, layer_seconds, number_bytes
 from .layout import Layout
-from .machine import HOP, Machine
+from .machine import Machine
+from .measured import Measured
 from .model import Transformer
 
 HIDES = ("interleaved-1f1b", "gpipe", "eager-1f1b", "looped-bfs")
@@ -35,8 +36,11 @@ class Pipeline(NamedTuple):
 
 def stage_seconds(model: Transformer, machine: Machine, layout: Layout) -> list[Seconds]:
     """Of every stage, for one micro-batch."""
-    one = layer_seconds(model, machine, layout)
-    first, last = ends_seconds(model, machine, layout)
+    if isinstance(machine, Measured):
+        one, first, last = machine.seconds(layout)
+    else:
+        one = layer_seconds(model, machine, layout)
+        first, last = ends_seconds(model, machine, layout)
     known: dict[int, Seconds] = {}
     stages = []
     for layers in layout.layers(model):
@@ -54,7 +58,7 @@ def transfer_seconds(model: Transformer, machine: Machine, layout: Layout) -> fl
         return 0.0
     size = number_bytes(layout) * layout.microbatch * model.sequence * model.hidden / layout.tensor
     apart = layout.tensor * layout.data
-    return size / machine.bandwidth(apart * layout.pipeline) + HOP
+    return size / machine.bandwidth(apart * layout.pipeline) + machine.hop
 
 
 def has_closed_form(layout: Layout) -> bool:
