@@ -56,6 +56,7 @@ for options in every:
         answer = {{"losses": run.losses, "workers": run.workers, "transport": run.transport}}
         answer["makespan"] = run.timeline.makespan
         answer["causal"] = causal(run.timeline)
+        answer["queued"] = 0 if run.timeline.queued is None else len(run.timeline.queued)
         try:
             answer["error"] = run.gradient_error
             answer["weights"] = {{name: value.tolist() for name, value in run.state_dict.items()}}
@@ -197,6 +198,7 @@ def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
     here = expected(**sizes)
     for answer in answers:
         assert answer["losses"] == here.losses and answer["causal"]
+        assert answer["queued"] == ranks  # who had no processor is known of all
         assert (answer["workers"], answer["transport"]) == ("torchrun", "torch.distributed, gloo")
         assert answer["makespan"] == answers[0]["makespan"] and 0 < answer["makespan"] < 60
     assert answers[0]["error"] <= 1e-5

@@ -106,12 +106,12 @@ class TorchrunDriver:
         rows = board.trace[:, low:high].copy()
         clocks = [TRACE.index(name) for name in ("asked", "sent", "arrived", "started", "ended")]
         rows[:, :, clocks] += seat.offset
-        everything = gather((rows, board.losses.copy()))
-        traces = np.concatenate([rows for rows, _ in everything], axis=1)
+        everything = gather((rows, board.losses.copy(), board.queued[:, rank].copy()))
+        traces = np.concatenate([rows for rows, _, _ in everything], axis=1)
         if self._way == "nccl":  # hosts send before their GPUs have what they send
             traces = with_senders(schedule, traces)
-        self.watch.keep_traces(traces)
-        board.losses[:] = sum(losses for _, losses in everything)
+        self.watch.keep_traces(traces, np.stack([queued for *_, queued in everything], axis=1))
+        board.losses[:] = sum(losses for _, losses, _ in everything)
         for step, rows in enumerate(traces):
             self.watch.report(
                 step, self.watch.losses_of(step + 1), np.arange(len(schedule.kind)), rows
