@@ -1,7 +1,7 @@
 """Every assumption of an estimate, a sentence each, and what is left out."""
 
 from .footprint import FITS, TIGHT, parameter_bytes
-from .layer_seconds import FLASH_BACKWARD, FLASH_RATE, KERNELS
+from .layer_seconds import FLASH_BACKWARD, FLASH_RATE
 from .layout import Layout
 from .machine import MEMORY, Machine
 from .measured import Measured
@@ -41,9 +41,9 @@ def _computing(machine: Machine, layout: Layout) -> list[str]:
     found = [
         f"Matrix products reach {machine.gemm:g} of the {rate} peak ({machine.name}: "
         f"{machine.source}).",
-        f"Elementwise kernels reach {MEMORY:g} of the memory's bandwidth; each layer loses "
-        f"{1000 * KERNELS:g} ms for each forward, and as much for each half of its backward, "
-        "whatever the micro-batch's size.",
+        f"Elementwise kernels reach {MEMORY:g} of the memory's bandwidth; each layer "
+        f"loses {1000 * machine.kernels:g} ms for each forward, and as much for each half of its "
+        "backward, whatever the micro-batch's size.",
         "The backward takes twice the forward; FLOPs of the model count every token attending to "
         "every other, and nothing recomputed.",
         "The vocabulary's matrix runs on the last stage, the embedding's lookup takes no time.",

@@ -15,10 +15,6 @@ from .layout import Layout
 from .machine import MEMORY, Machine
 from .model import Transformer
 
-KERNELS = 3e-4
-"""Seconds that a layer's forward loses whatever its size: about 25 kernels, each with a launch, a
-ramp and a last wave, 12 µs together. The least, in steps of 0.1 ms, with which BLOOM's sweep of
-micro-batches has its optimum above 1 sample."""
 FLASH_RATE = 0.8
 FLASH_BACKWARD = 2.5
 
@@ -74,7 +70,7 @@ def layer_seconds(model: Transformer, machine: Machine, layout: Layout) -> Secon
     matrices = 2.0 * tokens * model.matrices / t / rate
     core, core_back = _attention(model, layout, rate, memory)
     elementwise = _elementwise_bytes(model, layout) / memory
-    forward = matrices + core + elementwise + KERNELS
+    forward = matrices + core + elementwise + machine.kernels
     reduce = _all_reduce(model, machine, layout)
     tensor = _exposed(2 * reduce, matrices, layout)
     # Inputs of the split matrices are kept split, and gathered again for the weights' gradients.
@@ -86,8 +82,8 @@ def layer_seconds(model: Transformer, machine: Machine, layout: Layout) -> Secon
         again = core
     return Seconds(
         forward,
-        matrices + core_back + 2 * elementwise + KERNELS,
-        matrices + KERNELS,
+        matrices + core_back + 2 * elementwise + machine.kernels,
+        matrices + machine.kernels,
         again,
         tensor,
         tensor_again,

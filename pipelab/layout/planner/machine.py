@@ -19,7 +19,8 @@ class Machine:
     one). memory: GB. memory_bandwidth: of its own memory. node_bandwidth, network_bandwidth: to
     GPUs of the same node (or link domain), and to others. node_size: GPUs of a node. gemm: share of
     the peak that large matrix products reach in training; link: of a link's bandwidth that
-    collectives reach. hop: seconds of latency of each step of a ring. source: of gemm.
+    collectives reach. hop: seconds of latency of each step of a ring. kernels: seconds that a
+    layer's forward loses whatever its size, and each half of its backward. source: of gemm.
     """
 
     name: str
@@ -33,9 +34,12 @@ class Machine:
     fp32: float = 0.5
     link: float = 0.74
     hop: float = 2.5e-6
+    kernels: float = 3e-4
     source: str = "assumed: no published run to fit it to"
 
-    # link: SimuMax's measured all-reduce (0.67 to 0.74 for its collectives).
+    # link: SimuMax's measured all-reduce (0.67 to 0.74 for its collectives). kernels: about 25,
+    # each with a launch, a ramp and a last wave, 12 µs together. It is the least, in steps of
+    # 0.1 ms, with which BLOOM's sweep of micro-batches has its optimum above 1 sample.
 
     def __post_init__(self) -> None:
         for field in fields(self):
