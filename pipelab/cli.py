@@ -237,7 +237,7 @@ def run_estimate(args: argparse.Namespace) -> int:
     """Predict the seconds and bytes of one layout."""
     from .launcher.estimate import as_text, find
 
-    found = find(args)
+    found = find(args, say)
     show(args, found.to_json(), as_text(found))
     return 0
 

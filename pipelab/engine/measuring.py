@@ -31,6 +31,8 @@ from .training import run
 
 STEPS = 8
 """Of a run that is timed; the first one is left out."""
+LONG = 1.0
+"""Seconds of a step after which no larger micro-batches are measured."""
 
 
 class Trained(NamedTuple):
@@ -52,7 +54,7 @@ def measure_machine(
 
     Returns:
         A Measured, for ``plan(device=…)`` and ``estimate(device=…)`` of this model, with any number
-        of layers.
+        of layers, and micro-batches of 1 to 16 samples, or as many as take a second a step.
 
     Raises:
         UsageError: a model that this package cannot build, fewer than two workers, and what ``run``
@@ -64,11 +66,13 @@ def measure_machine(
         raise UsageError(f"workers is {workers}; links are measured between 2 or more.")
     passes, link = {}, _link(workers, device)
     for samples in MICROBATCHES:
-        done = _train(
+        seconds, done = _train(
             shape, 2 * workers - 2, samples * workers, device, schedule="interleaved-1f1b",
             ranks=workers, stages_per_rank=2, microbatches=workers,
-        ).run  # fmt: skip
+        )  # fmt: skip
         passes[samples] = _passes(shape, done, samples)
+        if seconds > LONG:
+            break
     flops = shape.sequence * (2.0 * shape.matrices + 4.0 * shape.sequence * shape.hidden)
     peak = max(3 * samples * flops / layer.busy for samples, (_, layer, _) in passes.items())
     device_memory, optimizer = _memory(done.device, workers), _optimizer_seconds(shape, done.device)

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -111,7 +111,7 @@ def model_of(args: argparse.Namespace) -> "Transformer":
     return _make(Transformer, named | given, ("layers", "hidden", "heads"), "--model NAME")
 
 
-def machine_of(args: argparse.Namespace) -> "Machine":
+def machine_of(args: argparse.Namespace, say: Callable[[str], None]) -> "Machine":
     """The machine that the flags describe. Raises UsageError, RunError."""
     from ..layout.planner import Machine
     from ..layout.planner.machine import device_named
@@ -122,7 +122,9 @@ def machine_of(args: argparse.Namespace) -> "Machine":
 
         if given:
             raise UsageError(f"--device {HERE} measures its numbers: leave {_flags(given)} out.")
-        return measure_machine(model_of(args), workers=max(2, args.gpus or 2))
+        workers = max(2, args.gpus or 2)
+        say(f"measuring this machine with {workers} workers: some seconds, more for a large model")
+        return measure_machine(model_of(args), workers=workers)
     if args.device is not None and not args.device.endswith(".json"):
         machine = device_named(args.device)
         return replace(machine, **given) if given else machine
@@ -194,11 +196,11 @@ def layout_of(args: argparse.Namespace, machine: "Machine") -> "Layout":
     )
 
 
-def find(args: argparse.Namespace) -> "Estimate":
+def find(args: argparse.Namespace, say: Callable[[str], None]) -> "Estimate":
     """What the flags ask for. Raises UsageError, OSError."""
     from ..layout.planner import estimate
 
-    model, machine = model_of(args), machine_of(args)
+    model, machine = model_of(args), machine_of(args, say)
     return estimate(model, layout_of(args, machine), device=machine, gpus=args.gpus)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -10,6 +11,8 @@ from .estimate import HERE, add_machine_flags, add_options, machine_of, model_of
 if TYPE_CHECKING:
     from ..layout.planner import Plan
 
+BUSY = 0.1
+"""Share of a step without a processor from which it is said."""
 SHORT = {
     "t": "tensor",
     "p": "pipeline",
@@ -74,7 +77,7 @@ def values(text: str) -> dict[str, Any]:
     return found
 
 
-def find(args: argparse.Namespace) -> "Plan":
+def find(args: argparse.Namespace, say: Callable[[str], None]) -> "Plan":
     """What the flags ask for. Raises UsageError, OSError."""
     from ..layout.planner import plan
 
@@ -82,7 +85,7 @@ def find(args: argparse.Namespace) -> "Plan":
         raise UsageError(f"--top is {args.top}; it is 1 or more.")
     if args.run < 0 or (args.run and args.device != HERE):
         raise UsageError(f"--run {args.run} trains so many rows here: it needs --device {HERE}.")
-    machine = machine_of(args)
+    machine = machine_of(args, say)
     return plan(
         model_of(args),
         device=machine,
@@ -100,7 +103,7 @@ def answer(args: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[s
 
     if args.why is not None and args.emit is not None and not args.json:
         raise UsageError("--why is for a person and --emit for a file: ask for one, or for --json.")
-    found = find(args)
+    found = find(args, say)
     data, text = found.to_json(args.top), found.table(args.top)
     if args.why is not None:
         require_fixable(args.why)
@@ -120,21 +123,31 @@ def answer(args: argparse.Namespace, say: Callable[[str], None]) -> tuple[dict[s
             predicted, measured = each["predicted"], each["measured"]
             ratio = measured / predicted
             text += f"\n  row {row + 1:<6}{predicted:9.4f} s{measured:9.4f} s{ratio:7.2f}"
+            if each["without_processor"] > BUSY * measured:
+                text += f"  busy machine: {each['without_processor']:.4f} s without a processor"
     return data, text
 
 
 def runs(found: "Plan", count: int) -> list[dict[str, Any]]:
-    """The first rows trained on this machine: seconds of a step, predicted and measured."""
+    """The first rows trained on this machine: seconds of a step, predicted and measured.
+
+    without_processor: of those, in which a worker could have run, but no processor was free.
+    """
     from ..engine import train_layout
 
-    return [
-        {
-            "layout": row.to_json()["layout"],
-            "predicted": row.estimate.seconds,
-            "measured": train_layout(found.model, row.layout).seconds,
-        }
-        for row in found.rows[:count]
-    ]
+    told = []
+    for row in found.rows[:count]:
+        seconds, run = train_layout(found.model, row.layout)
+        waited = [t.queued.mean() for t in run.timelines[1:] if t.queued is not None]
+        told.append(
+            {
+                "layout": row.to_json()["layout"],
+                "predicted": row.estimate.seconds,
+                "measured": seconds,
+                "without_processor": float(median(waited)) if waited else 0.0,
+            }
+        )
+    return told
 
 
 def _completed(said: dict[str, Any], found: "Plan") -> dict[str, Any]:
