@@ -57,8 +57,8 @@ def measure_machine(
         of layers, and micro-batches of 1 to 16 samples, or as many as take a second a step.
 
     Raises:
-        UsageError: a model that this package cannot build, fewer than two workers, and what ``run``
-            refuses.
+        UsageError: a model that this package cannot build, fewer than two workers, a machine that
+            is too busy to be measured, and what ``run`` refuses.
     """
     shape = model_named(model) if isinstance(model, str) else model
     _require_plain(shape)
@@ -162,7 +162,7 @@ def _passes(shape: Transformer, done: Run, samples: int) -> tuple[Seconds, Secon
 def _link(workers: int, device: str) -> tuple[float, float]:
     """Seconds of latency, and bytes per second, between two of the workers."""
     runs = []
-    for numbers in (1 << 10, 1 << 20):
+    for numbers in (1 << 10, 1 << 22):
         x = torch.ones(4, numbers)
         layers = [nn.PReLU() for _ in range(workers)]  # little to compute, all of it to send
         options: dict[str, Any] = {
@@ -172,7 +172,13 @@ def _link(workers: int, device: str) -> tuple[float, float]:
             "steps": STEPS,
         }
         runs.append(run(layers, x, x, nn.functional.mse_loss, device=device, seed=0, **options))
-    link = fit_link(runs)
+    try:
+        link = fit_link(runs)
+    except UsageError:
+        raise UsageError(
+            "The links cannot be measured: messages of 16 MiB took no longer than those of 4 KiB. "
+            "The machine is busy with something else: measure again when that is over."
+        ) from None
     assert link.bandwidth is not None
     return link.latency, link.bandwidth
 
