@@ -9,6 +9,9 @@
     part 0   0F0 ▬▬┐▒▒▒▒▬▬┐▒▒▒▒▬▬┐▒▒▒▒            ▒ all-reduces, at equal distances: each begins
     part 1   0F0 ▬▬▬▬▬▬┐▬▬▬▬▬▬┐▬▬▬▬▬▬┐            when the slower part has come to it
 
+What lies between two steps is no action and takes no time here: the norm for clipping, and the sums
+of the gradients of norms where the sequence is cut.
+
 Source: Thakur et al. 2005, "Optimization of Collective Communication Operations in MPICH", §4.
 """
 
