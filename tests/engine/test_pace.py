@@ -43,6 +43,13 @@ def test_after_a_step_those_that_end_with_it_are_let_wake_up():
     raw.end_step()
 
 
+def test_what_several_do_together_ends_with_the_last_of_them():
+    pace = Pace({0: 0.02}, latency=0.0)
+    pace.begin_step()
+    end = pace.begin(0, None, 0.0)
+    assert pace.finish(end + 0.01) == pace.free == end + 0.01
+
+
 def test_an_input_arrives_after_the_latency():
     pace = Pace({0: 0.01}, latency=0.03)
     planned = time.perf_counter() + 0.01
@@ -96,9 +103,22 @@ def test_a_slow_copy_keeps_the_others_waiting_as_predicted(model, data):
     assert np.min(waited, axis=0) == pytest.approx(law.waiting[sums], abs=0.005)
 
 
+PLAN = {"0.0": "column", "1.0": "row"}
+
+
+@pytest.mark.timing
+def test_parts_of_a_layer_keep_in_step_as_predicted(model, data):
+    """A part that was early stayed so: steps took 7 % longer than the law, from first to last."""
+    pace = pipelab.Costs(0.03, input_grad=0.03, weight_grad=0.03, slowdown=(1, 1.5, 1, 1))
+    sizes = {"schedule": "zb-h1", "ranks": 2, "microbatches": 2, "tensor": 2}
+    loss = torch.nn.functional.cross_entropy
+    run = pipelab.run(model, *data, loss, **sizes, tensor_plan=PLAN, pace=pace, steps=4)
+    found = min(step.makespan for step in run.timelines[1:])
+    assert found == pytest.approx(run.predicted.makespan, rel=0.02)
+
+
 def test_parts_of_a_layer_are_paced_as_the_slowest(model, data):
     """With what passes between them: 2 α inside of F and B."""
-    plan = {"0.0": "column", "1.0": "row"}
     pace = pipelab.Costs(
         0.01, backward=0.02, tensor_link=pipelab.Link(0.002), slowdown=(1, 1.5, 1, 1)
     )
@@ -112,7 +132,7 @@ def test_parts_of_a_layer_are_paced_as_the_slowest(model, data):
         where=Where.of("cpu", "processes", "pipelab"),
         recipe=Recipe(pace=pace),
         mesh=pipelab.Mesh(tensor=2),
-        tensor_plan=plan,
+        tensor_plan=PLAN,
     )
     for worker, lasts in enumerate(
         ([0.019, 0.034], [0.019, 0.034], [0.014, 0.024], [0.014, 0.024])

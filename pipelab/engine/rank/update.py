@@ -212,7 +212,7 @@ class Update:
         if self._clip is not None:
             self._clip_gradients(self._clip)
         else:
-            self.meet(torch.zeros(()))
+            self.meet(self._sum_over_parts(torch.zeros(())))
         if self._by_stage is None:
             for optimizer in self.optimizers.values():
                 optimizer.step()
@@ -243,6 +243,10 @@ class Update:
                 value = value + received if self._mail.rank == 0 else received
         return value
 
+    def _sum_over_parts(self, value: torch.Tensor) -> torch.Tensor:
+        """Sum a number over those who share the layers: they begin the next step together."""
+        return value if self._peers.tensor is None else self._peers.tensor.all_reduce(value)
+
     def _clip_gradients(self, clip: float) -> None:
         """Scale all gradients so that their norm over the whole model is at most ``clip``.
 
@@ -259,8 +263,7 @@ class Update:
         total = torch.zeros((), dtype=torch.float64)
         for gradient in own:
             total = total if gradient is None else total + _square(gradient)
-        if self._peers.tensor is not None:
-            total = self._peers.tensor.all_reduce(total)
+        total = self._sum_over_parts(total)
         if self._peers.data is not None and self._zero:
             total = self._peers.data.all_reduce(total)
         norm = self.meet(total).sqrt()
