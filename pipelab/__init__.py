@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .catalogue import build
 from .errors import PipelabError
 from .schedule import Action, Kind, Mesh, Schedule, check, read_csv
-from .simulator import Costs, Link, Memory, simulate
+from .simulator import Costs, Link, Memory, Nodes, simulate
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ try:
 except PackageNotFoundError:  # a checkout that nobody has installed
     __version__ = "0+unknown"
 __all__ = [
-    "Action", "Costs", "Kind", "Link", "Memory", "Mesh", "Partition", "PipelabError", "Plan",
-    "Profile", "Run", "Schedule", "Timeline", "build", "check", "cuts", "estimate", "evaluate",
-    "fit_link", "grade", "guess", "lab", "layers", "measure_machine", "memory", "partition", "plan",
-    "planner", "plot", "profile", "read_csv", "run", "shapes", "simulate", "start", "train_layout",
+    "Action", "Costs", "Kind", "Link", "Memory", "Mesh", "Nodes", "Partition", "PipelabError",
+    "Plan", "Profile", "Run", "Schedule", "Timeline", "build", "check", "cuts", "estimate",
+    "evaluate", "fit_link", "grade", "guess", "lab", "layers", "measure_machine", "memory",
+    "partition", "plan", "planner", "plot", "profile", "read_csv", "run", "shapes", "simulate",
+    "start", "train_layout",
 ]  # fmt: skip
 
 _LATE = {

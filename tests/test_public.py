@@ -44,6 +44,7 @@ def test_public_names():
         "Link",
         "Memory",
         "Mesh",
+        "Nodes",
         "Partition",
         "PipelabError",
         "Plan",

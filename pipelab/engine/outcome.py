@@ -4,7 +4,6 @@ import copy
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +13,7 @@ import torch
 
 from ..errors import UsageError
 from ..schedule import Kind, Mesh
-from ..simulator import Costs, simulate
+from ..simulator import Costs
 from ..timeline import Timeline, gap
 from .hosts.driver import Driver
 from .hosts.watch import Progress
@@ -172,12 +171,7 @@ class Run:
 
         Of a paced run it is known at once.
         """
-        costs = (
-            replace(self._setup.pace, latency=self._setup.recipe.latency)
-            if self._setup.pace
-            else self.costs
-        )
-        return replace(simulate(self._setup.world, costs), unit="s", mesh=self.mesh)
+        return self._setup.planned or self._setup.predicted(self.costs)
 
     @cached_property
     def gap(self) -> dict[str, list[float]]:
@@ -224,7 +218,9 @@ class Run:
         """Bytes that each worker sent in the last step, by what for.
 
         tensor: between those who share a layer; reduce_grad: gradients; unshard: weights; pipeline:
-        activations and gradients of them to other stages.
+        activations and gradients of them to other stages. What passes between the last action and
+        the next step is in none: the norm for clipping, and with ``sequence_parallel`` the sums of
+        the norms' gradients over those who share a layer.
         """
         timeline, found = self.timeline, []
         inside = np.zeros(len(timeline.kind))

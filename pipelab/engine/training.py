@@ -154,7 +154,8 @@ def run(  # noqa: PLR0913 - the whole of what a run can be told
         clip: the largest norm of the gradients of the whole model.
         dtype: "float32" computes in the model's own precision, "bfloat16" under autocast.
         pace: None to run at full speed; or (forward, backward[, weight gradient]) in seconds, or
-            Costs in seconds: every action really computes, then sleeps to its duration.
+            Costs in seconds: every action really computes, then sleeps to its duration. Its
+            slowdown makes single workers slow.
         latency: seconds added to every transfer between ranks.
         recompute: None; "in-backward" or "early": forwards keep only their input and run once more,
             inside the backward or before it.

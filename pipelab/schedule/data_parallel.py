@@ -21,7 +21,7 @@ from .schedule import Schedule
 
 Part = tuple[int, int]
 """(replica, stage)"""
-_MAKES_GRADIENTS = (Kind.B, Kind.W)
+MAKES_GRADIENTS = (Kind.B, Kind.W)
 
 
 def with_data_parallel(
@@ -107,7 +107,7 @@ def _with_gradients(
     last: dict[Part, int] = {}
     for i, cell in enumerate(row):
         for atom in _atoms(cell):
-            if atom.kind in _MAKES_GRADIENTS:
+            if atom.kind in MAKES_GRADIENTS:
                 last[atom.replica, atom.stage] = i
     waiting: dict[Part, None] = {}
     for i, cell in enumerate(row):
@@ -119,7 +119,7 @@ def _with_gradients(
         yield cell
         for atom in _atoms(cell):
             part = atom.replica, atom.stage
-            if atom.kind in _MAKES_GRADIENTS:
+            if atom.kind in MAKES_GRADIENTS:
                 waiting[part] = None
         at_hand = list(waiting) if every_time else [p for p in waiting if overlap and last[p] == i]
         followed = i + 1 < len(row) and any(

@@ -5,16 +5,29 @@
     rank 1   1F0 ─▶ 1B0 ─▶ 1F1 ─▶ 1B1           ``latency`` later when that is another rank
 
 ``check`` asks it whether a schedule can finish; the simulator asks it for the times. Where ranks
-share more than data (links that carry one message at a time, barriers), ``shared_path`` does the
+share more than data (links that carry one message at a time, meetings), ``shared_path`` does the
 same.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .graph import Graph, Waves
 from .schedule import Schedule
+
+
+class Meetings(NamedTuple):
+    """Cells in which ranks wait for one another.
+
+    number: the meeting of each cell, or -1; a rank has one cell of each that it comes to. before:
+    how long each works in its cell before it waits there for the others; if that is 0, the cell
+    begins when all have come.
+    """
+
+    number: np.ndarray
+    before: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ def longest_path(
     latency: float | np.ndarray = 0.0,
     *,
     occupancy: np.ndarray | None = None,
-    barriers: bool = False,
+    meetings: Meetings | None = None,
 ) -> LongestPath:
     """Times of every cell when each starts as early as its rank and its inputs allow.
 
@@ -56,7 +69,7 @@ def longest_path(
         latency: How long the input of an atom takes from another rank, one number or one per atom.
         occupancy: How long the message with the result of each atom keeps its link busy. Each
             direction of a pair of ranks is a link that carries one message at a time.
-        barriers: Whether each optimizer step waits until all ranks have come to it.
+        meetings: Where ranks wait for one another.
 
     Returns:
         The times. Where ranks wait for one another for ever, they are not complete.
@@ -67,7 +80,7 @@ def longest_path(
         durations = durations[graph.heads]
     delays, arrival = _delays(schedule, latency), None
     sent: np.ndarray | None
-    if occupancy is None and not barriers:
+    if occupancy is None and meetings is None:
         if graph.waves is None:
             started, ended = _relax(graph, durations, delays)
         else:
@@ -76,9 +89,7 @@ def longest_path(
     else:
         from .shared_path import relax_shared
 
-        started, ended, sent = relax_shared(
-            schedule, durations, delays, occupancy, barriers=barriers
-        )
+        started, ended, sent = relax_shared(schedule, durations, delays, occupancy, meetings)
     if sent is not None:
         arrival = sent[graph.producer] + np.where(schedule.crosses, latency, 0.0)
     return LongestPath(started, ended, graph.cell_of, graph.slices, graph.producer, arrival)

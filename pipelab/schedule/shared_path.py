@@ -1,4 +1,4 @@
-"""The longest path where ranks share more than data: links of one message at a time, and barriers.
+"""The longest path where ranks share more than data: links of one message at a time, and meetings.
 
     rank 0   0F0 ─▶ 0F1 ─▶ 0F2        link 0 → 1 carries 0F0's result while 0F1's waits its turn
                └▬▬▬▬┐└▬▬▬▬┐
@@ -10,8 +10,7 @@ its rank's actions: the path stays one over a fixed order.
 
 import numpy as np
 
-from .kinds import Kind
-from .longest_path import as_array
+from .longest_path import Meetings, as_array
 from .schedule import Schedule
 
 
@@ -20,8 +19,7 @@ def relax_shared(
     duration: np.ndarray,
     delays: list[np.ndarray],
     occupancy: np.ndarray | None,
-    *,
-    barriers: bool,
+    meetings: Meetings | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Start and end of each cell, and when the link had carried the result of each atom.
 
@@ -30,12 +28,12 @@ def relax_shared(
         duration: Of each cell.
         delays: How long each input of the cells is under way, an array over cells for each.
         occupancy: How long the result of each atom occupies its link; None without a limit.
-        barriers: Whether each optimizer step waits until all ranks have come to it.
+        meetings: Where ranks wait for one another; None: nowhere.
 
     Returns:
         Three arrays, with nan for what is never reached.
     """
-    return _Shared(schedule, duration, delays, occupancy, barriers=barriers).run()
+    return _Shared(schedule, duration, delays, occupancy, meetings).run()
 
 
 class _Shared:
@@ -47,15 +45,17 @@ class _Shared:
         duration: np.ndarray,
         delays: list[np.ndarray],
         occupancy: np.ndarray | None,
-        *,
-        barriers: bool,
+        meetings: Meetings | None,
     ):
         atoms, cells = len(schedule.kind), len(duration)
         self.graph, self.ranks = schedule.graph, schedule.ranks
         self.first = np.append(self.graph.heads, atoms).tolist()  # atom of each cell
         self.link = _links(schedule).tolist()
         self.busy = (np.zeros(atoms) if occupancy is None else occupancy).tolist()
-        self.barrier = _barriers(schedule).tolist() if barriers else [-1] * cells
+        if meetings is None:
+            meetings = Meetings(np.full(cells, -1), np.zeros(cells))
+        self.meeting, self.before = meetings.number.tolist(), meetings.before.tolist()
+        self.size = np.bincount(meetings.number + 1).tolist()[1:]
         self.producer, self.duration = schedule.producer.tolist(), duration.tolist()
         self.delays = [delay.tolist() for delay in delays]
         self.started: list[float | None] = [None] * cells
@@ -63,7 +63,7 @@ class _Shared:
         self.sent: list[float | None] = [None] * atoms
         self.link_free: dict[int, float] = {}
         self.waiting: dict[int, list[int]] = {}  # atom -> the ranks that wait for its result
-        self.gate: dict[int, dict[int, float]] = {}  # barrier -> when each rank came to it
+        self.came: dict[int, dict[int, float]] = {}  # meeting -> when each rank came to it
         self.free = [0.0] * self.ranks
         self.ready = list(range(self.ranks))
 
@@ -75,11 +75,16 @@ class _Shared:
             while position[rank] < self.graph.slices[rank][1]:
                 cell = position[rank]
                 begin = self.inputs(rank, cell)
-                if begin is not None and self.barrier[cell] >= 0:
-                    begin = self.pass_gate(self.barrier[cell], rank, begin)
                 if begin is None:
                     break
-                self.finish(rank, cell, begin)
+                end = begin + self.duration[cell]
+                if self.meeting[cell] >= 0:
+                    before = self.before[cell]
+                    met = self.meet(self.meeting[cell], rank, begin + before)
+                    if met is None:
+                        break
+                    begin, end = begin if before else met, met + (self.duration[cell] - before)
+                self.finish(rank, cell, begin, end)
                 position[rank] += 1
         return as_array(self.started), as_array(self.ended), as_array(self.sent)
 
@@ -97,18 +102,17 @@ class _Shared:
             begin = max(begin, sent + delay[cell])
         return begin
 
-    def pass_gate(self, barrier: int, rank: int, begin: float) -> float | None:
-        """When the last rank came to the barrier, or None: the last one wakes the others."""
-        came = self.gate.setdefault(barrier, {})
+    def meet(self, meeting: int, rank: int, now: float) -> float | None:
+        """When the last rank came to the meeting, or None: the last one wakes the others."""
+        came = self.came.setdefault(meeting, {})
         if rank not in came:
-            came[rank] = begin
-            if len(came) == self.ranks:
+            came[rank] = now
+            if len(came) == self.size[meeting]:
                 self.ready.extend(other for other in came if other != rank)
-        return max(came.values()) if len(came) == self.ranks else None
+        return max(came.values()) if len(came) == self.size[meeting] else None
 
-    def finish(self, rank: int, cell: int, begin: float) -> None:
-        """Run the cell, and sends its results on."""
-        end = begin + self.duration[cell]
+    def finish(self, rank: int, cell: int, begin: float, end: float) -> None:
+        """Run the cell, and send its results on."""
         self.started[cell], self.ended[cell], self.free[rank] = begin, end, end
         for atom in range(self.first[cell], self.first[cell + 1]):
             sent, link = end, self.link[atom]
@@ -126,17 +130,3 @@ def _links(schedule: Schedule) -> np.ndarray:
     sources = schedule.producer[consumers]
     links[sources] = schedule.rank[sources].astype(int) * schedule.ranks + schedule.rank[consumers]
     return links
-
-
-def _barriers(schedule: Schedule) -> np.ndarray:
-    """The optimizer step before which each cell waits for all ranks, or -1.
-
-    That is its rank's first STEP of that number.
-    """
-    graph = schedule.graph
-    barrier = np.full(len(graph.heads), -1)
-    steps = np.flatnonzero(schedule.kind[graph.heads] == Kind.STEP)
-    number = schedule.microbatch[graph.heads[steps]]
-    _, where = np.unique(np.stack([graph.rank[steps], number]), axis=1, return_index=True)
-    barrier[steps[where]] = number[where]
-    return barrier

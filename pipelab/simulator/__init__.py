@@ -6,7 +6,7 @@ steps. Out: a Timeline. It is a longest path over a fixed order, not a queueing 
 
 from .closed_forms import ClosedForm, closed_form
 from .costs import Costs
-from .link import Link
+from .link import Link, Nodes
 from .memory import Memory
 from .optimizer import with_optimizer
 from .recompute import with_recompute
@@ -17,6 +17,7 @@ __all__ = [
     "Costs",
     "Link",
     "Memory",
+    "Nodes",
     "closed_form",
     "simulate",
     "with_optimizer",

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import UsageError
 from ..schedule import Kind, Schedule
-from ..schedule.kinds import KINDS
-from .link import Link
+from ..schedule.kinds import COLLECTIVES, KINDS
+from .link import Link, Nodes
 
 PerStage = float | Sequence[float]
 """What a user gives: one number for all stages, or one per stage."""
@@ -57,7 +57,12 @@ class Costs:
     Of a mesh (``simulate(mesh=…)``): data_link, between the copies of a pipeline, and weights, the
     bytes of a stage's weights and of its gradients, give what UNSHARD and REDUCE_GRAD take;
     tensor_link, between the workers that share a layer, tensor_bytes, what the all-reduces of one F
-    carry together, and tensor_calls, how many they are, make F and B, or I, longer.
+    carry together, and tensor_calls, how many they are, make F and B, or I, longer. nodes: in place
+    of latency, bandwidth and the two links: what passes between workers of one node takes the link
+    inside it, and what leaves it the link between nodes; each group by where its own members are.
+
+    slowdown: how many times as long a rank, of a mesh a worker, computes as these costs say: one
+    number for all, or one for each. What it sends takes as long as that of others.
 
     >>> Costs(backward=4).durations
     {'forward': 1, 'backward': 4, 'input_grad': 2.0, 'weight_grad': 2.0, 'overlap': 5}
@@ -83,6 +88,8 @@ class Costs:
     tensor_bytes: PerStage = 0
     tensor_calls: PerStage = 1
     tensor_link: Link | None = None
+    nodes: Nodes | None = None
+    slowdown: float | Sequence[float] = 1
     link: InitVar[Link | None] = None
 
     def __post_init__(self, link: Link | None) -> None:
@@ -94,6 +101,7 @@ class Costs:
                 )
             object.__setattr__(self, "latency", link.latency)
             object.__setattr__(self, "bandwidth", link.bandwidth)
+        object.__setattr__(self, "slowdown", as_per_stage("slowdown", self.slowdown, "a factor"))
         for name in _PER_STAGE:
             if getattr(self, name) is not None:
                 value = as_per_stage(name, getattr(self, name), "a duration")
@@ -101,6 +109,12 @@ class Costs:
         for name in _PER_LINK:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _as_table(name, getattr(self, name)))
+        links = self.latency != 0, self.bandwidth, self.data_link, self.tensor_link
+        if self.nodes is not None and any(links):
+            raise UsageError(
+                "nodes say which link every transfer takes: leave latency, bandwidth, link, "
+                "data_link and tensor_link out."
+            )
         if self.bandwidth is not None and np.min(self.bandwidth) == 0:
             raise UsageError(
                 "bandwidth is 0: nothing would ever arrive. Leave it out for links without a limit."
@@ -164,7 +178,21 @@ class Costs:
                 overlap = np.broadcast_to(for_stages(self.per_stage["overlap"], stages), stages)
                 duration[first] = overlap[schedule.stage[first]]
             duration[second] = 0
-        return duration
+        return self._slowed(schedule, duration)
+
+    def _slowed(self, schedule: Schedule, duration: np.ndarray) -> np.ndarray:
+        """What the atoms take on ranks that compute more slowly."""
+        factors = np.asarray(self.slowdown, dtype=float)
+        if factors.ndim and len(factors) != schedule.ranks:
+            raise UsageError(
+                f"slowdown is of {len(factors)} ranks, but there are {schedule.ranks}: give one "
+                "number for all, or one for each worker."
+            )
+        factor = np.broadcast_to(factors, schedule.ranks)[schedule.rank]
+        slowed: np.ndarray = np.where(
+            np.isin(schedule.kind, list(COLLECTIVES)), duration, duration * factor
+        )
+        return slowed
 
     def transfers(self, schedule: Schedule) -> tuple[float | np.ndarray, np.ndarray | None]:
         """The latency of each atom's input, and how long its result occupies a link.
@@ -174,11 +202,11 @@ class Costs:
         """
         producer, sink = schedule.producer, schedule.rank
         source = sink[producer]  # means nothing where an atom has no producer
-        latencies = _of_ranks("latency", self.latency, schedule.ranks)
+        latencies, speeds = self._tables(schedule.ranks)
         latency: float | np.ndarray = (
             float(latencies) if latencies.ndim == 0 else latencies[source, sink]
         )
-        if self.bandwidth is None:
+        if speeds is None:
             return latency, None
         consumers = np.flatnonzero(schedule.crosses)
         senders = producer[consumers]
@@ -187,12 +215,23 @@ class Costs:
         )
         # A gradient is as large as the output that it is for.
         boundary = schedule.stage[senders] - (schedule.kind[senders] != Kind.F)
-        speed = np.broadcast_to(
-            _of_ranks("bandwidth", self.bandwidth, schedule.ranks), (schedule.ranks,) * 2
-        )
+        speed = np.broadcast_to(speeds, (schedule.ranks,) * 2)
         occupancy = np.zeros(len(producer))
         occupancy[senders] = sizes[boundary] / speed[source[consumers], sink[consumers]]
         return latency, occupancy
+
+    def _tables(self, ranks: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Latency and bandwidth, one of all or a table [from][to]; None: without a limit."""
+        if self.nodes is None:
+            speeds = None
+            if self.bandwidth is not None:
+                speeds = _of_ranks("bandwidth", self.bandwidth, ranks)
+            return _of_ranks("latency", self.latency, ranks), speeds
+        node = np.arange(ranks) // self.nodes.size
+        far = node[:, None] != node
+        near, network = self.nodes.inside, self.nodes.between
+        latencies = np.where(far, network.latency, near.latency)
+        return latencies, np.where(far, network.bandwidth or np.inf, near.bandwidth or np.inf)
 
 
 def as_per_stage(name: str, value: PerStage, what: str) -> Staged:

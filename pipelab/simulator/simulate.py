@@ -3,14 +3,15 @@
 import numpy as np
 
 from ..errors import UsageError
-from ..schedule import Kind, Mesh, Schedule, require_legal, spread
+from ..schedule import Mesh, Schedule, require_legal, spread
 from ..schedule.check import check_each_rank
-from ..schedule.longest_path import LongestPath, longest_path
+from ..schedule.longest_path import LongestPath, Meetings, longest_path
 from ..schedule.versions import versions
 from ..timeline import Timeline
+from ..timeline.metrics import ROUNDING
 from .costs import Costs
 from .memory import Levels, Memory, activations, memory_over_time
-from .mesh import with_mesh
+from .mesh import Passes, Together, passes, together, with_collectives
 from .optimizer import with_optimizer
 from .recompute import with_recompute
 
@@ -38,7 +39,8 @@ def simulate(
             micro-batch.
         mesh: Copies of the pipeline and workers that share its layers: the ranks of the timeline
             are all of its workers. Of a schedule without collectives they stand where
-            ``Schedule.with_data_parallel`` puts them.
+            ``Schedule.with_data_parallel`` puts them. A collective begins when the last worker of
+            its group has come to it; inside F and B, or I, that is ``Timeline.collective``.
 
     Returns:
         A Timeline in the units of the costs.
@@ -52,20 +54,24 @@ def simulate(
     33.0
     """
     costs = Costs() if costs is None else costs
-    if mesh is not None:
-        schedule, costs = with_mesh(schedule, costs, mesh)
+    mesh = Mesh() if mesh is None else mesh
+    schedule = with_collectives(schedule, mesh)
     require_legal(schedule, check_each_rank)
     schedule = _repeated(schedule, optimizer, steps)
-    barriers, in_backward = optimizer == "barrier", recompute == "in-backward"
+    passing = passes(costs)
     if recompute is not None:
+        passing = Passes(*(with_recompute(schedule, each, recompute)[1] for each in passing))
         schedule, costs = with_recompute(schedule, costs, recompute)
-    if mesh is not None:
-        schedule = spread(schedule, mesh)
-    duration = costs.per_atom(schedule)
-    path = _path(schedule, costs, duration, barriers=barriers)
+    schedule = spread(schedule, mesh)
+    doing = together(schedule, costs, passing, mesh, barriers=optimizer == "barrier")
+    path = _path(schedule, costs, doing)
     started, ended = path.started[path.cell_of], path.ended[path.cell_of]
-    asked, sent = _waits(schedule, path, barriers=barriers)
-    parts, (held, after) = _levels(schedule, memory, recomputed=in_backward)
+    asked, sent = _waits(schedule, path, doing.meetings)
+    # An action in which others are waited for lasts as long as they make it.
+    inside = np.where(doing.shares, ended - started - doing.alone, 0.0)
+    inside[inside < ROUNDING * ended.max()] = 0.0
+    compute = doing.alone + inside
+    parts, (held, after) = _levels(schedule, memory, recomputed=recompute == "in-backward")
     return Timeline(
         schedule=schedule,
         asked=asked,
@@ -73,16 +79,18 @@ def simulate(
         arrived=started,
         started=started,
         ended=ended,
-        compute=duration,
-        worked=duration,
+        compute=compute,
+        worked=compute,
         bytes_held=held,
         bytes_after=after,
-        bytes_sent=np.zeros(len(duration)),
+        bytes_sent=np.zeros(len(compute)),
         transit=None if path.arrival is None else path.arrival - ended[path.producer],
         memory=parts,
         memory_unit="bytes" if memory else "activations",
         version=versions(schedule),
-        mesh=mesh or Mesh(),
+        collective=inside if mesh.tensor > 1 else None,
+        collective_bytes=doing.sent if mesh.tensor > 1 else None,
+        mesh=mesh,
     )
 
 
@@ -98,11 +106,13 @@ def _repeated(schedule: Schedule, optimizer: str | None, steps: int) -> Schedule
     return schedule
 
 
-def _path(schedule: Schedule, costs: Costs, duration: np.ndarray, *, barriers: bool) -> LongestPath:
+def _path(schedule: Schedule, costs: Costs, doing: Together) -> LongestPath:
     """The times of every cell. Raises ScheduleError for a deadlock, which it describes."""
     latency, occupancy = costs.transfers(schedule)
     with np.errstate(over="ignore"):
-        path = longest_path(schedule, duration, latency, occupancy=occupancy, barriers=barriers)
+        path = longest_path(
+            schedule, doing.duration, latency, occupancy=occupancy, meetings=doing.meetings
+        )
     if not path.complete:
         require_legal(schedule)
     if not np.max(path.ended) * schedule.ranks < np.inf:
@@ -125,7 +135,7 @@ def _levels(
 
 
 def _waits(
-    schedule: Schedule, path: LongestPath, *, barriers: bool
+    schedule: Schedule, path: LongestPath, meetings: Meetings | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """When each atom asked for its input, and when the other rank sent it.
 
@@ -140,6 +150,7 @@ def _waits(
     if schedule.overlaps:  # the pair starts when the later of its two inputs has arrived
         latest = np.maximum.reduceat(handed, np.flatnonzero(schedule.heads))
         handed = np.where(schedule.heads, latest[path.cell_of], -np.inf)
-    if barriers:  # what a step waits for is the last rank to come to it
-        handed = np.where(schedule.kind == Kind.STEP, started, handed)
+    if meetings is not None:  # what is waited for at a meeting is the last one to come
+        begins = (meetings.number >= 0) & (meetings.before == 0)
+        handed = np.where(begins[path.cell_of], started, handed)
     return asked, np.clip(handed, asked, started)

@@ -35,8 +35,9 @@ class Idle(NamedTuple):
     input that came last; "imbalance" the end of such a wait, as far as it is longer than the same
     action waits when the same schedule runs on stages that all cost the mean (see
     ``balanced_waiting``); "transfer" while data was under way; "barrier" while an optimizer step
-    waited for all ranks to come to theirs, or a sum of gradients for the other copies; "gap"
-    between two actions, before the second asked for its input; "cool-down" after its last action.
+    waited for all ranks to come to theirs, or copies of a pipeline for the last one at a sum of
+    gradients or a gather of weights; "gap" between two actions, before the second asked for its
+    input; "cool-down" after its last action.
     ended_by: index of the action whose start ended it; None for cool-down. filler: index of an
     action that stands later on the rank and could have begun in the interval, because all its
     inputs had arrived; None if there is none. See ``forced``.

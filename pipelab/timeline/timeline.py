@@ -42,7 +42,8 @@ class Timeline:
     waited for it or not. ``queued``: where it is known, per rank, how long it could have run but no
     processor was free. ``mesh``: of a run with several pipelines, whose ranks are its workers.
     ``collective``, ``collective_bytes``: where they are known, what of an action's compute passed
-    between tensor-parallel workers, and the bytes that it sent them.
+    between tensor-parallel workers, waiting for the slowest of them included, and the bytes that it
+    sent them.
     """
 
     schedule: Schedule

@@ -5,7 +5,7 @@
 In: a Shape. Out: its simulated timeline, bytes by dimension and by part, and what decides.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,8 +19,8 @@ from ..layout.planner.footprint import holdings, rank_parts, verdict
 from ..layout.planner.layout import problem
 from ..schedule import Kind, Mesh, Place, Schedule
 from ..schedule.mesh import ZERO
-from ..simulator import Costs, Link, simulate
-from ..simulator.mesh import with_mesh
+from ..simulator import Costs, Link, Nodes, simulate
+from ..simulator.mesh import with_collectives
 from ..timeline import Timeline
 from .rank_memory import SCHEDULES
 from .settings import WHOLE
@@ -43,6 +43,11 @@ def factorizations(workers: int) -> list[tuple[int, int, int]]:
     """
     sizes = [n for n in range(workers, 0, -1) if workers % n == 0]
     return [(d, p, workers // (d * p)) for d in sizes for p in sizes if workers // d % p == 0]
+
+
+def inside_layers(timeline: Timeline) -> np.ndarray:
+    """What of each action is all-reduces in its layers: 0 where no layer is shared."""
+    return np.zeros(len(timeline.kind)) if timeline.collective is None else timeline.collective
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class Shape:
             microbatches=self.microbatches,
             stages_per_rank=self._stages,
         )
-        return with_mesh(made, Costs(), self.mesh)[0]
+        return with_collectives(made, self.mesh)
 
     @property
     def alone(self) -> float:
@@ -191,31 +196,30 @@ class Shape:
         counts[-1] += shape.head_parameters if shape.gated or self.stages > 1 else 0
         return tuple(2 * count / self.tensor for count in counts)
 
-    def costs(self, workers: Sequence[int]) -> Costs:
-        """What actions, collectives and messages take, as 100 is what one device takes alone.
-
-        workers: those of the timeline, in order: a message's link is that of their nodes.
-        """
+    @cached_property
+    def costs(self) -> Costs:
+        """What actions, collectives and messages take, as 100 is what one device takes alone."""
         work = WHOLE / 3 / (self.workers * self._per_rank * self.microbatches)
-        far = np.array([[self.leaves((a, b)) for b in workers] for a in workers])
-        near, network = self._link(leaves=False), self._link(leaves=True)
         return Costs(
             forward=work,
             input_grad=work,
             weight_grad=work,
-            latency=np.where(far, network.latency, near.latency).tolist(),
-            bandwidth=np.where(far, network.bandwidth or 0, near.bandwidth or 0).tolist(),
+            nodes=self.nodes,
             message=self.message,
             weights=self.weights,
-            data_link=self._link(leaves=self.crosses["data"]),
-            tensor_link=self._link(leaves=self.crosses["tensor"]),
             tensor_bytes=self.calls * self.message,
             tensor_calls=self.calls,
         )
 
-    def leaves(self, group: Sequence[int]) -> bool:
-        """Whether these workers are not all on one node."""
-        return len({worker // self.node for worker in group}) > 1
+    @property
+    def nodes(self) -> Nodes:
+        """The two links, in units of time of which 100 are one device's batch."""
+        unit = self.alone / WHOLE
+        inside, between = (
+            Link(latency=ALPHA[where] / unit, bandwidth=speed * 1e9 * unit)
+            for where, speed in (("inside", self.fast), ("between", self.slow))
+        )
+        return Nodes(self.node, inside, between)
 
     def groups(self, worker: int) -> dict[str, list[int]]:
         """The three groups of a worker, by dimension."""
@@ -230,29 +234,17 @@ class Shape:
     def crosses(self) -> dict[str, bool]:
         """Whether any group of a dimension leaves its node."""
         groups = [self.groups(worker) for worker in range(self.workers)]
-        return {name: any(self.leaves(one[name]) for one in groups) for name in DIMENSIONS}
+        return {name: any(self.nodes.leave(one[name]) for one in groups) for name in DIMENSIONS}
 
     @cached_property
     def timeline(self) -> Timeline:
         """Of all workers."""
-        costs = self.costs(range(self.workers))
-        return simulate(self.one_schedule, costs, mesh=self.mesh)
+        return simulate(self.one_schedule, self.costs, mesh=self.mesh)
 
     def pipeline(self, worker: int) -> Timeline:
         """Of the pipeline that a worker is in, rank by rank."""
-        schedule, costs = with_mesh(
-            self.one_schedule, self.costs(self.groups(worker)["pipeline"]), self.mesh
-        )
-        return simulate(schedule, costs)
-
-    @property
-    def inside(self) -> float:
-        """What the all-reduces of one F, B or I take."""
-        if self.tensor == 1:
-            return 0.0
-        link, k = self._link(leaves=self.crosses["tensor"]), self.tensor
-        sent = 2 * (k - 1) / k * self.calls * self.message
-        return 2 * (k - 1) * self.calls * link.latency + sent / (link.bandwidth or 1)
+        place = self.place(worker)
+        return self.timeline.pipeline(place.data, place.tensor)
 
     @cached_property
     def time(self) -> dict[str, float]:
@@ -261,7 +253,7 @@ class Shape:
         together = np.isin(line.kind, (Kind.UNSHARD, Kind.REDUCE_GRAD))
         data = float(line.compute[together].sum()) / self.workers
         work = WHOLE / self.workers
-        tensor = 2 * self.microbatches * self._per_rank * self.inside
+        tensor = float(inside_layers(line).sum()) / self.workers
         idle = line.makespan - work - tensor - data
         return {
             "total": line.makespan,
@@ -273,8 +265,8 @@ class Shape:
 
     @cached_property
     def without_messages(self) -> float:
-        """The time per batch if what stages hand on took no time."""
-        costs = replace(self.costs(range(self.workers)), latency=0, bandwidth=None)
+        """The time per batch if what stages hand on had no bytes."""
+        costs = replace(self.costs, message=0)
         return simulate(self.one_schedule, costs, mesh=self.mesh).makespan
 
     @cached_property
@@ -338,9 +330,3 @@ class Shape:
     @property
     def _stages(self) -> int | None:
         return None if entry(self.schedule).fixed else self._per_rank
-
-    def _link(self, *, leaves: bool) -> Link:
-        """Inside a node or between nodes, in units of time of which 100 are one device's batch."""
-        unit = self.alone / WHOLE
-        where, speed = ("between", self.slow) if leaves else ("inside", self.fast)
-        return Link(latency=ALPHA[where] / unit, bandwidth=speed * 1e9 * unit)

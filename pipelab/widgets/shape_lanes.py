@@ -8,15 +8,13 @@ from ..plots.palette import LOOKS, PLAIN, ink, shade
 from ..schedule.kinds import KINDS, Kind
 from ..timeline import Timeline
 from .memory_picture import label
-from .shape import Shape
+from .shape import Shape, inside_layers
 from .shape_words import short, spent
 
 LEFT, TOP, ROW, BAR = 140, 26, 28, 22
 TICKS = 8
 TOLD = 400
 """Bars: of more of them none has a text of its own, which would make the picture large."""
-_SHARING = (Kind.F, Kind.B, Kind.I)
-"""What has the all-reduces of tensor parallelism inside."""
 
 
 def lanes(shape: Shape, worker: int, width: int, mine: str) -> tuple[str, float]:
@@ -62,14 +60,14 @@ def _bars(shape: Shape, timeline: Timeline, scale: float, mine: str) -> Iterator
     """Every action that takes time; the part of it in which layers are summed is hatched."""
     last = max(1, shape.microbatches - 1)
     columns = (timeline.rank, timeline.kind, timeline.microbatch, timeline.stage)
-    times = (timeline.started, timeline.ended)
+    times = (timeline.started, timeline.ended, inside_layers(timeline))
     atoms = list(zip(*(c.tolist() for c in (*columns, *times)), strict=True))
     widths: dict[int, float] = {}
-    for _, kind, _, _, start, end in atoms:
+    for _, kind, _, _, start, end, inside in atoms:
         if end > start:
-            widths[kind] = min(widths.get(kind, math.inf), (end - start) * scale)
+            widths[kind] = min(widths.get(kind, math.inf), (end - start - inside) * scale)
     digits = 7.0 * len(str(last)) + 4
-    for rank, number, microbatch, stage, start, end in atoms:
+    for rank, number, microbatch, stage, start, end, inside in atoms:
         kind, x, wide = Kind(number), LEFT + start * scale, (end - start) * scale
         if wide <= 0:
             continue
@@ -89,13 +87,13 @@ def _bars(shape: Shape, timeline: Timeline, scale: float, mine: str) -> Iterator
                 f'<rect x="{x:.1f}" y="{y + BAR - 3}" width="{wide:.2f}" height="3" '
                 'fill="#ffffff" pointer-events="none"/>'
             )
-        shared = shape.inside * scale if kind in _SHARING else 0.0
+        shared = inside * scale
         if shared > 0:
             yield (
                 f'<rect x="{x + wide - shared:.1f}" y="{y}" width="{shared:.2f}" height="{BAR}" '
                 f'fill="url(#{mine}-shared)" pointer-events="none"/>'
             )
-        if widths[number] - shared > (digits if numbered else 11):
+        if widths[number] > (digits if numbered else 11):
             text = str(microbatch) if numbered else LOOKS[kind].letter
             yield (
                 f'<text x="{x + (wide - shared) / 2:.1f}" y="{y + 15}" text-anchor="middle" '
@@ -133,7 +131,7 @@ def _legend(shape: Shape, timeline: Timeline, y: float, mine: str) -> Iterator[s
         )
         yield label(x + 17, y + 10, f"{look.letter} {look.title}", "start", faint=True)
         x += 44 + 6.6 * len(look.title)
-    if shape.inside:
+    if inside_layers(timeline).any():
         yield (
             f'<rect x="{x:.0f}" y="{y}" width="12" height="12" fill="url(#{mine}-shared)" '
             'stroke="currentColor" stroke-opacity="0.4"/>'

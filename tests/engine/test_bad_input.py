@@ -71,6 +71,14 @@ def train(model=None, data=None, loss=functional.cross_entropy, **options):
             "clip is 0, which leaves nothing of the gradients",
         ),
         ({"pace": pipelab.Costs(0.1, bandwidth=1)}, "A paced run knows one latency between ranks"),
+        (
+            {"pace": pipelab.Costs(0.1, nodes=pipelab.Nodes(1, pipelab.Link(), pipelab.Link(1)))},
+            "A paced run knows one latency between ranks",
+        ),
+        (
+            {"pace": pipelab.Costs(0.1, slowdown=(1, 1, 1, 1, 1))},
+            "slowdown is of 5 ranks, but there are",
+        ),
         ({"clip": -1}, "clip is -1; it is a finite number, 0 or more."),
         (
             {"dtype": "float16"},

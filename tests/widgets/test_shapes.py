@@ -61,7 +61,7 @@ def test_parts_of_layers_by_hand():
     for node, alpha, speed in ((8, 10e-6, 300e9), (4, 20e-6, 25e9)):
         shape = Shape(1, 1, 8, node=node)
         inside = units(64 * 14 * alpha + 7 / 4 * 64 * message / speed)
-        assert shape.inside == pytest.approx(inside)
+        assert shape.timeline.collective == pytest.approx(inside)
         assert shape.time["total"] == pytest.approx(12.5 + 16 * inside)
         assert shape.sent["tensor"] == pytest.approx(16 * 7 / 4 * 64 * message)
 

@@ -29,7 +29,7 @@ def pace_of(recipe: Recipe, schedule: Schedule) -> Costs | None:
     pace = _as_costs(recipe.pace)
     if pace.durations["forward"] == 0 or pace.durations["backward"] == 0:
         raise UsageError("A pace of 0 s means no pacing: leave pace out to run at full speed.")
-    if isinstance(pace.latency, tuple) or pace.bandwidth is not None:
+    if isinstance(pace.latency, tuple) or pace.bandwidth is not None or pace.nodes is not None:
         raise UsageError(
             "A paced run knows one latency between ranks: the simulator alone knows links that "
             "differ or fill up."
@@ -78,7 +78,8 @@ def require_keepable_pace(
     worked = {}
     for key, atoms in alike.items():
         worked[key] = float(np.median([measured[atom] for atom in atoms]))
-    ratios = {key: worked[key] / float(planned[atoms[0]]) for key, atoms in alike.items()}
+    least = {key: float(planned[atoms].min()) for key, atoms in alike.items()}
+    ratios = {key: worked[key] / least[key] for key in alike}
     what, stage = key = max(ratios, key=ratios.__getitem__)
     if ratios[key] <= share:
         return
@@ -86,7 +87,7 @@ def require_keepable_pace(
     listed = ", ".join(f"{name} {seconds * 1e3:g} ms" for name, seconds in can.items())
     raise UsageError(
         f"This machine cannot keep that pace: {what} of stage {stage} really computes "
-        f"{worked[key] * 1e3:.2f} ms of its {float(planned[alike[key][0]]) * 1e3:.2f} ms, and with "
+        f"{worked[key] * 1e3:.2f} ms of its {least[key] * 1e3:.2f} ms, and with "
         f"{schedule.ranks} ranks {on} it may use {share:.0%}. It can keep {listed}: "
         f"pace=({', '.join(f'{seconds:g}' for seconds in can.values())}). Or take a smaller model "
         "or batch."

@@ -101,7 +101,7 @@ def rank_job(setup: Setup, worker: int, torch: TorchJob | None = None) -> RankJo
         reductions=reductions(schedule, setup.exchange, rank, once=setup.mesh.data == 1),
         tied=_tied(setup.layers),
         batch=None if fixed is None else part_of_worker(fixed, setup, worker),
-        durations=setup.durations(rank),
+        durations=setup.durations(worker),
         resumed=setup.resumed,
         settings=setup.settings,
         torch=torch,

@@ -19,8 +19,9 @@ from ...model import split
 from ...schedule import Kind, Mesh, Schedule, require_legal, spread
 from ...schedule.forwards import forwards_of
 from ...schedule.versions import require_versions
-from ...simulator import Costs
+from ...simulator import Costs, simulate
 from ...simulator.recompute import with_recompute
+from ...timeline import Timeline
 from ..mesh.cuts import TensorPlan, plan_of
 from ..record.board import TRACE
 from ..travel import checkpoint
@@ -88,15 +89,27 @@ class Setup:
         meet = self.recipe.clip is not None or self.mesh.data > 1
         return plan_exchange(self.stages, self.schedule, meet=meet)
 
-    def durations(self, rank: int) -> dict[int, float] | None:
-        """Seconds of each atom of a rank in paced mode; None when raw.
+    def predicted(self, costs: Costs) -> Timeline:
+        """What the simulator expects of one step, from costs in seconds."""
+        return replace(simulate(self.schedule, costs, mesh=self.mesh), unit="s")
 
-        Of a pair, the first has those of both.
-        """
+    @cached_property
+    def planned(self) -> Timeline | None:
+        """A step as its pace says; None when raw."""
         if self.pace is None:
             return None
-        low, high = (int(bound) for bound in self.schedule.offsets[rank : rank + 2])
-        seconds = self.pace.per_atom(self.schedule)[low:high].tolist()
+        return self.predicted(replace(self.pace, latency=self.recipe.latency))
+
+    def durations(self, worker: int) -> dict[int, float] | None:
+        """Seconds of each atom of a worker's rank in paced mode; None when raw.
+
+        Of a pair, the first has those of both. Waiting inside of actions counts.
+        """
+        if self.planned is None:
+            return None
+        rank = self.mesh.place(self.schedule.ranks, worker).rank
+        low, high = self.schedule.slices[rank]
+        seconds = self.planned.compute[slice(*self.world.slices[worker])].tolist()
         return dict(zip(range(low, high), seconds, strict=True))
 
 

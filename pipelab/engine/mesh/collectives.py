@@ -18,18 +18,21 @@ from ..transport.group import Group, Span
 
 
 class Collectives:
-    """What one worker does with its group. seconds, bytes: since they were set to 0."""
+    """What one worker does with its group.
+
+    seconds, bytes: since they were set to 0. planned: when the action in which it does so means to
+    end (paced mode), the latest of all members that it has met there.
+    """
 
     def __init__(self, group: Group):
         self.group, self.size, self.index = group, group.size, group.index
-        self.seconds = 0.0
+        self.seconds = self.planned = 0.0
         self.bytes = 0
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over the members, in their order."""
         with self._timed(tensor):
-            self.group.post([tensor])
-            self.group.arrived()
+            self._meet([tensor])
             return self.finish_all_reduce(0, tensor.numel()).view_as(tensor).to(tensor.device)
 
     def finish_all_reduce(self, low: int, high: int) -> torch.Tensor:
@@ -51,8 +54,7 @@ class Collectives:
     def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """What each member has, in their order; they may differ in their first dimension."""
         with self._timed(tensor):
-            self.group.post([tensor])
-            self.group.arrived()
+            self._meet([tensor])
             found, shape = [], tensor.shape[1:]
             for part in self.group.posted():
                 own = part.to(tensor.device, copy=True)
@@ -65,12 +67,16 @@ class Collectives:
         """The sum of this worker's piece. pieces: one for each member."""
         mine = pieces[self.index]
         with self._timed(mine):
-            self.group.post(pieces)
-            self.group.arrived()
+            self._meet(pieces)
             ends = list(accumulate((piece.numel() for piece in pieces), initial=0))
             total = self.take_sum(list(pairwise(ends))).view(mine.shape)
             self.bytes += sum(piece.nbytes for piece in pieces) - mine.nbytes
             return total.to(mine.device)
+
+    def _meet(self, tensors: list[torch.Tensor]) -> None:
+        self.group.post(tensors, self.planned)
+        _, planned = self.group.arrived()
+        self.planned = max(self.planned, planned)
 
     def take_sum(self, spans: list[Span]) -> torch.Tensor:
         """The sum of this member's span of what all have posted, in the order of the members.

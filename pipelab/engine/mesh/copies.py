@@ -20,6 +20,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import nn
 
+from ..transport.group import Met
 from .collectives import Collectives
 from .cuts import share_of, share_size
 
@@ -78,11 +79,14 @@ class Copies:
 
     # UNSHARD and RESHARD.
 
-    def post_weights(self, part: Part) -> float | None:
-        """UNSHARD, its waiting. Returns when the last copy came, None where nothing is missing."""
+    def post_weights(self, part: Part, planned: float) -> Met | None:
+        """UNSHARD, its waiting. Returns when the last copy came, None where nothing is missing.
+
+        planned: when this one meant to come (paced mode).
+        """
         if not self._missing(part):
             return None
-        return self._post([self.pieces[p] for p in _by_dtype(self._missing(part))[0]])
+        return self._post([self.pieces[p] for p in _by_dtype(self._missing(part))[0]], planned)
 
     def gather(self, part: Part) -> None:
         """UNSHARD: the weights of a stage are whole."""
@@ -124,10 +128,10 @@ class Copies:
 
     # REDUCE_GRAD.
 
-    def post_gradients(self, atom: int) -> float | None:
+    def post_gradients(self, atom: int, planned: float) -> Met | None:
         """REDUCE_GRAD, its waiting. Returns when the last copy came; None: nothing to sum."""
         groups = self._reduced[atom]
-        return self._post_of(groups[0]) if groups else None
+        return self._post_of(groups[0], planned) if groups else None
 
     def reduce(self, atom: int) -> None:
         """REDUCE_GRAD: the sum over the copies, in their order."""
@@ -136,7 +140,7 @@ class Copies:
                 self._post_of(mine)
             (self._reduce_rows if self._zero else self._reduce_whole)(mine)
 
-    def _post_of(self, parameters: list[nn.Parameter]) -> float:
+    def _post_of(self, parameters: list[nn.Parameter], planned: float = 0.0) -> Met:
         """Post which gradients there are, and those."""
         here = [p.grad for p in parameters]
         if any(g is not None and g.is_sparse for g in here):
@@ -153,8 +157,8 @@ class Copies:
         if self._zero:
             members = range(self._together.size)
             rows = [share_of(g, len(members), member) for member in members for g in gradients]
-            return self._post([there, *rows])
-        return self._post([there, *gradients])
+            return self._post([there, *rows], planned)
+        return self._post([there, *gradients], planned)
 
     def _absent(self, count: int) -> list[bool]:
         """Which parameters have a gradient on no copy."""
@@ -193,8 +197,8 @@ class Copies:
             gradient = gradient.clone().to(piece.device)
             piece.grad = gradient if piece.grad is None else piece.grad + gradient
 
-    def _post(self, tensors: list[torch.Tensor]) -> float:
-        self._together.group.post(tensors)
+    def _post(self, tensors: list[torch.Tensor], planned: float = 0.0) -> Met:
+        self._together.group.post(tensors, planned)
         return self._together.group.arrived()
 
 

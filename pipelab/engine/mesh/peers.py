@@ -28,6 +28,16 @@ class Peers:
     summands: set[nn.Parameter] = field(default_factory=set)
     counted_by_first: set[nn.Parameter] = field(default_factory=set)
 
+    @property
+    def planned(self) -> float:
+        """When this action means to end: the latest of those who share its layers (paced mode)."""
+        return 0.0 if self.tensor is None else self.tensor.planned
+
+    @planned.setter
+    def planned(self, end: float) -> None:
+        if self.tensor is not None:
+            self.tensor.planned = end
+
     def spent(self) -> tuple[float, int]:
         """Seconds in collectives inside of actions, and the bytes sent, since the last call."""
         if self.tensor is None:

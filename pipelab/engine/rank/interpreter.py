@@ -139,7 +139,7 @@ class Interpreter:
                 sent = arrival.sent if sent is None else clock.later(sent, arrival.sent)
                 planned = max(planned, arrival.planned)
             inputs.append(value)
-        self._pace.begin(cell[0][0].atom, sent, planned)  # [2]
+        self._peers.planned = self._pace.begin(cell[0][0].atom, sent, planned)  # [2]
         started, work_began = clock.stamp(), self._work_clock()
         outputs, freed = [], 0
         for (instruction, stage, do), value in zip(cell, inputs, strict=True):  # [3]
@@ -151,7 +151,7 @@ class Interpreter:
         if clock.settle:
             clock.settle()
         worked, held = self._work_clock() - work_began, self._held
-        planned_end = self._pace.finish()
+        planned_end = self._pace.finish(self._peers.planned)
         ended = clock.stamp()
         self._held -= freed
         sent = asked if sent is None else sent

@@ -33,15 +33,15 @@ class Pace:
         """The next action is the first of a step: it starts when its input is there."""
         self._free = 0.0
 
-    def begin(self, atom: int, sent: float | None, planned: float) -> None:
-        """Wait until the action may start.
+    def begin(self, atom: int, sent: float | None, planned: float) -> float:
+        """Wait until the action may start. Returns its planned end (0: raw).
 
         sent, planned: of its input; sent is None when it came from this rank.
         """
         if self._durations is None:
             if sent is not None and self._latency:
                 _sleep_until(sent + self._latency)
-            return
+            return 0.0
         start, duration, now = self._free, self._durations[atom], time.perf_counter()
         if sent is not None:
             start = max(start, planned + self._latency)
@@ -50,11 +50,16 @@ class Pace:
             start = now
         self._end = start + duration
         _sleep_until(start)
+        return self._end
 
-    def finish(self) -> float:
-        """Wait until the action has lasted its planned time. Returns its planned end (0: raw)."""
+    def finish(self, met: float = 0.0) -> float:
+        """Wait until the action has lasted its planned time. Returns its planned end (0: raw).
+
+        met: when those with whom it was done mean to end it; it ends with the last of them.
+        """
         if self._durations is None:
             return 0.0
+        self._end = max(self._end, met)
         now = time.perf_counter()
         self._free = now if now > self._end + self._slack else self._end
         _sleep_until(self._free)

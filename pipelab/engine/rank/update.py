@@ -50,7 +50,7 @@ class Update:
         peers: Peers,
     ):
         recipe, self._exchange, self._reductions = job.recipe, job.exchange, job.reductions
-        self._peers = peers
+        self._peers, self._latency = peers, recipe.latency
         self._mail, self._parameters, self._clip = mail, parameters, job.recipe.clip
         self._shared = SharedGradients(mail, parameters, job.exchange, job.reductions)
         self.all = list(dict.fromkeys(parameters.values()))
@@ -175,13 +175,15 @@ class Update:
             arrivals, sent_bytes = self._shared.collect(instruction, planned)
         if copies is None or instruction.kind == Kind.RESHARD:
             return arrivals, sent_bytes
+        planned = max([planned, *(each.planned + self._latency for each in arrivals)])
         if instruction.kind == Kind.UNSHARD:
-            last = copies.post_weights(part)
+            last = copies.post_weights(part, planned)
         else:
             self._shared.sum(instruction)
-            last = copies.post_gradients(instruction.atom)
+            last = copies.post_gradients(instruction.atom, planned)
         if last is not None:
-            arrivals.append(Arrival(torch.empty(0), last, 0.0))
+            when, meant = last  # where copies meet nothing is under way
+            arrivals.append(Arrival(torch.empty(0), when, meant - self._latency))
         return arrivals, sent_bytes
 
     def unshard(self, instruction: Instruction) -> None:
@@ -210,7 +212,7 @@ class Update:
         if self._clip is not None:
             self._clip_gradients(self._clip)
         else:
-            self.meet(torch.zeros(()))
+            self.meet(self._sum_over_parts(torch.zeros(())))
         if self._by_stage is None:
             for optimizer in self.optimizers.values():
                 optimizer.step()
@@ -241,6 +243,10 @@ class Update:
                 value = value + received if self._mail.rank == 0 else received
         return value
 
+    def _sum_over_parts(self, value: torch.Tensor) -> torch.Tensor:
+        """Sum a number over those who share the layers: they begin the next step together."""
+        return value if self._peers.tensor is None else self._peers.tensor.all_reduce(value)
+
     def _clip_gradients(self, clip: float) -> None:
         """Scale all gradients so that their norm over the whole model is at most ``clip``.
 
@@ -257,8 +263,7 @@ class Update:
         total = torch.zeros((), dtype=torch.float64)
         for gradient in own:
             total = total if gradient is None else total + _square(gradient)
-        if self._peers.tensor is not None:
-            total = self._peers.tensor.all_reduce(total)
+        total = self._sum_over_parts(total)
         if self._peers.data is not None and self._zero:
             total = self._peers.data.all_reduce(total)
         norm = self.meet(total).sqrt()
@@ -268,7 +273,12 @@ class Update:
                 parameter.grad.mul_(scale)
 
     def sum_parts(self) -> None:
-        """Sum what tensor-parallel workers have found on their parts of the sequence, once."""
+        """Sum what tensor-parallel workers have found on their parts of the sequence, once.
+
+        These are gradients of norms alone, some numbers of each layer. As clipping and the
+        optimizer it belongs to no action: no row of the trace has it, and no prediction. A STEP has
+        its own stage's inside.
+        """
         if not self._summed:
             self._sum_parts_of(self.all)
         self._summed = True

@@ -26,8 +26,10 @@ from .protocol import CODES, DTYPES
 from .shared_memory import SharedMemoryTransport
 
 _NUMBER = struct.Struct("<q")
-_POST = struct.Struct("<qqqd")  # offset, elements, dtype, when
+_POST = struct.Struct("<qqqdd")  # offset, elements, dtype, when, when by the plan
 _RELEASED_AT, _POSTS_AT = 8, 16
+Met = tuple[float, float]
+"""When the last member posted, and when the last one meant to (paced mode)."""
 Span = tuple[int, int]
 """Elements of what was posted, flat: the first, and the one after the last."""
 SOON = 1e-3
@@ -43,10 +45,13 @@ class Group(Protocol):
     size: int
     index: int
 
-    def post(self, tensors: list[torch.Tensor]) -> None:
-        """Let all members read some tensors of one dtype, one after the other."""
+    def post(self, tensors: list[torch.Tensor], planned: float = 0.0) -> None:
+        """Let all members read some tensors of one dtype, one after the other.
 
-    def arrived(self) -> float:
+        planned: when this worker meant to (paced mode).
+        """
+
+    def arrived(self) -> Met:
         """Wait until all members have posted. Returns when the last had, on the host's clock."""
         ...
 
@@ -92,7 +97,7 @@ class SharedMemoryGroup:
         self._views: dict[tuple[int, int, int], torch.Tensor] = {}
         self._buffers: list[tuple[int, int]] = [(0, 0), (0, 0)]  # offset, size
 
-    def post(self, tensors: list[torch.Tensor]) -> None:
+    def post(self, tensors: list[torch.Tensor], planned: float = 0.0) -> None:
         """Let all members read some tensors of one dtype, one after the other."""
         self._until(_RELEASED_AT, self._number - 1, patience=SOON)
         self._number += 1
@@ -112,19 +117,21 @@ class SharedMemoryGroup:
                 block[at : at + tensor.numel()].view(tensor.shape).copy_(tensor.detach())
                 at += tensor.numel()
         at = self._own + _POSTS_AT + even * _POST.size
-        _POST.pack_into(self._memory, at, offset, count, CODES[dtype], time.perf_counter())
+        when = time.perf_counter(), planned
+        _POST.pack_into(self._memory, at, offset, count, CODES[dtype], *when)
         _NUMBER.pack_into(self._memory, self._own, self._number)
         self._transport.wake_up(self._others)
 
-    def arrived(self) -> float:
+    def arrived(self) -> Met:
         """Wait until all members have posted. Returns when the last had, on the host's clock."""
         self._until(0, self._number)
-        return max(self._post_of(member)[3] for member in range(self.size))
+        posts = [self._post_of(member) for member in range(self.size)]
+        return max(post[3] for post in posts), max(post[4] for post in posts)
 
     def posted(self) -> list[torch.Tensor]:
         """What each member has posted, flat, to be read before ``release``."""
         posts = [self._post_of(member) for member in range(self.size)]
-        return [self._view(offset, count, code) for offset, count, code, _ in posts]
+        return [self._view(offset, count, code) for offset, count, code, *_ in posts]
 
     def slices(self, spans: list[Span]) -> list[torch.Tensor]:
         """Of what each member has posted: the span of this one, flat, to be read likewise."""
@@ -132,7 +139,7 @@ class SharedMemoryGroup:
         posts = [self._post_of(member) for member in range(self.size)]
         return [
             self._view(offset + low * DTYPES[code].itemsize, high - low, code)
-            for offset, _, code, _ in posts
+            for offset, _, code, *_ in posts
         ]
 
     def release(self) -> None:
@@ -161,7 +168,7 @@ class SharedMemoryGroup:
             self._views[key] = view
         return view
 
-    def _post_of(self, member: int) -> tuple[int, int, int, float]:
+    def _post_of(self, member: int) -> tuple[int, int, int, float, float]:
         at = self._heads[member] + _POSTS_AT + self._number % 2 * _POST.size
         return _POST.unpack_from(self._memory, at)
 

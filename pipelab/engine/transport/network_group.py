@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from ..record.board import COMPUTING, TOGETHER
-from .group import Span
+from .group import Met, Span
 from .network import SLOWEST, wait
 
 _GROUPS: dict[tuple[str, tuple[int, ...]], tuple[Any, Any]] = {}
@@ -70,19 +70,20 @@ class NetworkGroup:
         self._counts: list[int] = []
         self._mine = torch.empty(0)
 
-    def post(self, tensors: list[torch.Tensor]) -> None:
+    def post(self, tensors: list[torch.Tensor], planned: float = 0.0) -> None:
         """Let all members read some tensors of one dtype, one after the other."""
         self._mine = torch.cat([t.detach().reshape(-1).to(self._device) for t in tensors])
         self._finish()
-        self._when = time.perf_counter() + self._offset
+        self._when = time.perf_counter() + self._offset, planned and planned + self._offset
 
-    def arrived(self) -> float:
+    def arrived(self) -> Met:
         """Wait until all members have posted. Returns when the last had, on this host's clock."""
-        head = torch.tensor([len(self._mine), self._when], dtype=torch.float64)
+        head = torch.tensor([len(self._mine), *self._when], dtype=torch.float64)
         heads = [torch.zeros_like(head) for _ in range(self.size)]
         self._wait(dist.all_gather(heads, head, group=self._hosts, async_op=True))
         self._counts = [int(each[0]) for each in heads]
-        return max(float(each[1]) for each in heads) - self._offset
+        last, planned = torch.stack(heads)[:, 1:].amax(0).tolist()
+        return last - self._offset, planned - self._offset
 
     def posted(self) -> list[torch.Tensor]:
         """What each member has posted, flat."""
