@@ -101,7 +101,9 @@ def possible(found, job):
 
 def sizes(found):
     """A layout in a few words, without what is as it is if nothing is said."""
-    return ", ".join(f"{key} {found[key]}" for key, default in KEYS.items() if found.get(key, default) != default) or "one GPU"
+    whole = KEYS | found
+    shown = [key for key in KEYS if whole[key] != KEYS[key] or (key == "schedule" and whole["pipeline"] > 1)]
+    return ", ".join(f"{key} {whole[key]}" for key in shown) or "one GPU"
 
 
 @pytest.fixture(scope="module")

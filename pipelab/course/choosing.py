@@ -66,7 +66,7 @@ QUESTIONS: dict[str, Question] = {
         (
             Option("a pipeline of 8 ranks: the model is too large for one GPU",
                    "Too large for one GPU is not yet a reason: copies can divide what they hold."),
-            Option("8 that share every layer: they are all in one node",
+            Option("all 8 share every layer: they are in one node",
                    "They sum activations four times for each layer and micro-batch, and each "
                    "multiplies with an eighth of a matrix."),
             Option("8 copies that divide weights, gradients and Adam's state: ZeRO 3"),
@@ -83,8 +83,8 @@ QUESTIONS: dict[str, Question] = {
         RANKS,
         lambda: by_ranks(SLOW),
         "ranks p", "seconds of a step",
-        "Without a pipeline, weights and gradients cross the slow network for every micro-batch. "
-        "A pipeline sends activations there. With 16 ranks the bubble is long, and forwards run "
+        "Without a pipeline, the gradients and weights of all layers cross the slow network. A "
+        "pipeline sends activations there. With 16 ranks the bubble is long, and forwards run "
         "twice.",
         "What if the network had 50 GB/s?",
         unit="s", low=0, high=30,
@@ -200,7 +200,7 @@ def _needed(model: str, device: str, network: float, gpus: int, batch: int) -> t
     best = []
     for piped in (False, True):
         took = [r.estimate.seconds for r in found.rows if (r.layout.pipeline > 1) is piped]
-        best.append(f"{short(took[0])} s" if took else "–")
+        best.append(short(took[0]) if took else "–")
     return found.pipeline_needed["answer"], " | ".join(best)
 
 

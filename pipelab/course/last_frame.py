@@ -59,7 +59,7 @@ def all_points(*, home: str | Path | None = None) -> Picture:
     place = find_home() if home is None else Path(home)
     course, known = lessons(place), _known(place)
     tasks = [task for lesson in course for task in lesson.exercises]
-    left, right, high = 262, WIDTH - 96, 21
+    left, right, high = 290, WIDTH - 80, 21
     scale = (right - left) / max(task.points for task in tasks)
     parts = []
     for row, task in enumerate(tasks):

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import patch
+from warnings import catch_warnings, simplefilter
 
 from ..errors import UnknownName, UsageError
 from ..layout.planner import Layout, Transformer
@@ -51,7 +52,9 @@ def ask(framework: str, model: Transformer, layout: Layout) -> Answer:
     except UsageError as refusal:
         return Answer(taken=False, sentence=str(refusal))
     try:
-        reader(text, layout)
+        with catch_warnings():
+            simplefilter("ignore")  # theirs, at import
+            reader(text, layout)
     except Exception as error:  # theirs: of any kind
         return Answer(taken=False, sentence=f"{who} refuses it: {error}")
     return Answer(taken=True, sentence=f"{who} has read it, and takes it.")
