@@ -10,10 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .choosing import needs, planned, played
     from .diagrams import folded, pipe, scatter, waiting
     from .figures import Line, Picture, bars, lines, verdicts
+    from .frameworks import configured
     from .lab_goals import goals
-    from .last_frame import ending
+    from .last_frame import all_points, ending
     from .meshes import held, traffic, workers
     from .questions import question
     from .seen import trained
@@ -25,14 +27,19 @@ _LATE = {
     "Line": "figures",
     "Picture": "figures",
     "Task": "table",
+    "all_points": "last_frame",
     "bars": "figures",
+    "configured": "frameworks",
     "ending": "last_frame",
     "folded": "diagrams",
     "goals": "lab_goals",
     "held": "meshes",
     "lessons": "table",
     "lines": "figures",
+    "needs": "choosing",
     "pipe": "diagrams",
+    "planned": "choosing",
+    "played": "choosing",
     "question": "questions",
     "scatter": "diagrams",
     "time_to_loss": "stale",
@@ -45,8 +52,9 @@ _LATE = {
 }
 __all__ = [
     "Lesson", "Line", "Picture", "Task",
-    "bars", "ending", "folded", "goals", "held", "lessons", "lines", "pipe", "question",
-    "scatter", "time_to_loss", "traffic", "trained", "verdicts", "versioned", "waiting", "workers",
+    "all_points", "bars", "configured", "ending", "folded", "goals", "held", "lessons", "lines",
+    "needs", "pipe", "planned", "played", "question", "scatter", "time_to_loss", "traffic",
+    "trained", "verdicts", "versioned", "waiting", "workers",
 ]  # fmt: skip
 
 

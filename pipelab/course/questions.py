@@ -11,6 +11,7 @@ from ..layout.memory import states_of
 from ..schedule import Kind, Mesh
 from ..simulator import Costs, Link, simulate
 from ..timeline import Timeline
+from .choosing import QUESTIONS as CHOOSING
 from .kinds import Choice, Curve, Number, Option, Order, Question
 
 WHOLE = 100.0
@@ -91,7 +92,7 @@ def _row(name: str, rank: int) -> Sequence[str]:
     return [str(action).lstrip("0123456789") for action in actions]
 
 
-QUESTIONS: dict[str, Question] = {
+_QUESTIONS: dict[str, Question] = {
     "00-four-devices": Number(
         "One device takes 100 for a batch. Four devices hold a quarter of the model each, and the "
         "batch is cut into 8 micro-batches, which follow one another through all four. How long "
@@ -357,6 +358,8 @@ QUESTIONS: dict[str, Question] = {
         low=0, high=40,
     ),
 }  # fmt: skip
+QUESTIONS: dict[str, Question] = _QUESTIONS | CHOOSING
+"""All of them, by slug."""
 
 
 def question(slug: str) -> Question:

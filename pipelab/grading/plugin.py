@@ -6,9 +6,10 @@
 ``student`` gives the functions of the file that the student edits: beside the tests, or in the
 folder that PIPELAB_SUBMISSION names. They run in a process of their own (room.py), and give plain
 data. A module of tests may say what that file may not use: ``WITHOUT = {"pipelab.catalogue": "write
-it yourself"}``. ``credit(0.5, "right order, wrong warm-up")`` gives a part of the points when the
-test fails after it. With PIPELAB_REPORT, the number of an open pipe, each test is told to the
-supervisor as it starts and ends.
+it yourself"}``, or ``{"pipelab.layout:plan": "search yourself"}`` for one function. ``credit(0.5,
+"right order, wrong warm-up")`` gives a part of the points when the test fails after it. With
+PIPELAB_REPORT, the number of an open pipe, each test is told to the supervisor as it starts and
+ends.
 """
 
 import json

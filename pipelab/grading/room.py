@@ -158,9 +158,17 @@ class Room:
 
 
 def refuse(without: dict[str, str]) -> None:
-    """Let the use of some packages fail with a reason. "torch.autograd": its functions do."""
+    """Let the use of some packages fail with a reason.
+
+    "torch.autograd": its functions do. "pipelab.layout:plan": that function of the package does,
+    and the rest of the package can be used.
+    """
     import pipelab
 
+    for name, reason in without.items():
+        if ":" in name:
+            _close(*name.split(":"), why=reason)
+    without = {name: text for name, text in without.items() if ":" not in name}
     sys.meta_path.insert(0, _Refusing(without))
     for name in [name for name in sys.modules if _is_in(name, without)]:
         del sys.modules[name]
@@ -172,6 +180,15 @@ def refuse(without: dict[str, str]) -> None:
 
         torch.autograd.grad, torch.autograd.backward = _raising(why), _raising(why)
         torch.Tensor.backward = _raising(why)  # type: ignore[method-assign]
+
+
+def _close(package: str, name: str, *, why: str) -> None:
+    """Let a function fail wherever pipelab has it."""
+    function = getattr(importlib.import_module(package), name)
+    closed = _raising(why)
+    for module in [one for key, one in sys.modules.items() if _is_in(key, ["pipelab"])]:
+        for known in [key for key, value in vars(module).items() if value is function]:
+            setattr(module, known, closed)
 
 
 def _raising(why: str) -> Callable:

@@ -6,6 +6,7 @@ timeline; the kernel plans and draws at every change.
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import traitlets
 
 from ..errors import UnknownName, UsageError
-from ..layout.planner import DEVICES, MODELS, Plan, plan
+from ..layout.planner import DEVICES, MODELS, Machine, Plan, plan
 from ..layout.planner.candidates import SCHEDULES, divisors
 from ..layout.planner.layout import CHOICES
 from ..plots.bundle import bundle
@@ -27,9 +28,15 @@ from .switches import SwitchesWidget
 _HERE = Path(__file__).parent
 FREE = "free"
 """Of a switch: the planner chooses."""
+USUAL = "usual"
+"""Of the network: as the device's cluster usually has it."""
+NETWORKS = (1, 3, 6, 12.5, 25, 50, 100)
+"""GB/s of each GPU to other nodes."""
 FIXES = ("tensor", "pipeline", "schedule", "recompute", "zero")
 """What can be fixed, or left to the planner."""
-SWITCHES = ("model", "device", "gpus", "batch", *FIXES, "flash", "precision", "objective")
+SWITCHES = (
+    "model", "device", "network", "gpus", "batch", *FIXES, "flash", "precision", "objective",
+)  # fmt: skip
 """What can be switched, in order."""
 POWERS = tuple(2**i for i in range(14))
 PRECISIONS = [str(name) for name in CHOICES["precision"]]
@@ -37,6 +44,7 @@ TOP = 10
 """Rows that are always shown."""
 LABELS = {
     "gpus": "GPUs",
+    "network": "network, GB/s",
     "zero": "ZeRO",
     "flash": "attention",
     "objective": "best is",
@@ -55,10 +63,10 @@ WORDS: dict[Any, str] = {
 class PlannerView(SwitchesWidget):
     """The layouts of a model on so many GPUs, ranked; make one with ``pipelab.planner``.
 
-    Every switch is a trait: ``model``, ``device``, ``gpus``, ``batch``, ``flash``, ``precision``,
-    ``objective``, and ``tensor``, ``pipeline``, ``schedule``, ``recompute``, ``zero``, which are
-    "free" or fixed. ``row`` is the chosen row, from 0. ``plan`` is the ``Plan``; ``problem`` says
-    why there is none.
+    Every switch is a trait: ``model``, ``device``, ``network`` ("usual", or GB/s of each GPU to
+    other nodes), ``gpus``, ``batch``, ``flash``, ``precision``, ``objective``, and ``tensor``,
+    ``pipeline``, ``schedule``, ``recompute``, ``zero``, which are "free" or fixed. ``row`` is the
+    chosen row, from 0. ``plan`` is the ``Plan``; ``problem`` says why there is none.
     """
 
     names = SWITCHES
@@ -71,6 +79,7 @@ class PlannerView(SwitchesWidget):
 
     model = traitlets.Enum(list(MODELS), "llama-7b").tag(sync=True)
     device = traitlets.Enum(list(DEVICES), "a100-80").tag(sync=True)
+    network = traitlets.Any(USUAL).tag(sync=True)
     gpus = traitlets.Int(8, min=1).tag(sync=True)
     batch = traitlets.Int(64, min=1).tag(sync=True)
     tensor = traitlets.Any(FREE).tag(sync=True)
@@ -117,6 +126,22 @@ class PlannerView(SwitchesWidget):
             raise UsageError(f"{name} is {value!r}; it is a whole number, 1 or more, or {FREE!r}.")
         return value
 
+    @traitlets.validate("network")
+    def _speed(self, proposal: dict[str, Any]) -> Any:
+        value = proposal["value"]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value != USUAL and not (number and math.isfinite(value) and value > 0):
+            raise UsageError(f"network is {value!r}; it is GB/s, above 0, or {USUAL!r}.")
+        return value
+
+    @property
+    def machine(self) -> Machine:
+        """The device, with the network that is switched on."""
+        device = DEVICES[self.device]
+        if self.network == USUAL:
+            return device
+        return replace(device, network_bandwidth=self.network)
+
     @property
     def plan(self) -> Plan:
         """What ``pipelab.plan`` says of the switches. Raises UsageError where nothing fits."""
@@ -133,7 +158,7 @@ class PlannerView(SwitchesWidget):
         prefix chosen_, seconds, held, and the layout's tensor, pipeline, data, zero, schedule.
         """
         known = {name: getattr(self, name) for name in (*SWITCHES, "row")}
-        if self.problem:
+        if self.problem or self._plan is None:
             return known
         best, mine = self.plan.rows[0].estimate, self.plan.rows[self.row]
         layout = mine.layout
@@ -162,7 +187,7 @@ class PlannerView(SwitchesWidget):
             try:
                 self._plan = plan(
                     self.model,
-                    device=self.device,
+                    device=self.machine,
                     gpus=self.gpus,
                     batch=self.batch,
                     fix=fix,
@@ -219,7 +244,10 @@ class PlannerView(SwitchesWidget):
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live view; still pictures and the words without a kernel."""
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        line = f"{self.model} on {self.gpus} {self.device}, {self.batch} samples of a step."
+        network = "" if self.network == USUAL else f", network {self.network:g} GB/s"
+        line = (
+            f"{self.model} on {self.gpus} {self.device}{network}, {self.batch} samples of a step."
+        )
         if self.problem:
             data["text/html"] = f"<p>{escape(line)}</p><p>{escape(self.problem)}</p>"
             return data, metadata
@@ -261,6 +289,8 @@ def _values(name: str, value: Any) -> list[Any]:
     }
     if name in fixed:
         return fixed[name]
+    if name == "network":
+        return [USUAL, *sorted({*NETWORKS, *([] if value == USUAL else [value])})]
     if name in ("tensor", "pipeline"):
         return [FREE, *sorted({*POWERS[:7], *([] if value == FREE else [value])})]
     return sorted({*POWERS, value})
@@ -287,6 +317,7 @@ def planner(  # noqa: PLR0913 - a field for each switch that a cell begins with
     model: str = "llama-7b",
     *,
     device: str = "a100-80",
+    network: float | str = USUAL,
     gpus: int = 8,
     batch: int = 64,
     row: int = 0,
@@ -307,6 +338,7 @@ def planner(  # noqa: PLR0913 - a field for each switch that a cell begins with
     Args:
         model: a name that the planner knows, such as "llama-70b".
         device: likewise, such as "h100".
+        network: of each GPU to other nodes, in GB/s; "usual" for what the device's clusters have.
         gpus: how many there are; every layout takes all.
         batch: samples of a step.
         row: the chosen row, from 0, the best.
@@ -352,6 +384,7 @@ def planner(  # noqa: PLR0913 - a field for each switch that a cell begins with
         options,
         model=model,
         device=device,
+        network=network,
         gpus=gpus,
         batch=batch,
         objective=objective,

@@ -63,7 +63,7 @@ def labs_of_the_course():
             text = "".join(cell["source"])
             if cell["cell_type"] != "code":
                 continue
-            makers = r"pipelab\.(?:lab|cuts|memory)"
+            makers = r"pipelab\.(?:lab|cuts|memory|planner)"
             for slug in re.findall(r'goals="([^"]+)"', text):
                 made = re.search(rf"(?:{makers}|builder)\((?:[^()]|\([^()]*\))*\)", text)
                 found[slug] = made[0]

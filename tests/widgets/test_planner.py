@@ -106,6 +106,21 @@ def test_switches_plan_again_and_begin_with_the_best():
         view.apply(gpu=4)
 
 
+def test_a_slow_network_changes_the_answer():
+    view = opened(*CASES[0])
+    assert view.machine.network_bandwidth == 50 and view.facts["needed"] == "optional"
+    view.network = 3
+    assert view.machine.network_bandwidth == 3 and view.facts["needed"] == "yes"
+    text = view._repr_mimebundle_()[0]["text/html"]
+    assert "llama-70b on 64 h100, network 3 GB/s, 512 samples" in text
+    view.network = 0.5
+    network = next(one for one in view.switches if one["name"] == "network")
+    assert network["values"][:3] == ["usual", 0.5, 1]
+    for wrong in (0, -1, "fast", True, float("inf")):
+        with pytest.raises(UsageError, match="network is .* above 0, or 'usual'"):
+            view.network = wrong
+
+
 def test_a_model_that_fits_nowhere_says_how_many_gpus_it_would_need():
     view = opened(*CASES[0])
     before = view.table
