@@ -92,19 +92,23 @@ def _names(ranks: int, width: int) -> Iterator[str]:
 
 
 def _bars(timeline: Timeline, start: np.ndarray, end: np.ndarray) -> Iterator[str]:
-    """One path per kind and shade, then the numbers that fit."""
+    """One path per kind and shade, then labels: on all actions of a kind and rank, or on none."""
     last = max(1, int(timeline.microbatch.max(initial=0)))
     paths: dict[tuple[Kind, float], list[str]] = defaultdict(list)
-    labels = []
+    narrowest: dict[tuple[int, int], float] = defaultdict(lambda: math.inf)
     columns = (timeline.rank, timeline.kind, timeline.microbatch, start, end)
-    for rank, number, microbatch, x, x2 in zip(*(c.tolist() for c in columns), strict=True):
+    bars = list(zip(*(c.tolist() for c in columns), strict=True))
+    for rank, number, _, x, x2 in bars:
+        narrowest[rank, number] = min(narrowest[rank, number], x2 - x)
+    labels = []
+    for rank, number, microbatch, x, x2 in bars:
         y, kind = TOP + rank * ROW, Kind(number)
-        level, label = PLAIN, LOOKS[kind].letter
+        level, label, letters = PLAIN, LOOKS[kind].letter, 1
         if KINDS[kind].numbered:
             level = round(microbatch / last * (SHADES - 1)) / (SHADES - 1)
-            label = str(microbatch)
+            label, letters = str(microbatch), len(str(last))
         paths[kind, level].append(f"M{x:.1f} {y}H{x2:.1f}v{BAR}H{x:.1f}z")
-        if x2 - x > 8 * len(label) + 2:
+        if narrowest[rank, number] > 8 * letters + 2:
             colour = ink(shade(LOOKS[kind].colour, level))
             middle = f"{(x + x2) / 2:.1f}"
             labels.append(f'<text x="{middle}" y="{y + 14}" fill="{colour}">{label}</text>')

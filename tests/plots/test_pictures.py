@@ -96,6 +96,27 @@ def test_svg_can_be_read_without_a_kernel():
     assert "makespan 33, bubble fraction 27.3%, bubble overhead 37.5%, bubble rate 27.3%" in text
 
 
+def labels_of(timeline, **changes):
+    """What is written on the bars, in the order of the atoms."""
+    bars = re.search(r'<g text-anchor="middle" font-size="11">(.*?)</g>', svg(timeline, **changes))
+    return re.findall(r">(\w+)</text>", bars[1])
+
+
+def test_all_actions_of_a_kind_and_rank_have_a_label_in_an_svg_or_none_has():
+    """Forwards 0 to 9 had one and forwards 10 to 15, as wide, had none."""
+    timeline = simulate(build("1f1b", ranks=4, microbatches=16))
+    assert sorted(labels_of(timeline), key=int) == sorted([*map(str, range(16))] * 4, key=int)
+
+
+def test_a_collective_too_narrow_for_its_letter_takes_no_label_from_others_in_an_svg():
+    schedule = build("1f1b", ranks=2, microbatches=4).with_data_parallel(zero=3)
+    timeline = simulate(schedule, Costs(unshard=[0.2, 3], reshard=0.01, reduce_grad=2))
+    labels = labels_of(timeline, width=640)
+    assert labels.count("U") == np.sum((timeline.kind == Kind.UNSHARD) & (timeline.rank == 1))
+    assert labels.count("G") == np.sum(timeline.kind == Kind.REDUCE_GRAD)
+    assert "H" not in labels and all(labels.count(str(number)) == 4 for number in range(4))
+
+
 def embedded(page: str) -> list[dict]:
     return json.loads(re.search(r'id="timelines">(.*?)</script>', page, re.DOTALL)[1])
 

@@ -20,14 +20,39 @@ const FORMS = [
   { size: 9, digit: 5.5, parts: [] },
 ];
 
-/** The longest form that fits on the narrowest bar of a lane, so that all have it; or undefined. */
-function formOf(timeline, narrowest) {
-  const longest = String(timeline.microbatches - 1).length;
+/** The longest form that fits on a bar like this one as narrow as `narrowest`, or undefined. */
+function formOf(timeline, { microbatch }, narrowest) {
+  const numbered = microbatch >= 0;
+  const longest = numbered ? String(timeline.microbatches - 1).length : 0;
   return FORMS.find(({ digit, parts }) => {
-    if (parts.includes("stage") && !severalOf(timeline)) return false;
+    if (parts.includes("stage") && !(numbered && severalOf(timeline))) return false;
     const stage = parts.includes("stage") ? String(timeline.stages - 1).length + 0.7 : 0;
-    const letter = parts.includes("letter") ? 1.2 : 0;
+    const letter = parts.includes("letter") || !numbered ? 1.2 : 0;
     return digit * (longest + stage + letter) + 3 <= narrowest;
+  });
+}
+
+/**
+ * Of each rank, kind -> the form that fits on all its bars there. Kinds with micro-batches share
+ * one; a kind with a bar that nothing fits on has none, and the others do not heed it.
+ */
+function formsOf(geometry, index, timeline) {
+  return timeline.bars.map((bars) => {
+    const narrowest = new Map();
+    for (const bar of bars) {
+      const { width, height } = box(geometry, index, bar);
+      const room = height < LABEL_HEIGHT ? 0 : width;
+      if (!(narrowest.get(bar.kind)?.room <= room)) narrowest.set(bar.kind, { bar, room });
+    }
+    const kinds = [...narrowest.values()].filter(({ bar, room }) => formOf(timeline, bar, room));
+    const numbered = kinds.filter(({ bar }) => bar.microbatch >= 0);
+    const least = Math.min(...numbered.map(({ room }) => room));
+    return new Map(
+      kinds.map(({ bar, room }) => [
+        bar.kind,
+        formOf(timeline, bar, bar.microbatch < 0 ? room : least),
+      ]),
+    );
   });
 }
 
@@ -107,18 +132,14 @@ export function drawBars(pen, geometry, index, timeline, theme, keep = all) {
   }
 }
 
-/** What is written on the bars of a lane, where it fits on all of them. */
+/** What is written on the bars of one kind in a lane, where it fits on all of them. */
 export function drawLabels(context, geometry, index, timeline, theme, keep = all) {
   context.textAlign = "center";
   context.textBaseline = "middle";
-  const forms = timeline.bars.map((bars) => {
-    const sizes = bars.map((bar) => box(geometry, index, bar));
-    if (sizes.some(({ height }) => height < LABEL_HEIGHT)) return undefined;
-    return formOf(timeline, Math.min(...sizes.map(({ width }) => width)));
-  });
+  const forms = formsOf(geometry, index, timeline);
   for (const { boxes, fill, pattern } of groups(geometry, index, timeline, theme, keep)) {
     for (const { bar, x, y, width, height } of boxes) {
-      const form = forms[bar.rank];
+      const form = forms[bar.rank].get(bar.kind);
       if (!form) continue;
       const text = label(timeline, bar, form);
       context.font = `${form.size}px ${theme.font}`;
