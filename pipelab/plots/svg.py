@@ -6,7 +6,7 @@ black boxes.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 
 import numpy as np
@@ -16,9 +16,11 @@ from ..timeline import Timeline
 from .palette import LOOKS, PLAIN, ink, shade
 from .view import caption, numbers
 
-LEFT, RIGHT, BAR, STRIP, ROW, TOP, AXIS, LEGEND = 64, 84, 20, 12, 44, 8, 20, 42
-TICKS = 8
-"""At most so many intervals on the axis."""
+LEFT, RIGHT, BAR, STRIP, ROW, TOP, AXIS, LINE = 64, 84, 20, 12, 44, 8, 20, 18
+LETTER, KEY = 7, 26
+"""Pixels of a letter below the picture in a wide font, and of a key's square with its gaps."""
+TICKS, TICK = 8, 48
+"""At most so many intervals on the axis, none narrower in pixels."""
 NUMBERS = ("makespan", "bubble_fraction", "bubble_overhead", "bubble_rate")
 """Those of ``view.numbers`` that stand below."""
 SHADES = 8
@@ -39,7 +41,11 @@ def svg(
     """
     schedule = timeline.schedule
     scale = (width - LEFT - RIGHT) / (timeline.makespan or 1)
-    height = TOP + ROW * schedule.ranks + AXIS + LEGEND
+    below = TOP + ROW * schedule.ranks + AXIS
+    keys = _keys(timeline, bare=bare)
+    legend = _lines(keys, width, KEY)
+    words = [] if bare else _lines(_words(timeline), width, 2 * LETTER)
+    height = below + LINE * (len(legend) + len(words)) + 6
     start = LEFT + (timeline.started - timeline.started.min()) * scale
     end = LEFT + (timeline.ended - timeline.started.min()) * scale
     rows = (
@@ -47,7 +53,8 @@ def svg(
         *_bars(timeline, start, end),
         *([] if bare else _about_it(timeline, scale, width, start, end)),
         *([] if framed is None else [_frame(timeline, framed, start, end)]),
-        *_legend(timeline, height - 16, bare=bare),
+        *_legend(keys, legend, below),
+        *(_text(", ".join(line), LEFT, y) for y, line in _down(words, below + LINE * len(legend))),
     )
     title = escape(f"{caption(timeline)}, {timeline.source}")
     return (
@@ -62,19 +69,10 @@ def svg(
 def _about_it(
     timeline: Timeline, scale: float, width: int, start: np.ndarray, end: np.ndarray
 ) -> Iterator[str]:
-    """What is said of the bars: memory, time, and numbers."""
+    """What is said of the bars: memory and time."""
     yield from _memory(timeline, start, end)
     yield from _peaks(timeline, width)
     yield from _axis(timeline, scale)
-    factor, unit = _unit(timeline)
-    words = []
-    for number in numbers(timeline.metrics, factor):
-        if number["key"] in NUMBERS:
-            value = number["value"]
-            said = f"{value:.4g}{unit}" if number["form"] == "time" else f"{value:.1%}"
-            words.append(f"{number['label']} {said}")
-    y = TOP + ROW * timeline.schedule.ranks + AXIS + LEGEND - 6
-    yield f'<text x="{LEFT}" y="{y}" fill="{GREY}">{", ".join(words)}</text>'
 
 
 def _unit(timeline: Timeline) -> tuple[float, str]:
@@ -156,7 +154,7 @@ def _axis(timeline: Timeline, scale: float) -> Iterator[str]:
     """Round moments under the last rank."""
     factor, unit = _unit(timeline)
     end = timeline.makespan * factor
-    rough = end / TICKS or 1.0
+    rough = end / max(1, min(TICKS, timeline.makespan * scale / TICK)) or 1.0
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(k for k in (1, 2, 5, 10) if k * power >= rough * (1 - 1e-9))
     y = TOP + ROW * timeline.schedule.ranks + 8
@@ -177,13 +175,54 @@ def _frame(timeline: Timeline, atom: int, start: np.ndarray, end: np.ndarray) ->
     )
 
 
-def _legend(timeline: Timeline, height: int, *, bare: bool) -> Iterator[str]:
-    """What the colours of the kinds that are there mean."""
+def _keys(timeline: Timeline, *, bare: bool) -> dict[str, str]:
+    """What the colours of the kinds that are there mean: the words with the colour."""
+    looks = [LOOKS[kind] for kind in sorted(timeline.schedule.kinds)]
+    keys = {f"{look.letter} {look.title}": look.colour for look in looks}
+    return keys if bare else {**keys, "grey: memory of the rank": ""}
+
+
+def _words(timeline: Timeline) -> Iterator[str]:
+    """The numbers, in words."""
+    factor, unit = _unit(timeline)
+    for number in numbers(timeline.metrics, factor):
+        if number["key"] in NUMBERS:
+            value = number["value"]
+            said = f"{value:.4g}{unit}" if number["form"] == "time" else f"{value:.1%}"
+            yield f"{number['label']} {said}"
+
+
+def _lines(texts: Iterable[str], width: int, more: int) -> list[list[str]]:
+    """The texts in lines that end within the picture, each ``more`` wider than its letters."""
+    lines: list[list[str]] = [[]]
     x = LEFT
-    for kind in sorted(timeline.schedule.kinds):
-        look = LOOKS[kind]
-        yield f'<rect x="{x}" y="{height - 18}" width="12" height="12" fill="{look.colour}"/>'
-        yield f'<text x="{x + 17}" y="{height - 8}" fill="{GREY}">{look.letter} {look.title}</text>'
-        x += 40 + 7 * len(look.title)
-    if not bare:
-        yield f'<text x="{x}" y="{height - 8}" fill="{GREY}">grey: memory of the rank</text>'
+    for text in texts:
+        wide = LETTER * len(text) + more
+        if lines[-1] and x + wide > width:
+            lines.append([])
+            x = LEFT
+        lines[-1].append(text)
+        x += wide
+    return lines
+
+
+def _down(lines: list[list[str]], y: int) -> Iterator[tuple[int, list[str]]]:
+    """The lines, each with where its letters stand, from ``y`` down."""
+    for row, line in enumerate(lines, start=1):
+        yield y + LINE * row, line
+
+
+def _legend(keys: dict[str, str], lines: list[list[str]], y: int) -> Iterator[str]:
+    """The keys with their colours."""
+    for bottom, line in _down(lines, y):
+        x = LEFT
+        for text in line:
+            if keys[text]:
+                box = f'y="{bottom - 10}" width="12" height="12" fill="{keys[text]}"'
+                yield f'<rect x="{x}" {box}/>'
+            yield _text(text, x + (17 if keys[text] else 0), bottom)
+            x += KEY + LETTER * len(text)
+
+
+def _text(text: str, x: int, y: int) -> str:
+    return f'<text x="{x}" y="{y}" fill="{GREY}">{text}</text>'

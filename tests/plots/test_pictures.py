@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -115,6 +116,35 @@ def test_a_collective_too_narrow_for_its_letter_takes_no_label_from_others_in_an
     assert labels.count("U") == np.sum((timeline.kind == Kind.UNSHARD) & (timeline.rank == 1))
     assert labels.count("G") == np.sum(timeline.kind == Kind.REDUCE_GRAD)
     assert "H" not in labels and all(labels.count(str(number)) == 4 for number in range(4))
+
+
+@pytest.mark.parametrize("width", [320, 480, 640, 950])
+def test_nothing_below_an_svg_is_clipped(width):
+    """At 640 pixels "reduce gradients" ended outside the picture, and all that came after it."""
+    schedule = build("1f1b", ranks=2, microbatches=4).with_data_parallel(zero=3)
+    timeline = simulate(schedule, Costs(unshard=0.3, reshard=0.1, reduce_grad=0.5))
+    root = ElementTree.fromstring(svg(timeline, width))
+    texts = [element for element in root if element.tag.endswith("text")]
+    said = [text.text for text in texts]
+    below = texts[said.index("F forward") :]
+    assert said[-len(below) :][:6] == [
+        *("F forward", "B backward", "U gather weights", "H give weights back"),
+        *("G reduce gradients", "grey: memory of the rank"),
+    ]
+    assert "bubble rate" in said[-1]
+    places = [(int(text.get("y")), int(text.get("x")), 7 * len(text.text)) for text in below]
+    assert all(x + wide <= width and y < int(root.get("height")) for y, x, wide in places)
+    for (y, x, wide), (next_y, next_x, _) in pairwise(places):
+        assert next_y >= y + 12 or (next_y == y and next_x >= x + wide)
+
+
+def test_times_on_the_axis_of_a_narrow_svg_do_not_touch():
+    timeline = replace(simulate(build("1f1b", ranks=2, microbatches=4)), unit="s")
+    axis = re.search(r'<g text-anchor="middle" font-size="11" fill.*?</g>', svg(timeline, 320))
+    times = re.findall(r'x="([\d.]+)" y="\d+">([^<]+)<', axis[0])
+    assert len(times) > 1
+    for (x, text), (next_x, after) in pairwise(times):
+        assert float(next_x) - float(x) > 6 * (len(text) + len(after)) / 2
 
 
 def embedded(page: str) -> list[dict]:
