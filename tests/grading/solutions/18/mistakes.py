@@ -12,6 +12,11 @@ MISTAKES = [
         "test_best", "You lose most in",
     ),
     (
+        "small micro-batches alone",
+        [("product((1, 2, 4, 8, 16), (", "product((1, 2, 4), (")],
+        "test_best", "You lose most in",
+    ),
+    (
         "no ZeRO",
         [("for zero in range(4) if d > 1 else (0,):", "for zero in (0,):")],
         "test_best", "You lose most in",

@@ -28,7 +28,7 @@ def orders(model, p, m):
     if m >= p:
         found.append(("zb-h1", 1))
     if m % p == 0:
-        found += [("interleaved-1f1b", v) for v in (2, 4, 8) if model.layers % (p * v) == 0]
+        found += [("interleaved-1f1b", v) for v in (2, 3, 4, 6, 8) if model.layers % (p * v) == 0]
     return found
 
 
@@ -40,7 +40,7 @@ def layouts(model, machine, gpus, batch):
             if model.layers % p:
                 continue
             d = gpus // t // p
-            for b, recompute in product((1, 2, 4), ("none", "full")):
+            for b, recompute in product((1, 2, 4, 8, 16), ("none", "full")):
                 if batch % (d * b):
                     continue
                 for schedule, v in orders(model, p, batch // (d * b)):

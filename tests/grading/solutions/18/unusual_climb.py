@@ -1,11 +1,13 @@
-"""Right, and unlike the others: from each mesh one thing at a time is changed while that helps."""
+"""Right, and unlike the others: from each mesh either the order or the rest is changed, while that helps."""
+
+from itertools import product
 
 import pipelab
 from pipelab.errors import UsageError
 from pipelab.layout.planner import Layout
 
 CHOICES = {
-    "microbatch": (1, 2, 4, 8),
+    "microbatch": (1, 2, 4, 8, 16),
     "zero": (0, 1, 2, 3),
     "recompute": ("none", "full"),
     "order": (("1f1b", 1), ("zb-h1", 1), *(("interleaved-1f1b", v) for v in (2, 3, 4, 6, 8))),
@@ -39,20 +41,16 @@ def climbed(job, mesh):
     now = value(job, as_dict(point))
     if now is None:
         return None
+    memory = ("microbatch", "zero", "recompute")  # what costs memory goes together with what saves it
+    together = [dict(zip(memory, each)) for each in product(*(CHOICES[key] for key in memory))]
+    steps = together + [{"order": order} for order in CHOICES["order"]]
     while True:
         around = []
-        for key, choices in CHOICES.items():
-            for choice in choices:
-                other = point | {key: choice}
-                found = value(job, as_dict(other))
-                if found is not None:
-                    around.append((found, str(other), other))
-                if key in ("microbatch", "zero"):  # what costs memory goes together with what saves it
-                    for way in CHOICES["recompute"]:
-                        both = other | {"recompute": way}
-                        found = value(job, as_dict(both))
-                        if found is not None:
-                            around.append((found, str(both), both))
+        for step in steps:
+            other = point | step
+            found = value(job, as_dict(other))
+            if found is not None:
+                around.append((found, str(other), other))
         best = min(around)
         if best[0] >= now:
             return now, as_dict(point)

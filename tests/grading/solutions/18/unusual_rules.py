@@ -29,14 +29,14 @@ def search(model, machine, gpus, batch):
     for t in two_to_the(min(machine.node_size, gpus)):
         for p in two_to_the(gpus // t):
             d = gpus // (t * p)
-            for b in two_to_the(4):
+            for b in two_to_the(16):
                 m, rest = divmod(batch, d * b)
                 if rest or m == 0:
                     continue
                 names = ["1f1b"] if p == 1 or m < p else ["zb-h1", "1f1b"]
                 options = [(name, 1) for name in names]
                 if p > 1 and m % p == 0:
-                    options += [("interleaved-1f1b", v) for v in (2, 3, 4)]
+                    options += [("interleaved-1f1b", v) for v in (2, 3, 4, 6, 8)]
                 for name, v in options:
                     for zero in (0, 1, 2, 3):
                         for recompute in ("none", "full"):
