@@ -64,7 +64,7 @@ def measure_machine(
     _require_plain(shape)
     if workers < 2:
         raise UsageError(f"workers is {workers}; links are measured between 2 or more.")
-    passes, link = {}, _link(workers, device)
+    passes, (latency, bandwidth) = {}, _link(workers, device)
     for samples in MICROBATCHES:
         seconds, done = _train(
             shape, 2 * workers - 2, samples * workers, device, schedule="interleaved-1f1b",
@@ -81,13 +81,13 @@ def measure_machine(
         tflops=peak / 1e12,
         memory=device_memory / 1e9,
         memory_bandwidth=OPTIMIZER_BYTES["adam"] / optimizer / MEMORY / 1e9,
-        node_bandwidth=link[1] / 1e9,
-        network_bandwidth=link[1] / 1e9,
+        node_bandwidth=bandwidth / 1e9,
+        network_bandwidth=bandwidth / 1e9,
         node_size=workers,
         gemm=1.0,
         fp32=1.0,
         link=1.0,
-        hop=max(link[0], 1e-9),
+        hop=max(latency, 1e-9),
         source="measured",
         model=shape,
         passes=passes,
@@ -165,13 +165,11 @@ def _link(workers: int, device: str) -> tuple[float, float]:
     for numbers in (1 << 10, 1 << 22):
         x = torch.ones(4, numbers)
         layers = [nn.PReLU() for _ in range(workers)]  # little to compute, all of it to send
-        options: dict[str, Any] = {
-            "schedule": "gpipe",
-            "ranks": workers,
-            "microbatches": 4,
-            "steps": STEPS,
-        }
-        runs.append(run(layers, x, x, nn.functional.mse_loss, device=device, seed=0, **options))
+        done = run(
+            layers, x, x, nn.functional.mse_loss, schedule="gpipe", ranks=workers, microbatches=4,
+            steps=STEPS, device=device, seed=0,
+        )  # fmt: skip
+        runs.append(done)
     try:
         link = fit_link(runs)
     except UsageError:
@@ -223,15 +221,17 @@ def _memory(device: str, workers: int) -> float:
 
 def _layers(shape: Transformer, count: int) -> list[nn.Module]:
     """The embedding, so many layers, and the head."""
-    torch.manual_seed(0)
-    blocks = [Block(shape.hidden, shape.heads) for _ in range(count)]
-    first = Embedding(shape.vocabulary, shape.sequence, shape.hidden)
-    return [first, *blocks, Head(shape.hidden, shape.vocabulary)]
+    with torch.random.fork_rng(devices=[]):  # the caller's numbers are its own
+        torch.manual_seed(0)
+        blocks = [Block(shape.hidden, shape.heads) for _ in range(count)]
+        first = Embedding(shape.vocabulary, shape.sequence, shape.hidden)
+        return [first, *blocks, Head(shape.hidden, shape.vocabulary)]
 
 
 def _tokens(shape: Transformer, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Random inputs, and what follows them."""
-    tokens = torch.randint(shape.vocabulary, (batch, shape.sequence + 1))
+    size, generator = (batch, shape.sequence + 1), torch.Generator().manual_seed(0)
+    tokens = torch.randint(shape.vocabulary, size, generator=generator)
     return tokens[:, :-1], tokens[:, 1:]
 
 

@@ -122,7 +122,8 @@ def machine_of(args: argparse.Namespace, say: Callable[[str], None]) -> "Machine
 
         if given:
             raise UsageError(f"--device {HERE} measures its numbers: leave {_flags(given)} out.")
-        workers = max(2, args.gpus or 2)
+        gpus = args.gpus or args.tensor * args.pipeline * args.data  # plan has to be told
+        workers = max(2, gpus)
         say(f"measuring this machine with {workers} workers: some seconds, more for a large model")
         return measure_machine(model_of(args), workers=workers)
     if args.device is not None and not args.device.endswith(".json"):

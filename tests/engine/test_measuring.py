@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 import pipelab
 from pipelab.cli import main
@@ -21,6 +22,7 @@ def test_a_machine_is_measured_and_its_plan_trains(here):
     assert here.memory > 0 and here.hop > 0 and min(here.collectives) > 0
     for parts in here.passes.values():
         assert all(each.forward > 0 and each.weight_grad > 0 for each in parts)
+    before = torch.get_rng_state()
     found = pipelab.plan(TINY, device=here, gpus=2, batch=8)
     ranked = [row.estimate.seconds for row in found.rows]
     assert ranked == sorted(ranked)
@@ -32,6 +34,7 @@ def test_a_machine_is_measured_and_its_plan_trains(here):
         assert trained.run.schedule.ranks == pipeline
         assert trained.run.schedule.microbatches == row.layout.microbatches
         assert trained.run.gradient_error <= 1e-5
+    assert torch.equal(torch.get_rng_state(), before)  # the caller's numbers are its own
 
 
 def test_any_layout_trains_on_the_layers_that_it_says():

@@ -44,7 +44,7 @@ class Machine:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type not in ("float", "int", float, int):
+            if field.type not in (float, int):
                 continue
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{field.name} is {value!r}; it is a number above 0.")
