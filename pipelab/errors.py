@@ -2,6 +2,7 @@
 
 PipelabError
 ├── UsageError (ValueError)            impossible counts, bad arguments
+│   ├── PaceTooFast                    a pace that this machine cannot keep; says which one it can
 │   ├── UnknownName                    a name that does not exist; lists those that do
 │   └── ScheduleFormatError            a CSV that cannot be read; names line and cell
 ├── ScheduleError (ValueError)         a schedule that can be read but not run; carries a Refusal
@@ -23,6 +24,14 @@ class PipelabError(Exception):
 
 class UsageError(PipelabError, ValueError):
     """An argument that cannot work; the text says what can."""
+
+
+class PaceTooFast(UsageError):
+    """A pace that this machine cannot keep. ``slower`` times as long, and it can."""
+
+    def __init__(self, message: str, slower: float):
+        self.slower = slower
+        super().__init__(message)
 
 
 class UnknownName(UsageError):

@@ -191,9 +191,7 @@ class Builder(GoalsWidget, RealRunWidget):
             if not self.construction.complete or self._busy:
                 return
             timeline = self._timeline()
-            if self.paced:
-                self.pace_ms = unit_ms(self.settings, timeline)
-                self.predicted = view(timeline, milliseconds=self.pace_ms)
+            self.pace_ms = unit_ms(self.settings, timeline)
             self._begin(self.settings, timeline)
 
     def _hand_in_or_say(self) -> None:
@@ -205,6 +203,10 @@ class Builder(GoalsWidget, RealRunWidget):
         except (UsageError, OSError) as error:
             said = str(error)
         self.grid = self.grid | {"message": said, "refused": False}
+
+    def _pace(self, unit_ms: float) -> None:
+        self.pace_ms = unit_ms
+        self.predicted = view(self._timeline(), milliseconds=unit_ms)
 
     def _start_over(self, start: Construction) -> None:
         self._history, self._at = [start], 0

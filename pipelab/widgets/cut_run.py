@@ -11,7 +11,7 @@ from ..layout import Partition
 from ..simulator import Costs, Memory, simulate
 from ..timeline import Timeline
 from .settings import Settings
-from .training import MOST_STEPS, PACED_RUN_MS, RealRun, Training, scaled, times
+from .training import MOST_STEPS, PACED_RUN_MS, SPARE, RealRun, Training, scaled, times
 
 RAW_STEPS, PACED_STEPS = 10, 3
 """Steps of a run; of a paced one at least."""
@@ -19,8 +19,6 @@ STEP_S = 0.8
 BUSY_SHARE = 0.4
 """Of the processors' time, what paced actions may really compute: that of ``engine.job.pacing``,
 which would import torch."""
-SPARE = 1.6
-"""What actions may really take longer than they were measured."""
 
 
 class Trained(Protocol):
@@ -56,9 +54,14 @@ class CutRun(Training):
             paced: whether an action lasts as long as its costs say, times ``slower``.
             publish: told how the run goes, as for ``Training``.
         """
-        super().__init__(Settings(hold="microbatch"), found.timeline, paced=paced, publish=publish)
-        self._job, self._found, self._slower = job, found, slower
-        self._unit_ms = 1000 * slower  # the unit of the prediction is a second
+        super().__init__(
+            Settings(hold="microbatch"),
+            found.timeline,
+            paced=paced,
+            unit_ms=1000 * slower,  # the unit of the prediction is a second
+            publish=publish,
+        )
+        self._job, self._found = job, found
 
     def _begin(self) -> tuple[RealRun, int, str]:
         from ..engine import start
@@ -79,7 +82,7 @@ class CutRun(Training):
                 optimizer=job.optimizer,
                 steps=steps,
                 partition=found.sizes,
-                pace=scaled(found.costs, self._slower) if self.paced else None,
+                pace=scaled(found.costs, self._unit_ms / 1000) if self.paced else None,
             )
         return run, steps, f"your model of {sum(found.sizes)} layers"
 

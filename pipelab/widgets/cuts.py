@@ -128,7 +128,7 @@ class Cuts(GoalsWidget, RealRunWidget):
             if self._busy:
                 return
             if self.paced:
-                self.predicted = self._message(self.slower)
+                self._pace(1000 * self.slower)
             self._training = CutRun(
                 self._job,
                 self.found,
@@ -152,6 +152,12 @@ class Cuts(GoalsWidget, RealRunWidget):
                 self.run_picture = {}
                 self.predicted = self._message()
                 self._tick()
+
+    def _pace(self, unit_ms: float) -> None:
+        if unit_ms != 1000 * self.slower:
+            self.slower = unit_ms / 1000
+            self.ran = [one for one in self.ran if not one["paced"]]  # at another pace
+        self.predicted = self._message(self.slower)
 
     def _message(self, slower: float = 1.0) -> dict[str, Any]:
         """The prediction for the canvas."""

@@ -28,7 +28,7 @@ from .profiled import Profiled
 from .real_run import RealRunWidget
 from .settings import WHOLE, Settings
 from .sweep import sweep
-from .training import IDLE, PACE_MS, measured_settings, unit_ms
+from .training import IDLE, measured_settings, unit_ms
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -73,7 +73,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         if profile is not None:
             self._samples = profile.microbatch * settings.get("microbatches", 8)
         # Paced runs that have ended, the newest last.
-        self._runs: list[tuple[Settings, Timeline]] = []
+        self._runs: list[tuple[Settings, Timeline, float]] = []
         # What the picture shows: source -> timeline, its scale.
         self._drawn: dict[str, tuple[Timeline, float]] = {}
         super().__init__(**settings)
@@ -100,8 +100,6 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         with self._lock:
             if self.timeline is None or self._busy:
                 return
-            if self.paced:
-                self._draw({"predicted": self.timeline}, milliseconds=self.pace_ms)
             self._begin(self.settings, self.timeline)
 
     def use_measured_costs(self) -> None:
@@ -195,8 +193,11 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         """
         free = {over: None, "schedule": None}
         like = self.settings.with_changes(**free)
-        measured = [t for settings, t in self._runs if settings.with_changes(**free) == like]
-        given = self.settings.to_dict() | {"measured": measured, "unit_s": PACE_MS / 1000}
+        runs = [run for run in self._runs if run[0].with_changes(**free) == like]
+        given = self.settings.to_dict() | {
+            "measured": [timeline for _, timeline, _ in runs],
+            "unit_s": [unit_s for _, _, unit_s in runs],
+        }
         if self._profile is not None:
             given |= {"profile": self._profile, "batch": self._samples}
         given.pop(over, None)
@@ -382,10 +383,15 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             self.causes, self.path = found["causes"], found["path"]
             self.explanation = {}
 
+    def _pace(self, unit_ms: float) -> None:
+        if self.timeline:
+            self.pace_ms = unit_ms
+            self._draw({"predicted": self.timeline}, milliseconds=unit_ms)
+
     def _show_run(self, timelines: dict[str, Timeline], costs: Costs | None) -> None:
         training = self._training
         if training and training.paced:
-            measured = training.settings, timelines["measured"]
+            measured = training.settings, timelines["measured"], self.pace_ms / 1000
             others = [run for run in self._runs if run[0] is not training.settings]
             self._runs = [*others[1 - MOST_RUNS :], measured]
         self._draw(timelines, costs=costs)

@@ -68,7 +68,12 @@ class RealRunWidget(anywidget.AnyWidget):
 
     def _begin(self, settings: Settings, timeline: Timeline) -> None:
         """Start a run that is predicted by this timeline."""
-        self._training = Training(settings, timeline, paced=self.paced, publish=self._publish)
+        unit_ms = self.pace_ms
+        if self.paced:
+            self._pace(unit_ms)
+        self._training = Training(
+            settings, timeline, paced=self.paced, unit_ms=unit_ms, publish=self._publish
+        )
         self._training.start()
 
     def _let_go(self) -> Training | None:
@@ -82,6 +87,7 @@ class RealRunWidget(anywidget.AnyWidget):
         *,
         timelines: dict[str, Timeline] | None = None,
         costs: Costs | None = None,
+        unit_ms: float | None = None,
         **traits: Any,
     ) -> None:
         with self._lock, self.hold_sync():
@@ -89,8 +95,14 @@ class RealRunWidget(anywidget.AnyWidget):
                 return  # what is shown has changed since: these news belong to another picture
             for name, value in traits.items():
                 setattr(self, name, value)
+            if unit_ms is not None:
+                self._pace(unit_ms)
             if timelines:
                 self._show_run(timelines, costs)
+
+    def _pace(self, unit_ms: float) -> None:
+        """Show the prediction at this pace, in milliseconds of one unit of cost."""
+        raise NotImplementedError
 
     def _show_run(self, timelines: dict[str, Timeline], costs: Costs | None) -> None:
         """Show what the finished run has measured, beside its prediction.

@@ -3,8 +3,10 @@
 Points that real runs measured are drawn on top.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..catalogue import entry, names
 from ..errors import UnknownName, UsageError
@@ -46,7 +48,7 @@ def sweep(
     *,
     schedules: Iterable[str] | None = None,
     measured: Iterable[Timeline] = (),
-    unit_s: float = 0.01,
+    unit_s: float | Sequence[float] = 0.01,
     **settings: Any,
 ) -> "Figure":
     """Draw predicted curves over one setting.
@@ -60,7 +62,7 @@ def sweep(
             that take any number.
         measured: timelines of real runs, drawn as open points in the first two panels. Their memory
             is counted otherwise, so it is left out.
-        unit_s: the seconds that a real run takes for one unit of cost.
+        unit_s: the seconds that a real run takes for one unit of cost, of all runs or of each.
         settings: the rest of the configuration, fields of ``pipelab.widgets.Settings``; profile and
             batch too, for memory in the bytes of a profiled model.
 
@@ -115,17 +117,18 @@ def _add_curve(
 
 
 def _add_measured(
-    figure: "Figure", over: str, unit_s: float | None, measured: list[Timeline]
+    figure: "Figure", over: str, unit_s: float | Sequence[float] | None, measured: list[Timeline]
 ) -> None:
     """Add the points of real runs to the first two panels; unit_s: None with one batch."""
     if not measured:
         return
     numbers = [timeline.metrics for timeline in measured]
     bubbles = [number["bubble_fraction"] for number in numbers]
-    speeds = [
-        (t.schedule.microbatches * unit_s if unit_s else float(t.compute.sum())) / t.makespan
-        for t in measured
-    ]
+    if unit_s is None:
+        alone = [float(t.compute.sum()) for t in measured]
+    else:
+        alone = list(np.multiply(unit_s, [t.schedule.microbatches for t in measured]))
+    speeds = [whole / t.makespan for whole, t in zip(alone, measured, strict=True)]
     for column, y in enumerate((bubbles, speeds), 1):
         figure.add_scatter(
             x=[number[over] for number in numbers],

@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any, Protocol, runtime_checkable
 
-from ..errors import RunCancelled, UsageError
+from ..errors import PaceTooFast, RunCancelled, UsageError
 from ..plots import live_view
 from ..simulator import Costs
 from ..simulator.costs import PerStage
@@ -20,6 +20,10 @@ PACE_MS = 10.0
 """Milliseconds of one unit of cost in a paced run: a hundred times what the small model needs. With
 hold="batch", of the shortest action.
 """
+SPARE = 1.6
+"""What actions may really take longer than they were measured."""
+MOST_SLOWER = 20
+"""How much slower a pace may become for a machine that cannot keep it."""
 BUSY = 1.1
 """The longest step over the shortest one, from which on a machine is called busy."""
 POLL_S = 1 / 12
@@ -36,6 +40,7 @@ IDLE = {
     "state": "idle",
     "message": "Run for real: this schedule trains a small model in real worker processes.",
 }
+SLOWED = "The processors are too slow or too busy for the usual pace, so this one is slower."
 _SHARED = "Another run of this notebook goes on beside it: they share the processors."
 _ALL = threading.Lock()
 _going_on: list["Training"] = []
@@ -107,13 +112,19 @@ class Training:
     """A small model that trains in the background under a predicted timeline's schedule.
 
     ``publish(training, **news)`` is called, mostly from the background thread, with new values for
-    the widget's traits ``progress`` and ``run_picture``, and at the end with ``timelines`` and the
-    ``costs`` that the last prediction is from. Whether they are still wanted is the widget's
-    business.
+    the widget's traits ``progress`` and ``run_picture``, with ``unit_ms`` where the machine needs a
+    slower pace, and at the end with ``timelines`` and the ``costs`` that the last prediction is
+    from. Whether they are still wanted is the widget's business.
     """
 
     def __init__(
-        self, settings: Settings, timeline: Timeline, *, paced: bool, publish: Callable[..., None]
+        self,
+        settings: Settings,
+        timeline: Timeline,
+        *,
+        paced: bool,
+        unit_ms: float,
+        publish: Callable[..., None],
     ):
         """Prepare a run.
 
@@ -122,6 +133,7 @@ class Training:
             timeline: the prediction.
             paced: whether an action lasts as long as its cost says; else it lasts as long as this
                 machine needs.
+            unit_ms: of a paced run, the milliseconds of one unit of cost.
             publish: told how the run goes.
         """
         self.settings = settings
@@ -132,7 +144,8 @@ class Training:
         self._predicted: Timeline | None = None
         self._costs: Costs | None = None
         self._units = timeline.makespan
-        self._unit_ms = unit_ms(settings, timeline)
+        self._unit_ms = unit_ms
+        self._slowed = False
         self._publish = publish
         self.shared = False
         self._stopping = threading.Event()
@@ -192,14 +205,27 @@ class Training:
 
     def _work(self) -> None:
         try:
-            run, steps, what = self._begin()
-            self._follow(run, steps, what)
-            run.wait()
-            self._finish(run, what)
+            self._finish(*self._train())
         except RunCancelled:
             self._tell("stopped", "Stopped.", run_picture={})
         except Exception as error:  # whatever went wrong belongs before the person's eyes
             self._tell("failed", str(error) or repr(error), run_picture={})
+
+    def _train(self) -> tuple[RealRun, str]:
+        """Run to the end, at the pace planned or else at one that this machine can keep."""
+        most = MOST_SLOWER * self._unit_ms
+        while True:
+            run, steps, what = self._begin()
+            try:
+                self._follow(run, steps, what)
+                run.wait()
+                return run, what
+            except PaceTooFast as error:
+                slower = float(f"{self._unit_ms * error.slower * SPARE:.2g}")
+                if slower > most:
+                    raise
+                self._unit_ms, self._slowed = slower, True
+            self._tell("starting", f"{SLOWED} Starting again …", unit_ms=slower)
 
     def _begin(self) -> tuple[RealRun, int, str]:
         """Build the model and start the run. Imports torch, hence here, in the background."""
@@ -286,6 +312,8 @@ class Training:
             message += " Bars last as long as the pace says."
         if isinstance(self.settings, Profiled):
             message += " It is the lab's own model: its bytes are not those of the profile."
+        if self._slowed:
+            message += f" {SLOWED}"
         if self.paced and self.settings.one_batch:
             message += f" One device alone: {WHOLE:g} = {WHOLE * self._unit_ms / 1000:.3g} s."
         for note in filter(None, [run.device_note, run.advice]):

@@ -14,8 +14,6 @@ pytestmark = [
 LAB = ".pl-lab:not(.pl-builder, .pl-cuts, .pl-memory)"
 SEEN = PIXELS.replace(".pl-picture canvas", f"{LAB} .pl-picture canvas")
 COURSE = sorted(NOTEBOOKS.glob("*.ipynb"))
-TRIES = 3
-"""Of a run of many ranks on few cores, which a machine may be too busy for."""
 
 
 def cells_until_the_lab(path):
@@ -88,12 +86,9 @@ def test_each_notebook_is_alive(tmp_path):
             page.wait_for_function(f"before => ({SEEN})() !== before", arg=before, timeout=20_000)
 
             message = page.locator(f"{LAB} .pl-message").first
-            for _ in range(TRIES):
-                page.click(f"{LAB} button:has-text('Run for real')")
-                page.wait_for_selector(f"{LAB} :is(.pl-done, .pl-failed)", timeout=60_000)
-                said = message.inner_text()
-                if "cannot keep that pace" not in said:
-                    break
+            page.click(f"{LAB} button:has-text('Run for real')")
+            page.wait_for_selector(f"{LAB} :is(.pl-done, .pl-failed)", timeout=60_000)
+            said = message.inner_text()
             assert message.get_attribute("class") == "pl-message pl-done", f"{path.name}: {said}"
             command(page, "kernelmenu:shutdown")
         assert trouble == []

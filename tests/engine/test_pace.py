@@ -67,8 +67,11 @@ def test_threads_may_compute_less_than_processes(monkeypatch):
     pacing.require_keepable_pace(costs, schedule, measured)
     with pytest.raises(
         pipelab.PipelabError, match="4 ranks as threads of one Python it may use 10"
-    ):
+    ) as refused:
         pacing.require_keepable_pace(costs, schedule, measured, threads=True)
+    assert refused.value.slower == pytest.approx(2)
+    costs = pipelab.Costs(forward=0.0201, backward=0.0201)
+    pacing.require_keepable_pace(costs, schedule, measured, threads=True)
 
 
 @pytest.mark.parametrize("workers", ["threads", "processes"])

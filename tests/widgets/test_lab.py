@@ -15,7 +15,7 @@ import traitlets
 
 import pipelab
 from pipelab import Costs, Schedule, build, simulate
-from pipelab.errors import RunCancelled, UnknownName, UsageError, WorkerDied
+from pipelab.errors import PaceTooFast, RunCancelled, UnknownName, UsageError, WorkerDied
 from pipelab.layout import LayerProfile, Profile
 from pipelab.plots.view import COLUMNS
 from pipelab.widgets import Lab, Settings, lab
@@ -456,6 +456,38 @@ def test_paced_runs_get_the_costs_in_seconds_and_raw_runs_none(widget, runs):
     widget.run()
     until(lambda: len(runs) == 2)
     assert (runs[1].options["pace"], runs[1].options["latency"]) == (None, 0)
+
+
+def test_a_machine_that_cannot_keep_the_pace_gets_a_slower_one(widget, runs):
+    widget.run()
+    until(lambda: runs)
+    runs[0].error = PaceTooFast("It can keep forward 30 ms.", slower=3)
+    runs[0].ended.set()
+    until(lambda: len(runs) == 2)
+    assert runs[1].options["pace"].durations["forward"] == pytest.approx(widget.pace_ms / 1000)
+    assert widget.pace_ms > 30
+    runs[1].ended.set()
+    assert widget.wait(20)
+    assert widget.progress["state"] == "done"
+    assert "too slow or too busy for the usual pace" in widget.progress["message"]
+    assert shown(widget)["makespan"] == pytest.approx(33 * widget.pace_ms)
+    (point,) = [line for line in widget.sweep("microbatches").data if line.name == "measured"][1:2]
+    assert point.y[0] == pytest.approx(8 * widget.pace_ms / 1000 / widget.measured.makespan)
+    widget.run()  # the machine is what it was
+    until(lambda: len(runs) == 3)
+    assert runs[2].options["pace"] == runs[1].options["pace"]
+    widget.microbatches = 4  # another batch, with fewer actions to keep
+    assert widget.pace_ms == 10
+
+
+def test_a_machine_that_is_far_too_slow_is_told(widget, runs):
+    widget.run()
+    until(lambda: runs)
+    runs[0].error = PaceTooFast("It can keep forward 300 ms.", slower=30)
+    runs[0].ended.set()
+    assert widget.wait(20)
+    assert widget.progress == {"state": "failed", "message": "It can keep forward 300 ms."}
+    assert len(runs) == 1
 
 
 def test_it_is_said_why_a_run_did_not_use_the_gpu(widget, runs):

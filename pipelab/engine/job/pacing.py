@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...errors import UsageError
+from ...errors import PaceTooFast, UsageError
 from ...schedule import Kind, Schedule
 from ...simulator import Costs
 from ...simulator.recompute import with_recompute
@@ -66,7 +66,7 @@ def require_keepable_pace(
     """Refuse a pace that this machine cannot keep, and say which one it can.
 
     measured: processor seconds of each atom. threads: the ranks share one Python, which runs one of
-    them at a time. Raises UsageError.
+    them at a time. Raises PaceTooFast.
     """
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
@@ -83,14 +83,16 @@ def require_keepable_pace(
     what, stage = key = max(ratios, key=ratios.__getitem__)
     if ratios[key] <= share:
         return
-    can = _kept_pace(pace, schedule, ratios[key] / share)
+    slower = ratios[key] / share
+    can = _kept_pace(pace, schedule, slower)
     listed = ", ".join(f"{name} {seconds * 1e3:g} ms" for name, seconds in can.items())
-    raise UsageError(
+    raise PaceTooFast(
         f"This machine cannot keep that pace: {what} of stage {stage} really computes "
         f"{worked[key] * 1e3:.2f} ms of its {least[key] * 1e3:.2f} ms, and with "
         f"{schedule.ranks} ranks {on} it may use {share:.0%}. It can keep {listed}: "
         f"pace=({', '.join(f'{seconds:g}' for seconds in can.values())}). Or take a smaller model "
-        "or batch."
+        "or batch.",
+        slower,
     )
 
 
