@@ -46,6 +46,7 @@ def run(request: dict[str, str | None]) -> None:
     root = tests.parents[1]
     settings = root / "pytest.ini"
     arguments = ["-q", "-s", "-p", "pipelab.grading.plugin", "-p", "no:cacheprovider"]
+    arguments += ["-p", "no:unraisableexception"]  # it walks all that torch has, at every end
     arguments += ["--rootdir", str(root)]
     # without a file of their own, no other in a folder above: it may be the student's
     arguments += ["-c", str(settings) if settings.exists() else os.devnull]

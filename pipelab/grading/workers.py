@@ -58,7 +58,7 @@ class Workers:
     _closed: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def grade(self, exercise: Exercise, submission: Path, student: str) -> Grade:
+    def grade(self, exercise: Exercise, submission: Path, student: str | None) -> Grade:
         """Grade with a judge that is idle, whatever happens there.
 
         Raises:
