@@ -1,11 +1,12 @@
 """A process per rank under torchrun: one host, or two agents that reach each other over
-loopback.
+loopback. Most tests start the processes as torchrun does, but from one that has imported torch.
 """
 
 import contextlib
 import json
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -81,6 +82,30 @@ group.host_identity = lambda: str(rank)
 
 TENSOR_PLAN = {"0": "column", "2": "row"}
 
+STARTER = """
+import json, os, runpy, sys
+import torch, torch.distributed, torch._dynamo, torch.fx.experimental.symbolic_shapes
+import pipelab, pipelab.engine
+
+for line in sys.stdin:
+    ranks, program, answers, environment, arguments = json.loads(line)
+    children = []
+    for rank in range(ranks):
+        child = os.fork()
+        if not child:
+            said = os.open(os.path.join(answers, f"said-{rank}"), os.O_WRONLY | os.O_CREAT)
+            os.dup2(said, 1), os.dup2(said, 2)
+            os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            sys.argv = [program, *arguments]
+            runpy.run_path(program, run_name="__main__")
+            sys.exit()
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    print("over", flush=True)
+"""
+"""What torchrun does on one host, without its import of torch in every process."""
+
 STAND_IN = """
 from pipelab.engine.hosts import torchrun as distributed
 from pipelab.engine.transport import gpu
@@ -112,26 +137,50 @@ def end(agent):
     agent.communicate()
 
 
-def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="pass", runs=None, **options):
-    """What each rank answered, by rank; a list of answers to several ``runs``, each a change of the
-    options.
-    """
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(act=act, before=before))
-    port, house = free_port(), os.path.dirname(os.path.dirname(pipelab.__file__))
-    environment = os.environ | {
-        "ANSWERS": str(tmp_path),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": house,
-    }
-    options = {
-        "schedule": "1f1b",
-        "ranks": ranks,
-        "microbatches": 6,
-        "steps": 3,
-        "timeout": 20,
-    } | options
-    every = [options | change for change in runs or [{}]]
+def environment(**more):
+    house = os.path.dirname(os.path.dirname(pipelab.__file__))
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": house} | more
+
+
+@pytest.fixture(scope="module")
+def starter():
+    """Runs a program in processes for ranks, as often as one asks, and says what they printed."""
+    process = None
+
+    def start(tmp_path, program, ranks, arguments):
+        nonlocal process
+        if process is None or process.poll() is not None:
+            process = subprocess.Popen(
+                [sys.executable, "-c", STARTER],
+                env=environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        given = {
+            "WORLD_SIZE": str(ranks),
+            "LOCAL_WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()),
+            "ANSWERS": str(tmp_path),
+        }
+        process.stdin.write(json.dumps([ranks, str(program), str(tmp_path), given, arguments]))
+        process.stdin.write("\n")
+        process.stdin.flush()
+        if not select.select([process.stdout], [], [], 90)[0]:
+            end(process)
+        else:
+            assert process.stdout.readline() == "over\n"
+        return [(tmp_path / f"said-{rank}").read_text() for rank in range(ranks)]
+
+    yield start
+    if process is not None:
+        end(process)
+
+
+def by_torchrun(tmp_path, program, ranks, arguments, nodes=1):
+    """The same by torchrun itself, one agent for each node."""
+    port = free_port()
     agents = [
         subprocess.Popen(
             [
@@ -149,9 +198,9 @@ def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="pass", runs=None, 
                 "--master-port",
                 str(port),
                 str(program),
-                json.dumps(every),
+                *arguments,
             ],
-            env=environment,
+            env=environment(ANSWERS=str(tmp_path)),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -164,10 +213,38 @@ def torchrun(tmp_path, ranks, *, nodes=1, act="pass", before="pass", runs=None, 
             said.append(agent.communicate(timeout=90)[1])
         finally:
             end(agent)
-    answers = [tmp_path / str(rank) for rank in range(ranks)]
-    assert all(answer.exists() for answer in answers), "\n".join(said)
-    answered = [json.loads(answer.read_text()) for answer in answers]
-    return answered if runs else [answer for (answer,) in answered]
+    return said
+
+
+@pytest.fixture
+def torchrun(tmp_path, starter):
+    """What each rank answered, by rank; a list of answers to several ``runs``, each a change of the
+    options. nodes: by torchrun itself, as on so many hosts.
+    """
+
+    def run(ranks, *, nodes=0, act="pass", before="pass", runs=None, **options):
+        program = tmp_path / "program.py"
+        program.write_text(PROGRAM.format(act=act, before=before))
+        options = {
+            "schedule": "1f1b",
+            "ranks": ranks,
+            "microbatches": 6,
+            "steps": 3,
+            "timeout": 20,
+        } | options
+        arguments = [json.dumps([options | change for change in runs or [{}]])]
+        answers = [tmp_path / str(rank) for rank in range(ranks)]
+        for answer in answers:
+            answer.unlink(missing_ok=True)
+        if nodes:
+            said = by_torchrun(tmp_path, program, ranks, arguments, nodes)
+        else:
+            said = starter(tmp_path, program, ranks, arguments)
+        assert all(answer.exists() for answer in answers), "\n".join(said)
+        answered = [json.loads(answer.read_text()) for answer in answers]
+        return answered if runs else [answer for (answer,) in answered]
+
+    return run
 
 
 def expected(**options):
@@ -188,13 +265,13 @@ def expected(**options):
 
 @pytest.mark.parametrize(
     ("schedule", "ranks", "nodes"),
-    [("1f1b", 2, 1), ("interleaved-1f1b", 3, 1), ("hanayo", 2, 2), ("chimera", 2, 1)],
+    [("1f1b", 2, 1), ("interleaved-1f1b", 3, 0), ("hanayo", 2, 2), ("chimera", 2, 0)],
 )
-def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
+def test_the_same_numbers_as_on_this_machine(torchrun, schedule, ranks, nodes):
     """On a V (hanayo) messages overtake one another; two agents with clocks of their own are what
     two hosts would be; the copies of chimera sum their gradients."""
     sizes = {"schedule": schedule, "ranks": ranks, "microbatches": 6, "steps": 3}
-    answers = torchrun(tmp_path, nodes=nodes, before=OTHER_CLOCKS if nodes > 1 else "pass", **sizes)
+    answers = torchrun(nodes=nodes, before=OTHER_CLOCKS if nodes > 1 else "pass", **sizes)
     here = expected(**sizes)
     for answer in answers:
         assert answer["losses"] == here.losses and answer["causal"]
@@ -210,10 +287,10 @@ def test_the_same_numbers_as_on_this_machine(tmp_path, schedule, ranks, nodes):
     )
 
 
-def test_a_mesh_under_torchrun_trains_as_in_processes(tmp_path):
+def test_a_mesh_under_torchrun_trains_as_in_processes(torchrun):
     """Its groups are gloo's; sums are made in the same order, so the bits are the same."""
     meshes = [{"data": 2, "zero": 3}, {"tensor": 2, "tensor_plan": TENSOR_PLAN}]
-    answers = torchrun(tmp_path, 4, runs=[{"ranks": 2, **mesh} for mesh in meshes])
+    answers = torchrun(4, runs=[{"ranks": 2, **mesh} for mesh in meshes])
     for number, mesh in enumerate(meshes):
         here = expected(schedule="1f1b", ranks=2, microbatches=6, steps=3, **mesh)
         for answer in answers:
@@ -223,16 +300,16 @@ def test_a_mesh_under_torchrun_trains_as_in_processes(tmp_path):
             assert torch.equal(torch.tensor(answers[0][number]["weights"][name]), value), name
 
 
-def test_a_worker_that_hangs_while_others_wait_in_a_collective(tmp_path):
+def test_a_worker_that_hangs_while_others_wait_in_a_collective(torchrun):
     """They waited for torch's own limit, half an hour."""
     act = "time.sleep(8 if rank == 3 else 0)"
-    answers = torchrun(tmp_path, 4, act=act, timeout=2, runs=[{"ranks": 2, "data": 2}])
+    answers = torchrun(4, act=act, timeout=2, runs=[{"ranks": 2, "data": 2}])
     ((first,), *_) = answers
     assert first["failed"] == "WorkerStalled", first
 
 
 @pytest.mark.parametrize("way", ["nccl", "staged"])
-def test_the_ways_between_gpus(tmp_path, way):
+def test_the_ways_between_gpus(torchrun, way):
     """On a V messages overtake one another; clipping needs links that the run before had not; the
     copies of chimera send in both directions at once, and sum their gradients."""
     two = {"ranks": 2, "steps": 2}
@@ -241,7 +318,7 @@ def test_the_ways_between_gpus(tmp_path, way):
         2: [{"steps": 2, "schedule": "chimera"}],
         4: [two | {"data": 2, "zero": 3}, two | {"tensor": 2, "tensor_plan": TENSOR_PLAN}],
     }.items():
-        every = torchrun(tmp_path, workers, before=STAND_IN.format(way=way), runs=runs)
+        every = torchrun(workers, before=STAND_IN.format(way=way), runs=runs)
         for i, options in enumerate(runs):
             here = expected(**{"schedule": "1f1b", "ranks": workers, "microbatches": 6} | options)
             for answers in every:
@@ -264,10 +341,10 @@ Lanes.send = refuse
 """
 
 
-def test_the_first_step_does_not_go_by_nccl(tmp_path):
+def test_the_first_step_does_not_go_by_nccl(torchrun):
     """A kernel that was loaded then waited for an idle GPU, which waited for a send: for ever."""
     before = STAND_IN.format(way="nccl") + NOTHING_BY_NCCL
-    for first, second in torchrun(tmp_path, 2, before=before, runs=[{"steps": 1}, {"steps": 2}]):
+    for first, second in torchrun(2, before=before, runs=[{"steps": 1}, {"steps": 2}]):
         assert first["transport"].endswith("NCCL") and len(first["losses"]) == 1
         assert second["failed"] == "WorkerError" and "by NCCL" in second["text"]
 
@@ -280,12 +357,12 @@ Lanes.abort = lambda self: (abort(self), os.environ.update(ABORTED="1"))
 
 
 @pytest.mark.timing
-def test_a_host_that_is_stuck_in_cuda_comes_back_and_says_where(tmp_path):
+def test_a_host_that_is_stuck_in_cuda_comes_back_and_says_where(torchrun):
     """It waited for NCCL's own watchdog, half an hour; when one rank gave up, others stayed."""
     before, begin = STAND_IN.format(way="nccl") + IN_CUDA, time.monotonic()
     # As a wait for the GPU, which only the end of NCCL ends.
     stuck = "[time.sleep(0.05) for _ in range(1200) if 'ABORTED' not in os.environ]"
-    answers = torchrun(tmp_path, 2, act=stuck, before=before, timeout=2)
+    answers = torchrun(2, act=stuck, before=before, timeout=2)
     assert time.monotonic() - begin < 40
     assert {answer["failed"] for answer in answers} <= {"WorkerStalled", "WorkerError"}
     assert re.match(r"The run stalled. Rank 1 has computed 1F2 .* for 2\.\d s", answers[1]["text"])
@@ -295,9 +372,9 @@ def test_a_host_that_is_stuck_in_cuda_comes_back_and_says_where(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU on this machine")
 @pytest.mark.parametrize("schedule", ["1f1b", "hanayo", "chimera"])
-def test_processes_of_torchrun_on_gpus(tmp_path, schedule):
+def test_processes_of_torchrun_on_gpus(torchrun, schedule):
     """By NCCL where there are two GPUs, else through the host's memory."""
-    answers = torchrun(tmp_path, 2, schedule=schedule, device="cuda")
+    answers = torchrun(2, schedule=schedule, device="cuda")
     way = "NCCL" if torch.cuda.device_count() > 1 else "gloo through the host's memory"
     for answer in answers:
         assert answer["transport"].startswith(f"torch.distributed, {way}") and answer["causal"]
@@ -307,8 +384,8 @@ def test_processes_of_torchrun_on_gpus(tmp_path, schedule):
 @pytest.mark.parametrize(
     "before", ["pass", STAND_IN.format(way="nccl")], ids=["gloo", "ways between GPUs"]
 )
-def test_a_rank_that_raises_is_named_everywhere(tmp_path, before):
-    answers = torchrun(tmp_path, 3, act="raise ArithmeticError('planted')", before=before)
+def test_a_rank_that_raises_is_named_everywhere(torchrun, before):
+    answers = torchrun(3, act="raise ArithmeticError('planted')", before=before)
     assert {answer["failed"] for answer in answers} == {"WorkerError"}
     assert answers[2]["text"].startswith(
         "Rank 2 raised ArithmeticError: planted\nRank 2 has computed 2F2"
@@ -318,8 +395,8 @@ def test_a_rank_that_raises_is_named_everywhere(tmp_path, before):
         assert answers[rank]["text"].endswith("Rank 2 raised ArithmeticError: planted")
 
 
-def test_a_rank_that_stalls(tmp_path):
-    answers = torchrun(tmp_path, 2, act="time.sleep(8)", timeout=2)
+def test_a_rank_that_stalls(torchrun):
+    answers = torchrun(2, act="time.sleep(8)", timeout=2)
     assert answers[0]["failed"] == "WorkerStalled"
     assert re.search(
         r"Rank 0 has waited 2\.\d s, in step 0, before 0B\d, for the result of 1B\d from rank 1",
@@ -327,7 +404,7 @@ def test_a_rank_that_stalls(tmp_path):
     )
 
 
-def test_processes_that_do_not_agree(tmp_path):
+def test_processes_that_do_not_agree(torchrun):
     cases = {
         "torchrun started 3 processes, but the schedule has 2 ranks": {"ranks": 2},
         "was started with another model than rank": {"tamper": "model[0].weight.data += rank"},
@@ -336,7 +413,7 @@ def test_processes_that_do_not_agree(tmp_path):
         },
         "was started with another value of steps than rank": {"tamper": "options['steps'] += rank"},
     }
-    for answers in torchrun(tmp_path, 3, runs=list(cases.values())):
+    for answers in torchrun(3, runs=list(cases.values())):
         for answer, text in zip(answers, cases, strict=True):
             assert answer["failed"] == "UsageError" and text in answer["text"]
 
@@ -350,7 +427,7 @@ def shuffled(seed):
 """
 
 
-def test_every_process_must_bring_the_same_batch(tmp_path):
+def test_every_process_must_bring_the_same_batch(torchrun):
     """Inputs of one process met targets of another; the badge said 1 and the run went on."""
     flipped = "x, y = (lambda step, x=x, y=y: (x, y.flip(0) if rank * step == 2 else y)), None"
     cases = {
@@ -369,44 +446,44 @@ def test_every_process_must_bring_the_same_batch(tmp_path):
             "tamper": "x, y = old if rank else (lambda step: old, None)"
         },
     }
-    for answers in torchrun(tmp_path, 3, before=EACH_ITS_OWN, runs=list(cases.values())):
+    for answers in torchrun(3, before=EACH_ITS_OWN, runs=list(cases.values())):
         for answer, text in zip(answers, cases, strict=True):
             assert text in answer["text"], answer
 
 
-def test_a_microbatch_of_weight_0_beside_batchnorm(tmp_path):
+def test_a_microbatch_of_weight_0_beside_batchnorm(torchrun):
     """Nobody had tried it: inputs that are nan, and count for nothing, in processes of torchrun."""
     before = "model = nn.Sequential(*model, nn.BatchNorm1d(16, affine=False)); y[4:8] = -100"
     weighed = "; options['weight'] = lambda t: (t != -100).sum()"
     runs = [{"tamper": "x[4:8] = 0" + weighed}, {"tamper": "x[4:8] = float('nan')" + weighed}]
-    answers = torchrun(tmp_path, 2, before=before, runs=runs)
+    answers = torchrun(2, before=before, runs=runs)
     healthy, odd = answers[0]
     assert healthy["losses"] == odd["losses"] and max(healthy["error"], odd["error"]) <= 1e-5
     for name, value in healthy["weights"].items():
         assert "running" in name or value == odd["weights"][name], name
 
 
-def test_data_that_end_in_one_process_end_the_run_in_all(tmp_path):
+def test_data_that_end_in_one_process_end_the_run_in_all(torchrun):
     before = "x, y = (lambda step, b=iter([(x, y)] * (3 - rank)): next(b)), None"
-    answers = torchrun(tmp_path, 2, before=before)
+    answers = torchrun(2, before=before)
     assert "The data ended: inputs(2) raised StopIteration" in answers[1]["text"]
     assert answers[0]["text"].startswith("Rank 1 had no data for step 2: rank 0 uses its inputs")
     assert {answer["failed"] for answer in answers} == {"DataEnded"}
 
 
-def test_a_group_without_gloo(tmp_path):
+def test_a_group_without_gloo(torchrun):
     joined = "torch.distributed.init_process_group('cuda:gloo')"
-    (answer,) = torchrun(tmp_path, 1, before=joined)
+    (answer,) = torchrun(1, before=joined)
     assert answer["failed"] == "UsageError" and "backend='cpu:gloo,cuda:nccl'" in answer["text"]
 
 
-def test_a_group_that_is_bound_to_a_gpu(tmp_path):
+def test_a_group_that_is_bound_to_a_gpu(torchrun):
     """NCCL puts what such a group sends in one line: ranks could wait for each other for ever."""
     bound = (
         "torch.distributed.init_process_group('gloo'); "
         "torch.distributed.group.WORLD.bound_device_id = torch.device('cuda:0')"
     )
-    for answer in torchrun(tmp_path, 2, before=STAND_IN.format(way="nccl") + bound):
+    for answer in torchrun(2, before=STAND_IN.format(way="nccl") + bound):
         assert answer["failed"] == "UsageError" and "leave device_id out" in answer["text"]
 
 
