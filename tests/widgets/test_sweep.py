@@ -68,7 +68,10 @@ def test_a_sweep_of_nothing_says_so():
 def test_a_lab_sweeps_around_its_settings_with_its_own_runs():
     widget = Lab(schedule="gpipe", ranks=2, microbatches=4)
     run = replace(widget.timeline, unit="s", source="measured")
-    widget._runs = [(widget.settings, run), (widget.settings.with_changes(ranks=3), run)]
+    widget._runs = [
+        (widget.settings, run, 0.01),
+        (widget.settings.with_changes(ranks=3), run, 0.01),
+    ]
     figure = widget.sweep("microbatches", [4], schedules=["gpipe"])
     assert len(curve(figure, "measured").x) == 1  # the other ran on three ranks
     assert curve(figure, "GPipe").y[0] == pytest.approx(1 / 5)
