@@ -18,8 +18,8 @@ from . import plugin, sandbox
 from .nursery import Nursery
 
 READY = ("torch", "torch.fx.experimental.symbolic_shapes", "torch._dynamo")
-"""What torch itself imports at the first backward and at the first optimizer: once, not in every
-room.
+"""With what torch itself imports at the first backward and at the first optimizer: once, not in
+every room.
 """
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     """Run tests until the supervisor is gone."""
     sandbox.die_with_parent()
     os.environ[plugin.ENVIRONMENT["report"]] = sys.argv[1]
-    plugin.NURSERY.append(Nursery(READY if "ready" in sys.argv[2:] else ()))
+    plugin.NURSERY.append(Nursery(READY if "ready" in sys.argv[2:] else READY[:1]))
     for request in sys.stdin.buffer:
         run(json.loads(request))
     plugin.NURSERY[0].close()

@@ -6,7 +6,7 @@
 It never runs a student's code itself. Whatever a room leaves behind becomes its child, so it can
 end that.
 
-python -m pipelab.grading.nursery DESCRIPTOR [MODULE …]
+python -m pipelab.grading.nursery DESCRIPTOR
 """
 
 import contextlib
@@ -35,16 +35,20 @@ PYTHON = (sys.executable, "-P", "-m")
 
 
 class Nursery:
-    """The judge's side: rooms, one at a time. imports: what all of them find imported already."""
+    """The judge's side: rooms, one at a time.
 
-    def __init__(self, imports: tuple[str, ...] = ()):
+    with_torch: what rooms find imported as soon as the tests have imported torch.
+    """
+
+    def __init__(self, with_torch: tuple[str, ...] = ("torch",)):
+        self._with_torch = with_torch
         self.confined: bool | None = None
         """Whether the last room was a sandbox; None: there was none."""
         self._socket, theirs = socket.socketpair()
         descriptor = str(theirs.fileno())
         with theirs:
             self._process = subprocess.Popen(
-                [*PYTHON, "pipelab.grading.nursery", descriptor, *imports],
+                [*PYTHON, "pipelab.grading.nursery", descriptor],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=_environment(),
@@ -60,7 +64,7 @@ class Nursery:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            imports = ("torch",) if "torch" in sys.modules else ()  # the tests need it
+            imports = self._with_torch if "torch" in sys.modules else ()
             request = pickle.dumps((imports, limits, home, folder))
             socket.send_fds(self._socket, [request], [theirs.fileno()])
         return ours
@@ -78,12 +82,11 @@ class Nursery:
 
 
 def main() -> None:
-    """Import, then open and end rooms until the judge is gone."""
+    """Open and end rooms until the judge is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SUBREAPER, 1)
     line = socket.socket(fileno=int(sys.argv[1]))
-    _import(sys.argv[2:])
     child = 0
     while True:
         request, descriptors, _, _ = socket.recv_fds(line, 1 << 16, 1)

@@ -95,8 +95,8 @@ def supervise(
 class Judge:
     """The supervisor's side of a judge.
 
-    ready: its rooms find torch imported, which takes it seconds at its start; else they do where
-    the tests have imported it.
+    ready: where the tests import torch, its rooms find all of it imported, which takes seconds once;
+    else torch alone.
     """
 
     def __init__(self, *, ready: bool = False) -> None:

@@ -50,7 +50,7 @@ def stopping() -> Iterator[None]:
 
 @dataclass
 class Workers:
-    """A number of judges, started when they are first needed. Their rooms have torch at once."""
+    """A number of judges, started when they are first needed."""
 
     limits: Limits
     _idle: queue.SimpleQueue[Judge] = field(default_factory=queue.SimpleQueue)
