@@ -140,7 +140,7 @@ def test_names_decide_what_decays(schedule, tied):
     "options",
     [{"workers": "threads"}, {"partition": [4, 1]}, {"executor": "torch"},
      {"optimizer": by_torchs_own_names}, {"optimizer": functools.partial(by_name)}],
-    ids=str,
+    ids=["threads", "partition", "torch", "own names", "partial"],
 )  # fmt: skip
 def test_names_decide_what_decays_however_the_run_is_made(options):
     assert_decays_as_torch(blocks(tied=False), **options)
