@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 
 import torch
+import torch.fx.experimental.symbolic_shapes  # by the first backward, else by two threads at once
 from torch.nn import functional
 
 from pipelab.engine.hosts.seat import run_rank
