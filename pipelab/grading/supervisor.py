@@ -95,8 +95,8 @@ def supervise(
 class Judge:
     """The supervisor's side of a judge.
 
-    ready: where the tests import torch, its rooms find imported what torch itself imports later, too.
-    That takes seconds once.
+    ready: where the tests import torch, its rooms find imported what torch itself imports later,
+    too. That takes seconds once.
     """
 
     def __init__(self, *, ready: bool = False) -> None:
