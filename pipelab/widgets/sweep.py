@@ -6,8 +6,6 @@ Points that real runs measured are drawn on top.
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..catalogue import entry, names
 from ..errors import UnknownName, UsageError
 from ..timeline import Timeline
@@ -72,14 +70,17 @@ def sweep(
 
     Raises:
         UnknownName: there is no such setting or schedule.
-        UsageError: nothing is left to draw.
+        UsageError: nothing is left to draw, or unit_s is of another number of runs.
     """
     from plotly.subplots import make_subplots
 
     if over not in VALUES:
         raise UnknownName("setting to sweep over", over, VALUES)
     base = (Profiled if "profile" in settings else Settings)(**settings).valid()
-    values = list(VALUES[over] if values is None else values)
+    values, measured = list(VALUES[over] if values is None else values), list(measured)
+    units = list(unit_s) if isinstance(unit_s, Sequence) else [unit_s] * len(measured)
+    if len(units) != len(measured):
+        raise UsageError(f"unit_s is of {len(units)} runs, but measured has {len(measured)}.")
     counted = "% of the batch" if base.one_batch and base.memory != "bytes" else base.memory
     titles = [BUBBLE, SPEED[base.hold], f"peak memory, {counted}"]
     figure = make_subplots(cols=3, subplot_titles=titles)
@@ -90,7 +91,7 @@ def sweep(
             _add_curve(figure, i, name, values, points)
     if not figure.data:
         raise UsageError(f"None of these schedules can have {TITLES[over]} of {values}.")
-    _add_measured(figure, over, None if base.one_batch else unit_s, list(measured))
+    _add_measured(figure, over, None if base.one_batch else units, measured)
     _lay_out(figure, over)
     return figure
 
@@ -117,18 +118,17 @@ def _add_curve(
 
 
 def _add_measured(
-    figure: "Figure", over: str, unit_s: float | Sequence[float] | None, measured: list[Timeline]
+    figure: "Figure", over: str, units: list[float] | None, measured: list[Timeline]
 ) -> None:
-    """Add the points of real runs to the first two panels; unit_s: None with one batch."""
+    """Add the points of real runs to two panels. units: of each, in seconds; None for one batch."""
     if not measured:
         return
     numbers = [timeline.metrics for timeline in measured]
     bubbles = [number["bubble_fraction"] for number in numbers]
-    if unit_s is None:
-        alone = [float(t.compute.sum()) for t in measured]
-    else:
-        alone = list(np.multiply(unit_s, [t.schedule.microbatches for t in measured]))
-    speeds = [whole / t.makespan for whole, t in zip(alone, measured, strict=True)]
+    speeds = [
+        (t.schedule.microbatches * units[i] if units else float(t.compute.sum())) / t.makespan
+        for i, t in enumerate(measured)
+    ]
     for column, y in enumerate((bubbles, speeds), 1):
         figure.add_scatter(
             x=[number[over] for number in numbers],

@@ -76,3 +76,5 @@ def test_a_lab_sweeps_around_its_settings_with_its_own_runs():
     assert len(curve(figure, "measured").x) == 1  # the other ran on three ranks
     assert curve(figure, "GPipe").y[0] == pytest.approx(1 / 5)
     assert list(widget.sweep("schedule", ["gpipe"]).data[0].x) == ["gpipe"]
+    with pytest.raises(UsageError, match="unit_s is of 2 runs, but measured has 1"):
+        widget.sweep("microbatches", [4], measured=[run], unit_s=[1, 1])
