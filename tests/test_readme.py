@@ -30,7 +30,7 @@ def test_the_two_commands_are_single_lines_of_their_own():
     assert blocks("sh") == [
         "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/pipelab lab\n",
         "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m "
-        "pytest\n",
+        "pytest -n 2 --dist worksteal -m 'not timing' && .venv/bin/python -m pytest -m timing\n",
     ]
 
 
