@@ -8,7 +8,8 @@ from live_notebook import CHROMIUM, NOTEBOOKS, PIXELS, browser, command, jupyter
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(400),
+    pytest.mark.timing,  # twelve kernels and their runs: not beside other tests
+    pytest.mark.timeout(900),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
 ]
 LAB = ".pl-lab:not(.pl-builder, .pl-cuts, .pl-memory)"
@@ -87,7 +88,7 @@ def test_each_notebook_is_alive(tmp_path):
 
             message = page.locator(f"{LAB} .pl-message").first
             page.click(f"{LAB} button:has-text('Run for real')")
-            page.wait_for_selector(f"{LAB} :is(.pl-done, .pl-failed)", timeout=60_000)
+            page.wait_for_selector(f"{LAB} :is(.pl-done, .pl-failed)", timeout=120_000)
             said = message.inner_text()
             assert message.get_attribute("class") == "pl-message pl-done", f"{path.name}: {said}"
             command(page, "kernelmenu:shutdown")
