@@ -19,7 +19,7 @@ SOLUTIONS = Path(__file__).parent / "solutions"
 EXERCISES = exercises(ROOT)
 
 
-IDS = [f"student-{i}" for i in range(int(os.environ.get("PIPELAB_IDS", "0")))]
+IDS = [f"student-{i}" for i in range(int(os.environ.get("PIPELAB_IDS", "1")))]
 """Whose grade of each mistake is compared: by hand, with 20."""
 
 
