@@ -40,12 +40,12 @@ def test_links_to_pages_beside_it_lead_somewhere(notebook):
         assert (NOTEBOOKS[0].parent / target).exists(), target
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 def test_it_runs(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment, whatever the person has installed
-    client = NotebookClient(notebook, timeout=60, kernel_name="python3", store_widget_state=False)
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=False)
     client.execute(cwd=os.fspath(NOTEBOOKS[0].parent))
     pictures = [o.data for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs if "data" in o]
     assert any("image/svg+xml" in data for data in pictures), "the lab also shows where there is no kernel"
