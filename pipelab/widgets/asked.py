@@ -4,7 +4,6 @@ In: a slug of ``pipelab.course``, and the lab that stays veiled meanwhile. Out: 
 the file beside the notebook, and a picture of guess and truth.
 """
 
-from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ..course import store
 from ..course.kinds import Question
 from ..errors import UsageError
 from ..plots.bundle import FRONTEND, bundle
+from .requests import listen
 
 _HERE = Path(__file__).parent
 FIRST = "First lock a guess: the answer teaches more to somebody who has guessed."
@@ -52,7 +52,7 @@ class Asked(anywidget.AnyWidget):
         self.slug, self._question, self._place = slug, question, place
         about = {"slug": slug, "kind": question.kind, "text": question.text}
         super().__init__(asked=about | question.asked(), beneath=beneath)
-        self.on_msg(lambda _widget, content, _buffers: self._told(content))
+        listen(self, self._told)
         self._recall()
 
     @property
@@ -135,11 +135,11 @@ class Asked(anywidget.AnyWidget):
             if self.beneath is not None and self.beneath.has_trait(name):
                 setattr(self.beneath, name, value)
 
-    def _told(self, content: Mapping[str, Any]) -> None:
+    def _told(self, action: str, arguments: dict[str, Any]) -> None:
         """Do what the front end asks for; what cannot be a guess is said there."""
         try:
-            if content["action"] == "lock":
-                self.lock(content["value"])
+            if action == "lock":
+                self.lock(arguments["value"])
             else:
                 self.reveal()
         except UsageError as error:

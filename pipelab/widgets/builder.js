@@ -5,6 +5,7 @@ import { memory, number, short, ticks } from "../plots/frontend/format.js";
 import { Viewer } from "../plots/frontend/viewer.js";
 import { unpack } from "../plots/frontend/timeline.js";
 import { goalStrip } from "./goals.js";
+import { request } from "./requests.js";
 import { training } from "./training.js";
 
 const KEYS = "←→ walk, Enter places, Shift + ←→ moves, Delete takes away";
@@ -285,7 +286,7 @@ function scoreTable(now) {
 }
 
 export function renderBuilder({ model, el }) {
-  const send = (message) => model.send(message);
+  const send = ({ action, ...about }) => request(model, action, about);
   const viewer = new Viewer();
   const run = training(model);
   const board = grid(model, send);

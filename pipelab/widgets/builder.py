@@ -24,6 +24,7 @@ from .construction import Construction
 from .goals import GoalsWidget
 from .panel import with_backward
 from .real_run import RealRunWidget
+from .requests import listen
 from .settings import Settings
 from .theory import bound
 from .training import IDLE, unit_ms
@@ -87,7 +88,7 @@ class Builder(GoalsWidget, RealRunWidget):
         self.task = task or Task()
         self._lock = threading.RLock()
         self._start_over(start)
-        self.on_msg(lambda _widget, content, _buffers: self._told(content))
+        listen(self, self._told)
 
     @property
     def construction(self) -> Construction:
@@ -369,14 +370,13 @@ class Builder(GoalsWidget, RealRunWidget):
         )
         return data, metadata
 
-    def _told(self, content: dict[str, Any]) -> None:
-        arguments = {name: value for name, value in content.items() if name != "action"}
-        if content["action"] == "hand_in":
+    def _told(self, action: str, arguments: dict[str, Any]) -> None:
+        if action == "hand_in":
             self._hand_in_or_say()
             return
         changes = (self.place, self.move, self.remove, self.undo, self.redo, self.clear, self.load)
         moves = (*changes, self.hint, self.run, self.stop, self.show_step, self.show_goal)
-        {move.__name__: move for move in moves}[content["action"]](**arguments)
+        {move.__name__: move for move in moves}[action](**arguments)
 
 
 def _file_of(exercise: str) -> Path:

@@ -2,6 +2,7 @@
 import { control, element } from "../plots/frontend/dom.js";
 import { number } from "../plots/frontend/format.js";
 import { Picture } from "../plots/frontend/picture.js";
+import { request } from "./requests.js";
 
 const MORE_IS_BETTER = ["throughput", "speed_up"];
 const NEITHER = ["lower_bound"];
@@ -110,7 +111,7 @@ export function comparison(model, viewer, unpack) {
     },
     "Pin",
   );
-  button.addEventListener("click", () => model.send({ action: "pin" }));
+  button.addEventListener("click", () => request(model, "pin"));
   let unpacked = [];
   let known = null;
   const cards = [];
@@ -123,7 +124,7 @@ export function comparison(model, viewer, unpack) {
       {
         class: "pl-button pl-small",
         type: "button",
-        onclick: () => model.send({ action: "use_pin", index }),
+        onclick: () => request(model, "use_pin", { index }),
       },
       "use",
     );
@@ -133,7 +134,7 @@ export function comparison(model, viewer, unpack) {
         class: "pl-button pl-small",
         type: "button",
         ariaLabel: `unpin ${"ABC"[index]}`,
-        onclick: () => model.send({ action: "unpin", index }),
+        onclick: () => request(model, "unpin", { index }),
       },
       "×",
     );

@@ -2,6 +2,7 @@
 // follows it.
 import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
+import { request, setTraits } from "./requests.js";
 import { stageCosts } from "./stagecosts.js";
 
 const SLIDERS = [
@@ -127,11 +128,6 @@ function entryOf(model) {
   return model.get("catalogue").find(({ name }) => name === model.get("schedule"));
 }
 
-function write(model, changes) {
-  for (const [trait, value] of Object.entries(changes)) model.set(trait, value);
-  model.save_changes();
-}
-
 function slider(model, { trait, label, title }) {
   const kind = { backward, stages_per_rank: stagesPerRank }[trait] ?? plain(trait);
   const output = element("output", { class: "pl-value" });
@@ -145,7 +141,7 @@ function slider(model, { trait, label, title }) {
     output.textContent = input.ariaValueText = short(value);
   };
   const chosenValue = () => (list ? list[Number(input.value)] : Number(input.value));
-  input.addEventListener("input", () => write(model, kind.changes(model, chosenValue())));
+  input.addEventListener("input", () => setTraits(model, kind.changes(model, chosenValue())));
   follow();
   const node = element(
     "label",
@@ -164,7 +160,7 @@ function menu(model, { trait, label, title, options, changes }) {
   select.append(...Object.entries(options).map(([value, text]) => new Option(text, value)));
   const follow = () => (select.value = model.get(trait));
   const wanted = changes ?? ((_, value) => ({ [trait]: value }));
-  select.addEventListener("change", () => write(model, wanted(model, select.value)));
+  select.addEventListener("change", () => setTraits(model, wanted(model, select.value)));
   follow();
   return {
     node: element("label", { class: "pl-slider" }, element("span", {}, label), select),
@@ -188,7 +184,7 @@ function scheduleMenu(model) {
     select.value = model.get("schedule");
     summary.textContent = summary.title = entryOf(model).summary;
   };
-  select.addEventListener("change", () => write(model, { schedule: select.value }));
+  select.addEventListener("change", () => setTraits(model, { schedule: select.value }));
   follow();
   const node = element(
     "label",
@@ -206,7 +202,7 @@ function presetMenu(model) {
     ...model.get("presets").map((name) => new Option(name, name)),
   );
   select.addEventListener("change", () => {
-    if (select.value) model.send({ action: "preset", name: select.value });
+    if (select.value) request(model, "preset", { name: select.value });
     select.value = "";
   });
   return {
@@ -231,7 +227,7 @@ export function problemBox(model) {
           {
             class: "pl-button",
             type: "button",
-            onclick: () => model.send({ action: "apply", ...changes }),
+            onclick: () => request(model, "apply", changes),
           },
           `Use ${label}`,
         ),

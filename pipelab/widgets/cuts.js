@@ -9,6 +9,7 @@ import { Viewer } from "../plots/frontend/viewer.js";
 import { cutRow, digits, milliseconds, rankBars, verdictOf } from "./cutrow.js";
 import { goalStrip } from "./goals.js";
 import { kernelNotice } from "./kernel.js";
+import { setTraits } from "./requests.js";
 import { drawnFrom } from "./switches.js";
 import { training } from "./training.js";
 
@@ -80,10 +81,7 @@ function renderCuts({ model, el }) {
     element("span", { class: "pl-key" }, element("span", { class: `pl-swatch ${look}` }), label),
   );
   const ran = element("div", { class: "pl-runs" });
-  const write = (sizes) => {
-    model.set("sizes", sizes);
-    model.save_changes();
-  };
+  const write = (sizes) => setTraits(model, { sizes });
   const row = cutRow(about, write);
   const buttons = Object.entries(NAMES).map(([name, label]) =>
     control(

@@ -30,6 +30,7 @@ from .cut_picture import cuts_svg
 from .cut_run import CutRun, Trained, slowdown, slowed
 from .goals import GoalsWidget
 from .real_run import RealRunWidget
+from .requests import listen
 from .training import IDLE
 
 _HERE = Path(__file__).parent
@@ -81,7 +82,7 @@ class Cuts(GoalsWidget, RealRunWidget):
         super().__init__(about=about, slower=slower, **traits)
         self._settle()
         self.observe(lambda _: self._settle(), names=["sizes"])
-        self.on_msg(lambda _widget, content, _buffers: self._told(content))
+        listen(self, self._told)
 
     @traitlets.validate("sizes")
     def _fitting(self, proposal: dict[str, Any]) -> list[int]:
@@ -186,7 +187,7 @@ class Cuts(GoalsWidget, RealRunWidget):
         self.ran = [*others, row]
         self._tick()
 
-    def _told(self, content: dict[str, Any]) -> None:
+    def _told(self, action: str, _arguments: dict[str, Any]) -> None:
         """Do what the front end asks for."""
         actions: dict[str, Callable[[], object]] = {
             "run": self.run,
@@ -194,7 +195,7 @@ class Cuts(GoalsWidget, RealRunWidget):
             "show_goal": self.show_goal,
             "hello": lambda: self.send({"hello": True}),
         }
-        actions[content["action"]]()
+        actions[action]()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live view; a still picture and words for viewers without a kernel."""

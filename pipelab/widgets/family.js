@@ -1,6 +1,7 @@
 // Schedules as points between two prices. A click, or Enter on the one in focus, shows it in the
 // lab beneath.
 import { element } from "../plots/frontend/dom.js";
+import { setTraits } from "./requests.js";
 
 const FIELD = { wide: 640, high: 340, left: 56, right: 520, top: 26, bottom: 292 };
 const HUES = ["#4477AA", "#DDAA33", "#BB5566", "#44BB99", "#AA4499", "#999933"];
@@ -60,8 +61,7 @@ function renderFamily({ model, el }) {
   const choose = (event) => {
     const name = event.target.closest("[data-name]")?.dataset.name;
     if (!name) return;
-    model.set("chosen", name);
-    model.save_changes();
+    setTraits(model, { chosen: name });
     draw();
   };
   picture.addEventListener("click", choose);

@@ -1,6 +1,7 @@
 // The goal strip: what a lesson asks for, one thing at a time. A goal ticks itself when the state
 // meets it.
 import { control, element } from "../plots/frontend/dom.js";
+import { request, setTraits } from "./requests.js";
 
 const COMPARE = {
   "<": (a, b) => a < b,
@@ -43,7 +44,7 @@ export function goalStrip(model) {
         type: "button",
         title,
         ariaLabel: title,
-        onclick: () => (model.set("goal", model.get("goal") + by), model.save_changes()),
+        onclick: () => setTraits(model, { goal: model.get("goal") + by }),
       },
       label,
     );
@@ -55,7 +56,7 @@ export function goalStrip(model) {
       class: "pl-link",
       type: "button",
       title: "sets the controls so that this goal is met",
-      onclick: () => model.send({ action: "show_goal" }),
+      onclick: () => request(model, "show_goal"),
     },
     "show me how",
   );
@@ -80,11 +81,9 @@ export function goalStrip(model) {
     const [goals, at] = [model.get("goals"), model.get("goal")];
     const current = goals[at];
     if (!current || current.reached || !meets(factsOf(model, timeline), current.when)) return;
-    model.set(
-      "goals",
-      goals.map((goal, i) => (i === at ? { ...goal, reached: true } : goal)),
-    );
-    model.save_changes();
+    setTraits(model, {
+      goals: goals.map((goal, i) => (i === at ? { ...goal, reached: true } : goal)),
+    });
   };
   draw();
   return { node, follow, watch: { "change:goals": draw, "change:goal": draw } };

@@ -1,6 +1,7 @@
 // A question: guess, lock, then see. What lies beneath is veiled until the answer is shown.
 import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
+import { request } from "./requests.js";
 
 /** `items` with the one at `from` moved to `to`, within the list. */
 export function moved(items, from, to) {
@@ -191,10 +192,10 @@ function renderGuess({ model, el }) {
     control("button", { class: `pl-button ${className}`, type: "button", onclick }, label);
   const send = () => {
     const value = input.value();
-    if (value !== null) model.send({ action: "lock", value });
+    if (value !== null) request(model, "lock", { value });
   };
   const lock = button("Lock it in", "pl-primary", send);
-  const show = button("Show me", "", () => model.send({ action: "reveal" }));
+  const show = button("Show me", "", () => request(model, "reveal"));
   const input = INPUTS[asked.kind](asked, () => (lock.disabled = input.value() === null));
   lock.disabled = true;
   const said = element("p", { class: "pl-guess-said", role: "status" });

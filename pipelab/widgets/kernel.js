@@ -1,5 +1,6 @@
 // Whether the kernel is there, and what a person can do where it is not.
 import { element } from "../plots/frontend/dom.js";
+import { request } from "./requests.js";
 
 const PATIENCE = 1500; // milliseconds: an answer that takes longer is told
 const OF_THE_LAB = {
@@ -67,7 +68,7 @@ export function kernelNotice(model, changed, words = OF_THE_LAB) {
     if (connection?.status === "busy") return void setTimeout(hello, PATIENCE);
     asked += 1;
     if (asked > 2) return void become(true);
-    model.send({ action: "hello" });
+    request(model, "hello");
     return void setTimeout(hello, PATIENCE / 2);
   };
   hello();

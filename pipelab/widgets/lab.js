@@ -18,6 +18,7 @@ import { breakdown, explanationBox } from "./idle.js";
 import { kernelNotice } from "./kernel.js";
 import { output } from "./output.js";
 import { predictor, sameSettings } from "./predictor.js";
+import { request, setTraits } from "./requests.js";
 import { tabs } from "./tabs.js";
 import { training } from "./training.js";
 
@@ -37,7 +38,7 @@ function editing(model) {
   const title = "edit this schedule by hand: a grid of actions below, where every move is checked";
   const button = control(
     "button",
-    { class: "pl-button", type: "button", title, onclick: () => model.send({ action: "edit" }) },
+    { class: "pl-button", type: "button", title, onclick: () => request(model, "edit") },
     "Edit by hand",
   );
   const notice = element("p", { role: "alert", hidden: true });
@@ -105,8 +106,7 @@ export function render({ model, el }) {
       viewer.table.open(open === "table");
       const wanted = ["causes", "path"].filter((panel) => panel === open);
       if (String(wanted) === String(model.get("panels"))) return;
-      model.set("panels", wanted);
-      model.save_changes();
+      setTraits(model, { panels: wanted });
     },
   );
   const panels = () => {
@@ -122,7 +122,7 @@ export function render({ model, el }) {
   );
   let asked = null; // a gap to ask the kernel about, once it knows these settings
   const askSoon = () => {
-    if (asked && ahead.exact()) model.send({ action: "explain", ...asked });
+    if (asked && ahead.exact()) request(model, "explain", asked);
     if (ahead.exact()) asked = null;
   };
   viewer.picture.base.addEventListener("pipelab-gap", ({ detail }) => {

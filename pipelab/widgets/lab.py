@@ -26,6 +26,7 @@ from .page import TRAITS, lab_page
 from .panel import SETTINGS, Panel, with_backward
 from .profiled import Profiled
 from .real_run import RealRunWidget
+from .requests import listen
 from .settings import WHOLE, Settings
 from .sweep import sweep
 from .training import IDLE, measured_settings, unit_ms
@@ -80,7 +81,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
         self._settle()
         self.observe(lambda _: self._settle(), names=[*SETTINGS, "paced"])
         self.observe(lambda _: self._detail(), names=["panels"])
-        self.on_msg(lambda _widget, content, _buffers: self._told(content))
+        listen(self, self._told)
 
     @property
     def settings(self) -> Settings:
@@ -396,9 +397,8 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             self._runs = [*others[1 - MOST_RUNS :], measured]
         self._draw(timelines, costs=costs)
 
-    def _told(self, content: dict[str, Any]) -> None:
-        """Do what a message from the front end asks for: an action with its arguments."""
-        arguments = {name: value for name, value in content.items() if name != "action"}
+    def _told(self, action: str, arguments: dict[str, Any]) -> None:
+        """Do what the front end asks for."""
         actions: dict[str, Callable[..., object]] = {
             "run": self.run,
             "stop": self.stop,
@@ -416,7 +416,7 @@ class Lab(Panel, GoalsWidget, RealRunWidget):
             "orders": self._send_orders,
             "hello": lambda: self.send({"hello": True}),
         }
-        actions[content["action"]](**arguments)
+        actions[action](**arguments)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live view, and a static SVG for viewers without a kernel."""

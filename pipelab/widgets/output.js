@@ -1,6 +1,7 @@
 // What a person takes away: files of the picture, and a line of text that brings the configuration
 // back.
 import { control, element } from "../plots/frontend/dom.js";
+import { request } from "./requests.js";
 
 const FORMATS = [
   ["svg", "SVG", "a drawing, for a paper or a slide"],
@@ -40,7 +41,7 @@ export function output(model, viewer) {
     () => viewer.picture.colours && png(viewer.picture, `${model.get("schedule")}.png`),
   );
   const files = FORMATS.map(([format, label, title]) =>
-    button(label, title, () => model.send({ action: "export", format })),
+    button(label, title, () => request(model, "export", { format })),
   );
   const requests = element("span", { class: "pl-needs" }, ...files);
   const text = control("input", {

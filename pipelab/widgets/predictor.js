@@ -2,6 +2,7 @@
 // its way (or the kernel is gone), the same order with other costs.
 import { COSTS, retime } from "../plots/frontend/simulate.js";
 import { integers } from "../plots/frontend/timeline.js";
+import { request } from "./requests.js";
 import { settingsText } from "./text.js";
 
 const PAUSE_BEFORE_FETCHING = 150; // milliseconds without a move until neighbours are fetched
@@ -77,7 +78,7 @@ export function predictor(model) {
         if (orders.has(key) || asked.has(key)) return false;
         return asked.add(key);
       });
-      if (fresh.length) model.send({ action: "orders", changes: fresh });
+      if (fresh.length) request(model, "orders", { changes: fresh });
     }, PAUSE_BEFORE_FETCHING);
   };
   const received = ({ orders: list }) => (list ?? []).forEach(keep);

@@ -1,5 +1,6 @@
 // Switches of a widget whose kernel draws: each is a trait, a slider or a list.
 import { control, element } from "../plots/frontend/dom.js";
+import { setTraits } from "./requests.js";
 
 /** The place of a value in a list, or of the nearest number. */
 export function placeOf(values, value) {
@@ -11,10 +12,7 @@ export function placeOf(values, value) {
 
 /** {node, follow}: one switch; `follow` moves it to where the trait stands. */
 function switchOf(model, { name, label, kind, values, words }) {
-  const write = (at) => {
-    model.set(name, values[at]);
-    model.save_changes();
-  };
+  const write = (at) => setTraits(model, { [name]: values[at] });
   const told = element("span", { class: "pl-value" });
   let input;
   if (kind === "range") {
@@ -97,8 +95,7 @@ export function choosable(model, name, pick, after) {
   const node = element("div", { class: "pl-memory-picture" });
   const choose = (value) => {
     if (node.inert || value === model.get(pick)) return;
-    model.set(pick, value);
-    model.save_changes();
+    setTraits(model, { [pick]: value });
   };
   const valueAt = (target) => target.closest?.(`[data-${pick}]`)?.dataset[pick];
   node.addEventListener("click", ({ target }) => {

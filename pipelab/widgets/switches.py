@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from ..errors import UnknownName
 from .goals import GoalsWidget
+from .requests import listen
 
 
 class SwitchesWidget(GoalsWidget):
@@ -28,7 +29,7 @@ class SwitchesWidget(GoalsWidget):
         self._quiet = False
         self._settle()
         self.observe(lambda _: self._settle(), names=list(self.names))
-        self.on_msg(lambda _widget, content, _buffers: self._told(content))
+        listen(self, self._told)
 
     def apply(self, **changes: Any) -> None:
         """Change several switches at once. Raises UnknownName."""
@@ -58,8 +59,8 @@ class SwitchesWidget(GoalsWidget):
         finally:
             self._quiet = before
 
-    def _told(self, content: dict[str, Any]) -> None:
-        if content["action"] == "show_goal":
+    def _told(self, action: str, _arguments: dict[str, Any]) -> None:
+        if action == "show_goal":
             self.show_goal()
-        elif content["action"] == "hello":
+        elif action == "hello":
             self.send({"hello": True})

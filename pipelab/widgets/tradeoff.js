@@ -1,6 +1,7 @@
 // What more stages per rank give and cost: two curves, and a slider for the link that moves one.
 import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
+import { setTraits } from "./requests.js";
 
 const SIZE = { wide: 640, high: 250, left: 48, right: 490, top: 20, bottom: 212 };
 
@@ -94,8 +95,7 @@ function renderTradeoff({ model, el }) {
     said.textContent = words;
   };
   slider.addEventListener("input", () => {
-    model.set("at", slider.valueAsNumber);
-    model.save_changes();
+    setTraits(model, { at: slider.valueAsNumber });
     draw();
   });
   el.classList.add("pipelab");

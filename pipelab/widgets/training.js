@@ -2,6 +2,7 @@
 // right.
 import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
+import { request, setTraits } from "./requests.js";
 
 const BUSY = ["starting", "running"];
 
@@ -70,7 +71,7 @@ function stepMenu(model, { spans, step }) {
   select.append(...spans.map((span, i) => new Option(`step ${i}: ${short(span)} ms`, i)));
   select.value = step;
   select.addEventListener("change", () =>
-    model.send({ action: "show_step", step: Number(select.value) }),
+    request(model, "show_step", { step: Number(select.value) }),
   );
   return select;
 }
@@ -128,13 +129,12 @@ export function training(model) {
   ]) {
     button.addEventListener("click", () => {
       button.disabled = true; // until Python answers with its progress
-      model.send({ action });
+      request(model, action);
     });
   }
   const paced = control("input", { type: "checkbox", class: "pl-switch" });
   paced.addEventListener("change", () => {
-    model.set("paced", paced.checked);
-    model.save_changes();
+    setTraits(model, { paced: paced.checked });
   });
   const pace = element(
     "label",
@@ -156,7 +156,7 @@ export function training(model) {
     },
     "Predict again with measured costs",
   );
-  again.addEventListener("click", () => model.send({ action: "use_measured_costs" }));
+  again.addEventListener("click", () => request(model, "use_measured_costs"));
   const message = element("span", {});
   const mark = element("span", { class: "pl-badge", hidden: true });
   const told = element("div", { role: "status", hidden: true }, message, mark);

@@ -121,6 +121,7 @@ def browser(**options):
         page = chromium.new_context(
             **{"viewport": {"width": 1400, "height": 1000}, **options}
         ).new_page()
+        page.set_default_timeout(60_000)  # a machine may be busy
         page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
 
         def guard(route):
@@ -140,11 +141,10 @@ def browser(**options):
 def open_notebook(page, address: str, name: str) -> None:
     """Opens a notebook alone, without side panels, and waits for its kernel."""
     page.goto(f"{address}/doc/tree/{name}")
-    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
     page.wait_for_function(
         "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === "
         "'idle'",
-        timeout=60_000,
     )
 
 
@@ -203,4 +203,4 @@ def press_and_see(page, control: str, key: str) -> None:
     before = page.evaluate(PIXELS)
     page.focus(control)
     page.keyboard.press(key)
-    page.wait_for_function(f"before => ({PIXELS})() !== before", arg=before, timeout=20_000)
+    page.wait_for_function(f"before => ({PIXELS})() !== before", arg=before)

@@ -49,7 +49,7 @@ def live(cell: str = CELL, *, theme: str = "JupyterLab Light", width: int = 950)
         ):
             open_notebook(page, address, "lab.ipynb")
             command(page, "notebook:run-all-cells")
-            page.wait_for_selector(".pl-lab", timeout=60_000)
+            page.wait_for_selector(".pl-lab")
             page.wait_for_timeout(1500)
             yield page
         if trouble:

@@ -8,8 +8,7 @@ from live_notebook import CHROMIUM, NOTEBOOKS, PIXELS, browser, command, jupyter
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timing,  # twelve kernels and their runs: not beside other tests
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(400),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
 ]
 LAB = ".pl-lab:not(.pl-builder, .pl-cuts, .pl-memory)"
@@ -29,14 +28,9 @@ def cells_until_the_lab(path):
     raise AssertionError(f"{path.name} has no lab")
 
 
-def copied(home):
-    """The notebooks where a guess that is locked stays out of the checkout."""
-    return shutil.copytree(NOTEBOOKS, home / "course" / "notebooks")
-
-
 def lock_a_guess(page):
     """Guess by keyboard, wrongly, and look; what lies beneath was veiled, and is not any more."""
-    page.wait_for_selector(".pl-guess button:has-text('Lock it in')", timeout=60_000)
+    page.wait_for_selector(".pl-guess button:has-text('Lock it in')")
     above = page.locator(f".pl-guess:has({LAB})")
     asked = (above if above.count() else page.locator(".pl-guess")).first
     beneath = asked.locator(".pl-beneath")
@@ -53,43 +47,49 @@ def lock_a_guess(page):
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     asked.locator("button:has-text('Show the answer')").click()
-    asked.locator(".pl-guess-picture svg").wait_for(timeout=20_000)
+    asked.locator(".pl-guess-picture svg").wait_for()
     assert not beneath.evaluate("node => node.inert")
 
 
-def test_each_notebook_is_alive(tmp_path):
-    with (
-        jupyter_lab(copied(tmp_path), tmp_path) as address,
-        browser(reduced_motion="reduce") as (page, trouble),
-    ):
-        for path in COURSE:
-            open_notebook(page, address, path.name)
-            for index in cells_until_the_lab(path):
-                page.evaluate(
-                    f"window.jupyterapp.shell.currentWidget.content.activeCellIndex = {index}"
-                )
-                command(page, "notebook:run-cell")
-            page.wait_for_selector(f"{LAB} .pl-picture canvas", timeout=60_000)
-            lock_a_guess(page)
-            page.wait_for_function(f"({SEEN})() !== 0", timeout=60_000)
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab with a copy of the course, where a guess that is locked stays out of the
+    checkout: (page, its trouble, address).
+    """
+    home = tmp_path_factory.mktemp("course")
+    course = shutil.copytree(NOTEBOOKS, home / "course" / "notebooks")
+    with jupyter_lab(course, home) as address, browser(reduced_motion="reduce") as (page, trouble):
+        yield page, trouble, address
 
-            page.click(f"{LAB} button:has-text('show me how')")
-            page.wait_for_selector(f"{LAB} .pl-goal.pl-reached", timeout=20_000)
 
-            before = page.evaluate(SEEN)
-            row = page.locator(f"{LAB} .pl-controls").first
-            sliders = row.locator("input[type=range]")
-            if sliders.count():
-                sliders.first.focus()
-                page.keyboard.press("ArrowRight")
-            else:
-                row.locator("select").first.select_option(index=1)
-            page.wait_for_function(f"before => ({SEEN})() !== before", arg=before, timeout=20_000)
+@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+def test_each_notebook_is_alive(lab, path):
+    page, trouble, address = lab
+    open_notebook(page, address, path.name)
+    for index in cells_until_the_lab(path):
+        page.evaluate(f"window.jupyterapp.shell.currentWidget.content.activeCellIndex = {index}")
+        command(page, "notebook:run-cell")
+    page.wait_for_selector(f"{LAB} .pl-picture canvas")
+    lock_a_guess(page)
+    page.wait_for_function(f"({SEEN})() !== 0")
 
-            message = page.locator(f"{LAB} .pl-message").first
-            page.click(f"{LAB} button:has-text('Run for real')")
-            page.wait_for_selector(f"{LAB} :is(.pl-done, .pl-failed)", timeout=120_000)
-            said = message.inner_text()
-            assert message.get_attribute("class") == "pl-message pl-done", f"{path.name}: {said}"
-            command(page, "kernelmenu:shutdown")
-        assert trouble == []
+    page.click(f"{LAB} button:has-text('show me how')")
+    page.wait_for_selector(f"{LAB} .pl-goal.pl-reached")
+
+    before = page.evaluate(SEEN)
+    row = page.locator(f"{LAB} .pl-controls").first
+    sliders = row.locator("input[type=range]")
+    if sliders.count():
+        sliders.first.focus()
+        page.keyboard.press("ArrowRight")
+    else:
+        row.locator("select").first.select_option(index=1)
+    page.wait_for_function(f"before => ({SEEN})() !== before", arg=before)
+
+    page.click(f"{LAB} button:has-text('Run for real')")
+    ended = page.wait_for_selector(
+        f"{LAB} .pl-message:is(.pl-done, .pl-failed, .pl-stopped)", timeout=120_000
+    )
+    assert ended.get_attribute("class") == "pl-message pl-done", ended.inner_text()
+    command(page, "kernelmenu:shutdown")
+    assert trouble == []

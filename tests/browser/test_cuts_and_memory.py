@@ -34,7 +34,7 @@ CUT = ".pl-cuts .pl-cut"
 
 def test_cuts_and_switches_move(tmp_path):
     with run_notebook(tmp_path, CUTS, MEMORY) as (page, trouble):
-        page.wait_for_selector(CUT, timeout=60_000)
+        page.wait_for_selector(CUT)
         cut = page.locator(CUT).first
         assert cut.get_attribute("role") == "slider"
         assert cut.get_attribute("aria-valuetext").startswith("after layer 3 Layer; rank 0 takes 7")
@@ -50,7 +50,7 @@ def test_cuts_and_switches_move(tmp_path):
         page.mouse.down()
         page.mouse.move(layers["x"] + 6 / 8 * layers["width"], box["y"] + 30, steps=4)
         page.mouse.up()
-        page.wait_for_selector(".pl-cuts .pl-goal.pl-reached", timeout=20_000)
+        page.wait_for_selector(".pl-cuts .pl-goal.pl-reached")
         assert python(page, "cuts.sizes") == "[6, 2]"
         assert python(page, "cuts.goals[0]['reached']") == "True"
         wait_for_text(page, ".pl-cut-marks", "best 10 ms", 10)
@@ -62,7 +62,7 @@ def test_cuts_and_switches_move(tmp_path):
         ranks = page.get_by_label("ranks p")
         ranks.focus()
         page.keyboard.press("ArrowRight")
-        page.wait_for_selector(".pl-memory-picture svg[aria-label*='rank 7 ']", timeout=20_000)
+        page.wait_for_selector(".pl-memory-picture svg[aria-label*='rank 7 ']")
         assert ranks.get_attribute("aria-valuetext") == "8"
         assert python(page, "view.ranks") == "8"
 

@@ -34,11 +34,11 @@ def wait_for_python(page, expression: str, value: str) -> None:
 
 
 def visible(page, selector: str) -> None:
-    page.wait_for_selector(selector, state="visible", timeout=20_000)
+    page.wait_for_selector(selector, state="visible")
 
 
 def gone(page, selector: str) -> None:
-    page.wait_for_selector(selector, state="hidden", timeout=20_000)
+    page.wait_for_selector(selector, state="hidden")
 
 
 def key(page, selector: str, name: str) -> None:
@@ -173,6 +173,21 @@ def pinned_configurations(page):
     wait_for_python(page, "len(lab.pins)", "1")
     key(page, "[aria-label='unpin A']", "Enter")
     gone(page, ".pl-compare")
+    # faster than the kernel: the button's request would overtake the slider's last moves
+    page.evaluate("""() => {
+      const slider = document.querySelector("input[aria-label='micro-batches']");
+      for (const value of [18, 20, 22]) {
+        slider.value = value;
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+      [...document.querySelectorAll("button")].find((b) => b.textContent === "Pin").click();
+    }""")
+    wait_for_python(page, "['microbatches=22' in pin['text'] for pin in lab.pins]", "[True]")
+    key(page, "[aria-label='unpin A']", "Enter")
+    press_and_see(page, "input[aria-label='micro-batches']", "Home")
+    for _ in range(15):
+        key(page, "input[aria-label='micro-batches']", "ArrowRight")
+    wait_for_python(page, "lab.microbatches, len(lab.pins)", "(16, 0)")
 
 
 def files_and_table(page):

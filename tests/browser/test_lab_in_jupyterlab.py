@@ -48,7 +48,7 @@ def test_the_first_minute(tmp_path):
     ):
         open_notebook(page, address, "lab.ipynb")
         command(page, "notebook:run-all-cells")
-        page.wait_for_selector(".pl-picture canvas", timeout=60_000)
+        page.wait_for_selector(".pl-picture canvas")
         wait_for_text(page, ".pl-numbers", "75.0 %")
         assert (python(page, "lab.microbatches"), python(page, "lab.schedule")) == ("8", "'naive'")
 
@@ -80,7 +80,7 @@ def test_the_first_minute(tmp_path):
         # A change from Python reaches the picture.
         picture = page.evaluate(PIXELS)
         python(page, "setattr(lab, 'microbatches', 8)")
-        page.wait_for_function(f"before => ({PIXELS})() !== before", arg=picture, timeout=20_000)
+        page.wait_for_function(f"before => ({PIXELS})() !== before", arg=picture)
 
         # A playhead left in the middle does not veil the run that follows.
         page.focus(".pl-picture canvas")
@@ -115,7 +115,7 @@ def test_the_first_minute(tmp_path):
         page.click("text=Run for real")
         wait_for_text(page, ".pl-message", "step")
         page.click("text=Stop")
-        page.wait_for_selector(".pl-stopped", timeout=20_000)
+        page.wait_for_selector(".pl-stopped")
         assert page.is_enabled("text=Run for real")
 
         # One model and one batch: 34.4 of 100; costs per micro-batch: 33 of 96 units.

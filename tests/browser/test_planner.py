@@ -21,21 +21,21 @@ PRESSED = "g[data-row='{}'][aria-pressed='true']"
 
 def test_rows_are_chosen_and_the_plan_moves(tmp_path):
     with run_notebook(tmp_path, CELL) as (page, trouble):
-        page.wait_for_selector(".pl-planner g[data-row]", timeout=60_000)
+        page.wait_for_selector(".pl-planner g[data-row]")
         wait_for_text(page, ".pl-planner-why", "Why the next ones lose", 20)
         page.click("g[data-row='3']")
-        page.wait_for_selector(PRESSED.format(3), timeout=20_000)
+        page.wait_for_selector(PRESSED.format(3))
         assert python(page, "view.row") == "3"
         wait_for_text(page, ".pl-planner-why", "Row 4: ", 20)
 
         page.focus("g[data-row='3']")
         page.keyboard.press("ArrowDown")
-        page.wait_for_selector(PRESSED.format(4) + ":focus", timeout=20_000)
+        page.wait_for_selector(PRESSED.format(4) + ":focus")
         page.keyboard.press("d")
         page.keyboard.press("d")  # JupyterLab would delete the cell
         page.keyboard.press("End")
         last = int(python(page, "view.rows")) - 1
-        page.wait_for_selector(PRESSED.format(last) + ":focus", timeout=20_000)
+        page.wait_for_selector(PRESSED.format(last) + ":focus")
 
         switches = page.locator(".pl-planner .pl-controls")
         switches.get_by_label("pipeline").select_option(label="1")

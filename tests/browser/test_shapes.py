@@ -20,18 +20,18 @@ view
 
 def test_workers_are_chosen_and_the_shape_moves(tmp_path):
     with run_notebook(tmp_path, CELL) as (page, trouble):
-        page.wait_for_selector(".pl-shapes [data-worker]", timeout=60_000)
+        page.wait_for_selector(".pl-shapes [data-worker]")
         page.click("[data-worker='5']")
-        page.wait_for_selector("[data-worker='5'][aria-pressed='true']", timeout=20_000)
+        page.wait_for_selector("[data-worker='5'][aria-pressed='true']")
         assert python(page, "view.worker") == "5"
 
         page.focus("[data-worker='5']")
         page.keyboard.press("ArrowUp")  # the same place in the other copy; the focus goes along
-        page.wait_for_selector("[data-worker='1'][aria-pressed='true']:focus", timeout=20_000)
+        page.wait_for_selector("[data-worker='1'][aria-pressed='true']:focus")
         page.keyboard.press("d")
         page.keyboard.press("d")  # JupyterLab would delete the cell
         page.keyboard.press("Home")
-        page.wait_for_selector("[data-worker='0'][aria-pressed='true']:focus", timeout=20_000)
+        page.wait_for_selector("[data-worker='0'][aria-pressed='true']:focus")
 
         page.get_by_label("data × ranks × tensor").select_option(label="1 × 1 × 8")
         wait_for_text(page, ".pl-memory-said", "tensor = 8 leaves the node", 20)

@@ -93,7 +93,7 @@ def costs_need_no_kernel(page, kernel):
 
 def a_dead_kernel_is_told(page, kernel):
     page.click("text=Run for real")
-    page.wait_for_selector(".pl-running", timeout=60_000)
+    page.wait_for_selector(".pl-running")
     os.kill(kernel, signal.SIGKILL)
     page.wait_for_selector(".pl-notice", state="visible", timeout=10_000)
     wait_for_text(page, ".pl-notice", "run this cell again", 5)
@@ -119,10 +119,9 @@ def test_a_lab_without_its_kernel(tmp_path):
             page.wait_for_function(
                 "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status "
                 "=== 'idle'",
-                timeout=60_000,
             )
             command(page, "notebook:run-all-cells")
-            page.wait_for_selector(".pl-picture canvas", timeout=60_000)
+            page.wait_for_selector(".pl-picture canvas")
             all_on_one_screen(page)
             bars_slide(page)
             command(page, "docmanager:save")
@@ -134,7 +133,7 @@ def test_a_lab_without_its_kernel(tmp_path):
             page.wait_for_timeout(1000)
         with browser(**screen, reduced_motion="reduce") as (page, trouble):  # the next day
             open_notebook(page, address, "lab.ipynb")
-            page.wait_for_selector(".pl-notice", state="visible", timeout=20_000)
+            page.wait_for_selector(".pl-notice", state="visible")
             before = page.evaluate(PIXELS)
             press(page, "latency", "ArrowRight")
             wait_for_text(page, ".pl-headline", "38.4", 5)

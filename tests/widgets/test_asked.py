@@ -63,7 +63,7 @@ def test_a_wrong_guess_gets_a_second_try_and_the_first_is_kept(slug, kept):
 
 def test_show_me_is_stored_as_no_guess(kept):
     widget = pipelab.guess("03-time", store=kept)
-    widget._told({"action": "reveal"})
+    widget._handle_custom_msg({"action": "reveal"}, [])
     assert widget.state == "seen" and widget.value is None
     assert json.loads(kept.read_text()) == {"03-time": {"shown": True}}
     assert "your guess" not in widget.said["svg"]
@@ -87,7 +87,7 @@ def test_what_cannot_be_a_guess_is_refused_and_not_stored(slug, nonsense, kept):
     widget = pipelab.guess(slug, store=kept)
     with pytest.raises(UsageError):
         widget.lock(nonsense)
-    widget._told({"action": "lock", "value": nonsense})
+    widget._handle_custom_msg({"action": "lock", "value": nonsense}, [])
     assert widget.state == "open" and widget.said["words"] and not kept.exists()
 
 

@@ -384,6 +384,20 @@ def test_a_run_streams_and_ends_beside_its_prediction(widget, runs):
     assert gap["compute"] == pytest.approx([8 * 3] * 4)
 
 
+def test_a_request_brings_the_changes_that_it_overtook(widget, runs):
+    """A slider was moved, then Run pressed: what the lab had sent as two messages came the other
+    way round, and the run was stopped by the move before it.
+    """
+    press(widget, "run", changed={"microbatches": 5, "paced": False})
+    until(lambda: widget.progress["state"] == "running")
+    widget.set_state({"microbatches": 5})  # late
+    assert widget.progress["state"] == "running"
+    assert runs[0].timeline.schedule.microbatches == 5 and not widget.paced
+    press(widget, "pin", changed={"latency": 0.5})
+    assert "latency=0.5" in widget.pins[0]["text"]
+    assert widget.progress["state"] == "stopped"  # of other settings
+
+
 def test_the_median_step_is_shown_and_any_other_can_be(widget, runs):
     """The last step was shown, however busy the machine was just then."""
     press(widget, "run")
