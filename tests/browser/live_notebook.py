@@ -190,6 +190,14 @@ def python(page, expression: str) -> str:
     return page.evaluate(ASK_KERNEL, expression)
 
 
+def wait_for_python(page, expression: str, value: str, seconds: float = 20) -> None:
+    """Waits until the kernel's own view of an expression is this: the page moves ahead of it."""
+    deadline = time.monotonic() + seconds
+    while python(page, expression) != value and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert python(page, expression) == value
+
+
 def wait_for_text(page, selector: str, text: str, seconds: float = 60) -> None:
     page.wait_for_function(
         "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)",

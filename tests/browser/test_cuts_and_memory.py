@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from live_notebook import CHROMIUM, python, run_notebook, wait_for_text
+from live_notebook import CHROMIUM, python, run_notebook, wait_for_python, wait_for_text
 
 pytestmark = [
     pytest.mark.browser,
@@ -51,8 +51,8 @@ def test_cuts_and_switches_move(tmp_path):
         page.mouse.move(layers["x"] + 6 / 8 * layers["width"], box["y"] + 30, steps=4)
         page.mouse.up()
         page.wait_for_selector(".pl-cuts .pl-goal.pl-reached")
-        assert python(page, "cuts.sizes") == "[6, 2]"
-        assert python(page, "cuts.goals[0]['reached']") == "True"
+        wait_for_python(page, "cuts.sizes", "[6, 2]")
+        wait_for_python(page, "cuts.goals[0]['reached']", "True")
         wait_for_text(page, ".pl-cut-marks", "best 10 ms", 10)
 
         wait_for_text(page, ".pl-memory-said", "it does not fit")
@@ -64,7 +64,7 @@ def test_cuts_and_switches_move(tmp_path):
         page.keyboard.press("ArrowRight")
         page.wait_for_selector(".pl-memory-picture svg[aria-label*='rank 7 ']")
         assert ranks.get_attribute("aria-valuetext") == "8"
-        assert python(page, "view.ranks") == "8"
+        wait_for_python(page, "view.ranks", "8")
 
         assert trouble == []
         os.kill(int(python(page, "__import__('os').getpid()")), signal.SIGKILL)

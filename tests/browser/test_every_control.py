@@ -14,6 +14,7 @@ from live_notebook import (
     open_notebook,
     press_and_see,
     python,
+    wait_for_python,
     wait_for_text,
     write_notebook,
 )  # fmt: skip
@@ -23,14 +24,6 @@ pytestmark = [
     pytest.mark.timeout(240),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
 ]
-
-
-def wait_for_python(page, expression: str, value: str) -> None:
-    for _ in range(100):
-        if python(page, expression) == value:
-            return
-        page.wait_for_timeout(50)
-    assert python(page, expression) == value
 
 
 def visible(page, selector: str) -> None:

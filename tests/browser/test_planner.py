@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from live_notebook import CHROMIUM, python, run_notebook, wait_for_text
+from live_notebook import CHROMIUM, python, run_notebook, wait_for_python, wait_for_text
 
 pytestmark = [
     pytest.mark.browser,
@@ -25,7 +25,7 @@ def test_rows_are_chosen_and_the_plan_moves(tmp_path):
         wait_for_text(page, ".pl-planner-why", "Why the next ones lose", 20)
         page.click("g[data-row='3']")
         page.wait_for_selector(PRESSED.format(3))
-        assert python(page, "view.row") == "3"
+        wait_for_python(page, "view.row", "3")
         wait_for_text(page, ".pl-planner-why", "Row 4: ", 20)
 
         page.focus("g[data-row='3']")

@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from live_notebook import CHROMIUM, python, run_notebook, wait_for_text
+from live_notebook import CHROMIUM, python, run_notebook, wait_for_python, wait_for_text
 
 pytestmark = [
     pytest.mark.browser,
@@ -23,7 +23,7 @@ def test_workers_are_chosen_and_the_shape_moves(tmp_path):
         page.wait_for_selector(".pl-shapes [data-worker]")
         page.click("[data-worker='5']")
         page.wait_for_selector("[data-worker='5'][aria-pressed='true']")
-        assert python(page, "view.worker") == "5"
+        wait_for_python(page, "view.worker", "5")
 
         page.focus("[data-worker='5']")
         page.keyboard.press("ArrowUp")  # the same place in the other copy; the focus goes along
