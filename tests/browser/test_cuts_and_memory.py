@@ -42,7 +42,7 @@ def test_cuts_and_switches_move(tmp_path):
 
         cut.focus()
         page.keyboard.press("ArrowRight")  # not JupyterLab's
-        wait_for_text(page, ".pl-cut-said", "Rank 1 is the slowest", 10)
+        wait_for_text(page, ".pl-cut-said", "Rank 1 is the slowest")
         assert cut.get_attribute("aria-valuenow") == "5"
 
         box, layers = cut.bounding_box(), page.locator(".pl-cut-layers").bounding_box()
@@ -53,12 +53,12 @@ def test_cuts_and_switches_move(tmp_path):
         page.wait_for_selector(".pl-cuts .pl-goal.pl-reached")
         wait_for_python(page, "cuts.sizes", "[6, 2]")
         wait_for_python(page, "cuts.goals[0]['reached']", "True")
-        wait_for_text(page, ".pl-cut-marks", "best 10 ms", 10)
+        wait_for_text(page, ".pl-cut-marks", "best 10 ms")
 
         wait_for_text(page, ".pl-memory-said", "it does not fit")
         page.locator(".pl-memory select").nth(4).scroll_into_view_if_needed()
         page.get_by_label("recomputation").select_option(label="attention only")
-        wait_for_text(page, ".pl-memory-said", "it fits", 20)
+        wait_for_text(page, ".pl-memory-said", "it fits")
         ranks = page.get_by_label("ranks p")
         ranks.focus()
         page.keyboard.press("ArrowRight")

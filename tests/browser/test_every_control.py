@@ -76,7 +76,7 @@ def the_second_row(page):
     wait_for_python(page, "lab.stage_costs", "[]")
 
     press_and_see(page, "input[aria-label='memory limit']", "PageUp")
-    assert float(python(page, "lab.memory_limit")) > 0
+    wait_for_python(page, "lab.memory_limit > 0", "True")
     for label, trait, value in [
         ("recompute", "recompute", "early"),
         ("memory strips", "memory", "bytes"),

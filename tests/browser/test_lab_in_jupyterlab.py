@@ -97,11 +97,12 @@ def test_the_first_minute(tmp_path):
         wait_for_text(page, ".pl-badge", "gradients match")
         wait_for_text(page, ".pl-numbers thead", "measured")
         assert page.locator(".pl-loss").count() == 1
-        predicted, measured = json.loads(
-            python(page, "[lab.predicted['end'], lab.run_picture['end']]")
+        predicted, measured, unit = json.loads(
+            python(page, "[lab.predicted['end'], lab.run_picture['end'], lab.pace_ms]")
         )
         assert "Space plays" in page.inner_text(".pl-readout")
-        assert predicted == pytest.approx(330)
+        assert predicted == pytest.approx(34.375 * unit)
+        assert unit >= 9.6  # a busy machine may need a slower pace
         assert (
             0.99 * predicted < measured < 2 * predicted
         )  # the pace is a floor; benchmarks look at how close it is

@@ -22,11 +22,11 @@ PRESSED = "g[data-row='{}'][aria-pressed='true']"
 def test_rows_are_chosen_and_the_plan_moves(tmp_path):
     with run_notebook(tmp_path, CELL) as (page, trouble):
         page.wait_for_selector(".pl-planner g[data-row]")
-        wait_for_text(page, ".pl-planner-why", "Why the next ones lose", 20)
+        wait_for_text(page, ".pl-planner-why", "Why the next ones lose")
         page.click("g[data-row='3']")
         page.wait_for_selector(PRESSED.format(3))
         wait_for_python(page, "view.row", "3")
-        wait_for_text(page, ".pl-planner-why", "Row 4: ", 20)
+        wait_for_text(page, ".pl-planner-why", "Row 4: ")
 
         page.focus("g[data-row='3']")
         page.keyboard.press("ArrowDown")
@@ -39,10 +39,10 @@ def test_rows_are_chosen_and_the_plan_moves(tmp_path):
 
         switches = page.locator(".pl-planner .pl-controls")
         switches.get_by_label("pipeline").select_option(label="1")
-        wait_for_text(page, ".pl-memory-said", "pipeline is fixed at 1", 20)
+        wait_for_text(page, ".pl-memory-said", "pipeline is fixed at 1")
         switches.get_by_label("pipeline").select_option(label="free")
         switches.get_by_label("GPUs").fill("3")  # the fourth place: 8
-        wait_for_text(page, ".pl-memory-said", "32 GPUs would do", 20)
+        wait_for_text(page, ".pl-memory-said", "32 GPUs would do")
 
         assert trouble == []
         os.kill(int(python(page, "__import__('os').getpid()")), signal.SIGKILL)

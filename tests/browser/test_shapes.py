@@ -34,10 +34,10 @@ def test_workers_are_chosen_and_the_shape_moves(tmp_path):
         page.wait_for_selector("[data-worker='0'][aria-pressed='true']:focus")
 
         page.get_by_label("data × ranks × tensor").select_option(label="1 × 1 × 8")
-        wait_for_text(page, ".pl-memory-said", "tensor = 8 leaves the node", 20)
-        wait_for_text(page, ".pl-headline", "55.6", 20)
+        wait_for_text(page, ".pl-memory-said", "tensor = 8 leaves the node")
+        wait_for_text(page, ".pl-headline", "55.6")
         page.get_by_label("workers of a node").select_option(label="8")
-        wait_for_text(page, ".pl-memory-said", "they stay inside a node", 20)
+        wait_for_text(page, ".pl-memory-said", "they stay inside a node")
 
         assert trouble == []
         os.kill(int(python(page, "__import__('os').getpid()")), signal.SIGKILL)

@@ -15,6 +15,7 @@ from live_notebook import (
     jupyter_lab,
     open_notebook,
     python,
+    wait_for_python,
     wait_for_text,
     write_notebook,
 )  # fmt: skip
@@ -70,25 +71,27 @@ def bars_slide(page):
         painted.append(page.evaluate("new Set(window.painted).size"))
     assert max(painted) > 3
     page.select_option("select[aria-label=schedule]", "1f1b")
+    wait_for_python(page, "lab.schedule", "'1f1b'")
     page.wait_for_timeout(700)
+    python(page, "None")  # after it has sent the neighbouring counts
 
 
 def costs_need_no_kernel(page, kernel):
     os.kill(kernel, signal.SIGSTOP)
     try:
         press(page, "latency", "ArrowRight")
-        wait_for_text(page, ".pl-headline", "38.4", 5)  # 34.4, and 0.25 sixteen times
+        wait_for_text(page, ".pl-headline", "38.4")  # 34.4, and 0.25 sixteen times
         press(page, "micro-batches", "ArrowRight")  # a neighbour, fetched ahead
-        wait_for_text(page, ".pl-headline", "37.8", 5)
+        wait_for_text(page, ".pl-headline", "37.8")
         page.click("text=Why idle?")
-        wait_for_text(page, ".pl-breakdown", "warm-up", 5)
+        wait_for_text(page, ".pl-breakdown", "warm-up")
         page.keyboard.press("Enter")
     finally:
         os.kill(kernel, signal.SIGCONT)
     page.wait_for_timeout(1000)
-    wait_for_text(page, ".pl-headline", "37.8", 5)  # the kernel says the same
+    wait_for_text(page, ".pl-headline", "37.8")  # the kernel says the same
     assert "was" in page.inner_text(".pl-headline")  # and that is not another move
-    assert page.is_hidden(".pl-notice")
+    page.wait_for_selector(".pl-notice", state="hidden")
 
 
 def a_dead_kernel_is_told(page, kernel):
@@ -136,7 +139,7 @@ def test_a_lab_without_its_kernel(tmp_path):
             page.wait_for_selector(".pl-notice", state="visible")
             before = page.evaluate(PIXELS)
             press(page, "latency", "ArrowRight")
-            wait_for_text(page, ".pl-headline", "38.4", 5)
+            wait_for_text(page, ".pl-headline", "38.4")
             assert page.evaluate(PIXELS) != before
             assert trouble == []
 
