@@ -2,7 +2,7 @@
 // follows it.
 import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
-import { request, setTraits } from "./requests.js";
+import { request, setDrawn, setTraits } from "./requests.js";
 import { stageCosts } from "./stagecosts.js";
 
 const SLIDERS = [
@@ -141,7 +141,7 @@ function slider(model, { trait, label, title }) {
     output.textContent = input.ariaValueText = short(value);
   };
   const chosenValue = () => (list ? list[Number(input.value)] : Number(input.value));
-  input.addEventListener("input", () => setTraits(model, kind.changes(model, chosenValue())));
+  input.addEventListener("input", () => setDrawn(model, kind.changes(model, chosenValue())));
   follow();
   const node = element(
     "label",

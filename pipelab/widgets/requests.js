@@ -1,17 +1,38 @@
 // What a page tells its Python widget: new values of traits, and requests.
 
 const given = new WeakMap(); // of each model: the values that this page gave since its last request
+const PAINTED = 40; // milliseconds: two frames and a little
+const due = new WeakSet(); // models whose new values Python will hear of
 
-/** Give traits, by name, new values: here at once, in Python when the kernel comes to it. */
-export function setTraits(model, traits) {
+function give(model, traits) {
   for (const [name, value] of Object.entries(traits)) model.set(name, value);
-  model.save_changes();
   given.set(model, { ...given.get(model), ...traits });
 }
 
+/** Give traits, by name, new values: here at once, in Python when the kernel comes to it. */
+export function setTraits(model, traits) {
+  give(model, traits);
+  model.save_changes();
+}
+
 /**
- * Ask Python for an action, `about` being its arguments. ipywidgets holds new values back while the
- * kernel works, but no messages: so the request takes those along that it would overtake.
+ * The same for what the page draws by itself. Python hears of it once it has been painted: on a
+ * machine with few processors the kernel, woken at once, would take half of the frame's time.
+ */
+export function setDrawn(model, traits) {
+  give(model, traits);
+  if (due.has(model)) return;
+  due.add(model);
+  setTimeout(() => {
+    due.delete(model);
+    model.save_changes();
+  }, PAINTED);
+}
+
+/**
+ * Ask Python for an action, `about` being its arguments. New values wait, for the picture or in
+ * ipywidgets for the kernel, and messages do not: so a request takes along those that it would
+ * overtake.
  */
 export function request(model, action, about = {}) {
   const changed = Object.entries(given.get(model) ?? {}).filter(

@@ -2,7 +2,7 @@
 // than the others.
 import { control, element } from "../plots/frontend/dom.js";
 import { short } from "../plots/frontend/format.js";
-import { setTraits } from "./requests.js";
+import { setDrawn } from "./requests.js";
 
 const [LEAST, MOST, STEP, HEIGHT] = [0.25, 3, 0.25, 44];
 
@@ -26,7 +26,7 @@ export function stageCosts(model) {
     bars,
     equal,
   );
-  const write = (costs) => setTraits(model, { stage_costs: costs });
+  const write = (costs) => setDrawn(model, { stage_costs: costs });
   equal.addEventListener("click", () => write([]));
 
   const bar = (stage) => {

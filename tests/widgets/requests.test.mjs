@@ -1,6 +1,6 @@
 import test from "node:test";
 import assert from "node:assert/strict";
-import { request, setTraits } from "../../pipelab/widgets/requests.js";
+import { request, setDrawn, setTraits } from "../../pipelab/widgets/requests.js";
 
 /** A model that remembers what it would send. */
 function modelOf(state) {
@@ -41,4 +41,19 @@ test("of each widget its own", () => {
   setTraits(one, { at: 3 });
   request(other, "hello");
   assert.deepEqual(other.sent, [{ action: "hello", changed: {} }]);
+});
+
+test("what the page draws itself is saved once, after it has been painted", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const model = modelOf({ ranks: 4, latency: 0 });
+  setDrawn(model, { latency: 1 });
+  setDrawn(model, { latency: 2 });
+  assert.deepEqual([model.get("latency"), model.sent], [2, []]);
+  request(model, "pin");
+  context.mock.timers.tick(60);
+  const pin = { action: "pin", changed: { latency: 2 } };
+  assert.deepEqual(model.sent, [pin, "saved"]);
+  setDrawn(model, { latency: 3 });
+  context.mock.timers.tick(60);
+  assert.deepEqual(model.sent, [pin, "saved", "saved"]);
 });
