@@ -11,11 +11,11 @@ every part printed.
     facts      what the machine is, the first runs      truth  gradients of every schedule
     speed      beside the unsplit model, torch's own    nccl   processes on one GPU, by NCCL
     launch     the same where Python is the limit       mesh   copies and tensor parallel
-    profile    layers one by one / the step
+    profile    layers one by one / the step             link   CUDA IPC between processes
     faults     named in 5 s                             memory allocator / predicted
     paced      of the law                               lab    how late events are told
     host       us a block, threads                      tests  the tests marked gpu
-    endurance  runs one after the other
+    endurance  runs one after the other                several  a GPU for each rank
 
 Where ranks share one GPU, their streams share it too: an action takes longer while other ranks
 compute, so the bubble is not that of the schedule, and the unsplit model's step is the bar. Where
@@ -33,7 +33,7 @@ import sys
 import time
 from pathlib import Path
 
-from proof import facts, host, mesh, nccl, profile, speed, tests, trouble, truth
+from proof import facts, host, link, mesh, nccl, profile, several, speed, tests, trouble, truth
 from proof.processes import run_limited
 
 PARTS = {
@@ -41,6 +41,8 @@ PARTS = {
     "truth": (truth.truth, 120),
     "speed": (speed.speed, 110),
     "nccl": (nccl.nccl, 90),
+    "link": (link.link, 40),
+    "several": (several.several, 100),
     "mesh": (mesh.mesh, 120),
     "profile": (profile.profile, 60),
     "faults": (trouble.faults, 45),

@@ -19,6 +19,7 @@ class Stream:
 
     def __init__(self, device=None):
         self.device, self.done_at = device, 0.0
+        self.cuda_stream = id(self)
 
     def queue(self, seconds=MOMENT):
         self.done_at = max(self.done_at, time.perf_counter()) + seconds
@@ -35,8 +36,12 @@ class Stream:
 class Event:
     """Comes to pass when the stream of its thread gets there."""
 
-    def __init__(self, enable_timing=False, blocking=False):
-        self.time, self.blocking = None, blocking
+    shared: dict = {}
+    """Those that other processes know, by their handles."""
+
+    def __init__(self, enable_timing=False, blocking=False, interprocess=False):
+        assert not (enable_timing and interprocess), "CUDA has no such events"
+        self.time, self.blocking, self.interprocess = None, blocking, interprocess
 
     def record(self, stream=None):
         self.time = (stream or Cuda.current_stream(None)).queue()
@@ -47,6 +52,16 @@ class Event:
     def synchronize(self):
         assert self.blocking, "spins on a core that others may need"
         time.sleep(max(0.0, self.time - time.perf_counter()))
+
+    def ipc_handle(self):
+        assert self.interprocess
+        handle = id(self).to_bytes(64, "little")
+        self.shared[handle] = self
+        return handle
+
+    @classmethod
+    def from_ipc_handle(cls, device, handle):
+        return cls.shared[handle]
 
     def elapsed_time(self, other):
         assert self.query() and other.query(), "device not ready"  # as CUDA says it

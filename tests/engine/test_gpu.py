@@ -37,15 +37,13 @@ def needs_gpu(test):
     return pytest.mark.gpu(pytest.mark.usefixtures("pool_that_sees_gpus")(missing(test)))
 
 
-@pytest.mark.parametrize("staged", [False, True], ids=["device copies", "through the host"])
+@pytest.mark.parametrize("way", ["copies", "staged"])
 @pytest.mark.parametrize("schedule", ["1f1b", "zb-v", "dualpipe", "interleaved-1f1b"])
-def test_the_code_for_gpus_computes_what_processes_compute(
-    model, data, schedule, staged, monkeypatch
-):
+def test_the_code_for_gpus_computes_what_processes_compute(model, data, schedule, way, monkeypatch):
     Cuda.install(monkeypatch)
-    if staged:  # and every step counts from an event of its own
+    if way == "staged":  # and every step counts from an event of its own
         monkeypatch.setattr("pipelab.engine.record.clock.BASE_LASTS", 0)
-    order, results, board = run_on_stand_in(model, data, schedule, 2, staged=staged)
+    order, results, board = run_on_stand_in(model, data, schedule, 2, way=way)
     gradients = gradients_of(results)
     expected = pipelab.run(
         model, *data, functional.cross_entropy, schedule=order, steps=2, device="cpu"
@@ -361,7 +359,7 @@ def some_gpus(monkeypatch, count):
         ({"workers": "threads"}, ("cuda", "threads", "device copies behind events")),
         (
             {"device": "cuda", "workers": "processes"},
-            ("cuda", "processes", "shared memory, through the host's memory"),
+            ("cuda", "processes", "CUDA IPC"),
         ),
         ({"workers": "processes"}, ("cpu", "processes", "shared memory")),
         ({"device": "cpu", "workers": "threads"}, ("cpu", "threads", "references in one process")),
@@ -580,7 +578,7 @@ def test_dropout_on_the_gpu_is_that_of_its_micro_batch(data):
 @pytest.mark.parametrize("schedule", ["1f1b", "zb-v", "chimera"])
 def test_a_process_per_rank_on_one_gpu(model, data, schedule):
     run = train(model, data, schedule=schedule, ranks=2, workers="processes", steps=2)
-    assert run.transport == "shared memory, through the host's memory"
+    assert run.transport == "CUDA IPC" or "CUDA IPC is not possible" in run.transport
     assert run.gradient_error <= 1e-4
     assert all(size > 0 for size in run.peak_memory_bytes)
 

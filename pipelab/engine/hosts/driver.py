@@ -17,6 +17,7 @@ from ..job.setup import Setup
 from ..job.torch_handover import TorchJob
 from ..record.board import TOGETHER, WAITING
 from ..transport.choose import class_for
+from ..transport.ipc import IpcTransport
 from ..travel.ship import dumps
 from . import parcel
 from .hints import hint
@@ -33,6 +34,7 @@ POLL = 1 / 30
 class Driver:
     """Runs a setup once, in workers of the pool.
 
+    carrier: how tensors get from rank to rank, as far as it is known.
     Raises UsageError for more ranks than the pool can start.
     """
 
@@ -45,14 +47,12 @@ class Driver:
             )
         self._setup, self.watch = setup, Watch(setup, progress)
         self.results: list[RankResult | None] = [None] * ranks
-
-    @property
-    def carrier(self) -> str:
-        """How tensors get from rank to rank."""
-        where = self._setup.where
+        self._met: dict[int, Any] = {}
+        self._measured: dict[int, float] = {}
+        where = setup.where
+        self.carrier = class_for(where.device, where.workers).carrier
         if where.executor == "torch":
-            return "torch.distributed, gloo"
-        return class_for(where.device, where.workers).carrier
+            self.carrier = "torch.distributed, gloo"
 
     def run(self) -> None:
         """Run to the end.
@@ -82,7 +82,7 @@ class Driver:
                 _tell(control, data)
             self._serve(crew)
             traces = watch.board.trace.copy()
-            if torch:
+            if torch or self.carrier == IpcTransport.carrier:
                 traces = torch_handover.with_senders(schedule, traces)
             watch.keep_traces(traces, watch.board.queued.copy())
         finally:
@@ -95,8 +95,7 @@ class Driver:
     def _serve(self, crew: Crew) -> None:
         """Answer the workers and look at the board until all are done."""
         rank_of: dict[Any, int] = {control: rank for rank, control in enumerate(crew.controls)}
-        running, ready = set(rank_of), 0
-        measured: dict[int, float] = {}
+        running = set(rank_of)
         ended: DataEnded | None = None
         without_data: set[Any] = set()
         while running:
@@ -106,21 +105,16 @@ class Driver:
                 what, value = self._hear(crew, rank)
                 if what == "error":
                     raise self._worker_error(rank, *value)
-                if what == "measured":
-                    measured |= value
-                elif what == "batch":
+                if what == "batch":
                     try:
                         _tell(control, pickle.dumps(self.watch.part(value, rank)))
                     except DataEnded as error:
                         ended, without_data = error, without_data | {control}
-                elif what == "ready":
-                    ready += 1
                 elif what == "done":
                     self.results[rank] = value
                     running.discard(control)
-            if ready == len(crew.controls):
-                ready = 0
-                self._go(crew, measured)
+                else:
+                    self._note(crew, rank, what, value)
             self.watch.look()
             if ended and without_data >= running:  # all have finished what there was
                 raise ended
@@ -129,14 +123,32 @@ class Driver:
         self.watch.look()
         self.watch.keep_last_batch()
 
-    def _go(self, crew: Crew, measured: dict[int, float]) -> None:
-        """All ranks are ready: let them begin, unless they cannot keep the pace."""
+    def _note(self, crew: Crew, rank: int, what: str, value: Any) -> None:
+        """What a rank has found, or that it is "ready", or its part of what all "meet" for.
+
+        When all are there, they go on, with what every one has brought.
+        """
+        if what == "measured":
+            self._measured |= value
+        elif what == "transport":
+            self.carrier = value
+        else:
+            self._met[rank] = value
+            if len(self._met) < len(crew.controls):
+                return
+            if what == "ready":
+                self._begin()
+            everything = pickle.dumps([self._met[each] for each in range(len(self._met))])
+            self._met.clear()
+            for control in crew.controls:
+                _tell(control, everything)
+
+    def _begin(self) -> None:
+        """All ranks are ready to train, unless they cannot keep the pace."""
         if self._setup.pace is not None:
             threads = self._setup.where.workers == "threads"
             pace, schedule = self._setup.pace, self._setup.world
-            require_keepable_pace(pace, schedule, measured, threads=threads)
-        for control in crew.controls:
-            _tell(control, pickle.dumps("go"))
+            require_keepable_pace(pace, schedule, self._measured, threads=threads)
         self.watch.going = True
 
     def _hear(self, crew: Crew, rank: int) -> tuple[str, Any]:

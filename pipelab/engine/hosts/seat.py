@@ -36,7 +36,7 @@ class Seat(Protocol):
         ...
 
     def transport(
-        self, board: Board, rank: int, device: torch.device, clock: HostClock
+        self, job: RankJob, board: Board, device: torch.device, clock: HostClock
     ) -> Transport:
         """How the rank reaches the others."""
         ...
@@ -81,14 +81,14 @@ def run_rank(seat: Seat, job: RankJob) -> RankResult:
         return _train(seat, job, TorchRank(job, job.torch, board))
     if job.where.device == "cpu":
         device, clock = torch.device("cpu"), HostClock(board, job.worker)
-        transport = seat.transport(board, job.worker, device, clock)
+        transport = seat.transport(job, board, device, clock)
         groups = _groups_of(seat, job, board, transport)
         return _train_ours(seat, job, Rank(job, board, transport, clock, device, groups))
     device = seat.device(job.worker)
     with gpu.on_own_stream(device):
         paced = job.durations is not None or job.recipe.latency > 0
         clock = gpu.clock_of(board, job.worker, device, seat.bases, paced=paced)
-        transport = seat.transport(board, job.worker, device, clock)
+        transport = seat.transport(job, board, device, clock)
         groups = _groups_of(seat, job, board, transport)
         result = _train_ours(seat, job, Rank(job, board, transport, clock, device, groups))
         result.peak_memory = torch.cuda.max_memory_allocated(device)

@@ -141,10 +141,9 @@ class ProcessSeat:
         """The GPU of this process."""
         return gpu.device_of(int(os.environ.get("LOCAL_RANK", rank)))
 
-    def transport(self, _: Board, rank: int, device: torch.device, __: HostClock) -> Transport:
+    def transport(self, job: RankJob, _: Board, device: torch.device, __: HostClock) -> Transport:
         """How the rank reaches the others: what comes from whom, in which order."""
         schedule, transfers = self._setup.schedule, self._setup.exchange.transfers()
-        job = rank_job(self._setup, rank)
         mine, first = job.rank, job.first_message
         incoming: dict[int, list[int]] = {}
         pairs = {(t.source, t.target) for t in transfers}
@@ -164,7 +163,7 @@ class ProcessSeat:
         for each in self._pipelines():
             links |= {(each[source], each[target]) for source, target in pairs}
         if self._way == "nccl":
-            self._lanes = lanes_of(rank, device)
+            self._lanes = lanes_of(job.worker, device)
             self._lanes.connect(links)
         self._transport = DistributedTransport(incoming, exchanged, self.offset, self._lanes)
         if self._way == "staged":

@@ -7,7 +7,8 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..job.rank_job import RankJob
 from ..record.board import Board
 from ..record.clock import HostClock
 from ..stage.randomness import TURNS
-from ..transport import gpu
+from ..transport import gpu, ipc
 from ..transport.group import Group, SharedMemoryGroup
 from ..transport.protocol import Transport
 from ..transport.shared_memory import SharedMemoryTransport
@@ -30,7 +31,7 @@ from . import (
 from .process import settle
 
 
-@dataclass(frozen=True)
+@dataclass
 class WorkerSeat:
     """Where a function runs: its line to the driver, the board, and how it reaches other ranks.
 
@@ -43,6 +44,7 @@ class WorkerSeat:
     wake: tuple[int, ...] = ()
     inbox: int = -1
     hub: Hub | None = None
+    _ipc: ipc.IpcTransport | None = field(default=None, init=False)
 
     @property
     def bases(self) -> dict:
@@ -58,17 +60,22 @@ class WorkerSeat:
         return gpu.device_of(rank)
 
     def transport(
-        self, board: Board, rank: int, device: torch.device, clock: HostClock
+        self, job: RankJob, board: Board, device: torch.device, clock: HostClock
     ) -> Transport:
         """How the rank reaches the others, as ``transport.choose`` says."""
-        on_gpu = device.type == "cuda"
+        on_gpu, rank = device.type == "cuda", job.worker
         if self.hub:
             if on_gpu:
                 return gpu.GpuTransport(self.hub, rank, device, clock)
             return ThreadTransport(self.hub, rank)
         if on_gpu:
             shared = gpu.RegisteredTransport(board, rank, self.wake, self.inbox, device)
-            return gpu.StagedTransport(shared, device)
+            meet = partial(self.ask, "meet")
+            found = ipc.between_processes(shared, rank, job.pipeline, device, meet)
+            if isinstance(found, ipc.IpcTransport):
+                self._ipc = found
+            self.tell("transport", found.carrier)
+            return found
         return SharedMemoryTransport(board, rank, self.wake, self.inbox)
 
     def group(
@@ -86,6 +93,12 @@ class WorkerSeat:
         assert isinstance(transport, SharedMemoryTransport)
         limit = job.recipe.limit
         return SharedMemoryGroup(board, transport, workers, job.worker, kind, limit, waits)
+
+    def leave(self) -> None:
+        """Wait until nobody reads this process's memory on a GPU any more: it goes with it."""
+        if self._ipc is not None:
+            self._ipc.finish()
+            self.ask("meet")
 
     def tell(self, what: str, value: Any = None) -> None:
         """Tell the driver something."""
@@ -139,7 +152,9 @@ def work(place: WorkerSeat) -> None:
     try:
         with torch.autograd.set_multithreading_enabled(False):
             function, arguments = cloudpickle.loads(place.control.recv_bytes())
-            place.tell("done", function(place, *arguments))
+            result = function(place, *arguments)
+            place.leave()
+            place.tell("done", result)
     except BaseException as error:
         with contextlib.suppress(OSError):  # the driver may be gone
             place.tell("error", (type(error).__name__, str(error), traceback.format_exc()))

@@ -6,8 +6,9 @@
 
 The host queues and goes on; what waits is a stream, for the event that the sender recorded behind
 its result. Where ranks share a GPU, nothing is copied.
-Ranks may be processes too: the pool's send through the host's memory, and so do torchrun's on one
-GPU, which NCCL refuses; with a GPU each torchrun's send by NCCL (network.py).
+Ranks may be processes too: the pool's read each other's GPU (ipc.py), or send through the host's
+memory where that is not allowed; so do torchrun's on one GPU, which NCCL refuses. With a GPU each
+torchrun's send by NCCL (network.py).
 """
 
 import threading
@@ -62,7 +63,7 @@ class GpuTransport(ThreadTransport):
     clock: this rank's, whose stamps go with what it sends. cuda: torch.cuda.
     """
 
-    carrier: ClassVar[str] = "device copies behind events"
+    carrier: str = "device copies behind events"
 
     def __init__(
         self, hub: Hub, rank: int, device: torch.device, clock: HostClock, cuda: Any = torch.cuda
@@ -127,13 +128,18 @@ class StagedTransport:
     """Through the host's memory, between processes that do not reach each other's GPU.
 
     It works over a transport of the host. Its price is what threads save: to hand a tensor over,
-    the host waits until the GPU has computed it. cuda: torch.cuda.
+    the host waits until the GPU has computed it. cuda: torch.cuda. refused: why there is no better
+    way.
     """
 
-    carrier: ClassVar[str] = "shared memory, through the host's memory"
+    carrier: str = "shared memory, through the host's memory"
 
-    def __init__(self, over: Transport, device: torch.device, cuda: Any = torch.cuda):
+    def __init__(
+        self, over: Transport, device: torch.device, cuda: Any = torch.cuda, refused: str = ""
+    ):
         self.over, self._device, self._cuda = over, device, cuda
+        if refused:
+            self.carrier = f"{self.carrier} (CUDA IPC is not possible: {refused})"
         self._copying: deque[tuple[Any, int, int]] = deque()
 
     def send(
@@ -155,10 +161,14 @@ class StagedTransport:
         done = self._cuda.Event()
         done.record()
         self._copying.append((done, message, sequence))
+        self._give_back()
+        return arrival
+
+    def _give_back(self) -> None:
+        """Say which tensors have been copied."""
         while self._copying and self._copying[0][0].query():
             _, copied, when = self._copying.popleft()
             self.over.consumed(copied, when)
-        return arrival
 
     def consumed(self, message: int, sequence: int) -> None:
         """The copy is the receiver's own."""

@@ -23,7 +23,7 @@ import struct
 import time
 from collections import deque
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -94,7 +94,7 @@ class DistributedTransport:
     process's clock must add to show rank 0's. lanes: between GPUs, or None.
     """
 
-    carrier: ClassVar[str] = "torch.distributed"
+    carrier: str = "torch.distributed"
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """What a transport is: two verbs, send and receive with a deadline."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 
@@ -46,7 +46,7 @@ class Transport(Protocol):
     step, and ``sequence`` the steps.
     """
 
-    carrier: ClassVar[str]
+    carrier: str
 
     def send(
         self,

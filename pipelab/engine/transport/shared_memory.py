@@ -39,14 +39,14 @@ class SharedMemoryTransport:
     wake: the write end of every rank's pipe; inbox: the read end of this rank's.
     """
 
-    carrier: ClassVar[str] = "shared memory"
+    carrier: str = "shared memory"
     grain: ClassVar[int] = 64  # bytes of which blocks are multiples
 
     def __init__(self, board: Board, rank: int, wake: Sequence[int], inbox: int):
         self._board, self._memory, self._wake, self._inbox = board, board.memory, wake, inbox
         self._top, self._limit = board.arena(rank), board.arena(rank) + board.arena_bytes
         self._free: dict[int, list[int]] = defaultdict(list)  # size -> offsets
-        self._lent: deque[tuple[int, int, int, int]] = deque()  # slot, sequence, offset, size
+        self._lent: deque[tuple[int, int, int, int]] = deque()  # message, sequence, offset, size
         self._poll = select.poll()
         self._poll.register(inbox, select.POLLIN)
 
@@ -86,7 +86,7 @@ class SharedMemoryTransport:
             time.perf_counter(),
         )
         _SEQUENCE.pack_into(self._memory, slot, sequence)
-        self._lent.append((slot, sequence, offset, size))
+        self._lent.append((message, sequence, offset, size))
         self.wake_up([to])
 
     def wake_up(self, ranks: list[int]) -> None:
@@ -142,16 +142,21 @@ class SharedMemoryTransport:
         """The received tensor is no longer needed: the sender may reuse its memory."""
         _SEQUENCE.pack_into(self._memory, self._board.slot(message) + _CONSUMED_AT, sequence)
 
+    def was_consumed(self, message: int, sequence: int) -> bool:
+        """Whether the receiver no longer needs a tensor."""
+        slot = self._board.slot(message)
+        return bool(_SEQUENCE.unpack_from(self._memory, slot + _CONSUMED_AT)[0] >= sequence)
+
     def _block(self, size: int) -> int:
         """An offset with ``size`` free bytes: a block that came back, or the next new one."""
         for _ in range(len(self._lent)):
-            slot, sequence, offset, lent = self._lent.popleft()
-            if _SEQUENCE.unpack_from(self._memory, slot + _CONSUMED_AT)[0] >= sequence:
+            message, sequence, offset, lent = self._lent.popleft()
+            if self.was_consumed(message, sequence):
                 self._free[lent].append(offset)
                 if lent == size:
                     break
             else:
-                self._lent.append((slot, sequence, offset, lent))
+                self._lent.append((message, sequence, offset, lent))
         if self._free[size]:
             return self._free[size].pop()
         offset, self._top = self._top, self._top + size

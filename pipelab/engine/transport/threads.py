@@ -8,7 +8,7 @@ crash in it ends the run, not the notebook.
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -36,7 +36,7 @@ class Hub:
 class ThreadTransport:
     """Between threads of one process: the receiver gets the sender's tensor itself."""
 
-    carrier: ClassVar[str] = "references in one process"
+    carrier: str = "references in one process"
 
     def __init__(self, hub: Hub, rank: int):
         self._hub, self._box, self._bell = hub, hub.boxes[rank], hub.bells[rank]
