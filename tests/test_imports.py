@@ -126,7 +126,8 @@ def test_a_file_imports_only_rooms_above_its_own(path):
 
 
 # The engine, in the order its data needs: a folder imports only folders before its own.
-ENGINE = ["record", "transport", "mesh", "travel", "job", "stage", "rank", "hosts"]
+ENGINE = ["record", "transport", "mesh", "travel", "job", "setup", "stage", "rank", "reference"]
+ENGINE += ["workers", "hosts"]
 ENGINE_FILES = [path for path in FILES if path.is_relative_to(PACKAGE / "engine")]
 
 

@@ -23,10 +23,11 @@ from torch.autograd.graph import get_gradient_edge
 from ..errors import UsageError
 from ..layout import LayerProfile
 from .job.values import Alone, Value, describe
+from .stage.deferred import Deferred, kept_bytes
 from .stage.gradients import ask_for_gradients, can_have_gradient, input_gradients, run_backward
 from .stage.layers import run_layers, weighted_loss
 from .stage.saved_bytes import SavedBytes, storages
-from .stage.split import Deferred, DeferredGradients, kept_bytes
+from .stage.split import DeferredGradients
 from .stage.splittable import DifferentiatesInForward
 
 Marks = tuple[Any, Any]

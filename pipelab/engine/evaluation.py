@@ -11,9 +11,9 @@ from ..errors import UsageError
 from ..schedule import Mesh, Schedule
 from ..timeline import Timeline
 from .job.recipe import Recipe
-from .job.setup import set_up
 from .job.where import Where
 from .outcome import Run
+from .setup.setup import set_up
 from .training import finish
 from .travel.ship import unpack
 

@@ -13,9 +13,9 @@ from ..simulator import Costs
 from .cutting import cut
 from .job.callables import require_takes
 from .job.recipe import OptimizerFactory, Recipe, SchedulerFactory
-from .job.setup import schedule_of, set_up
 from .job.where import Where
 from .outcome import Event, Run
+from .setup.setup import schedule_of, set_up
 from .travel import checkpoint
 
 

@@ -280,7 +280,7 @@ def as_data(schedule: Schedule, run: "Run", ours: "Run | None" = None) -> dict[s
 
 def _beside(run: "Run", ours: "Run") -> dict[str, Any]:
     """Our engine's run: its losses, its last step, and how far the gradients are apart."""
-    from ..engine.rank.reference import gradient_error
+    from ..engine.reference.unsplit import gradient_error
 
     return {
         "executor": ours.executor,

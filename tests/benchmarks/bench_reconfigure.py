@@ -57,8 +57,8 @@ def idle_memory(ranks):
     """MiB of proportional set size of each worker that has started and not yet run."""
     import psutil
 
-    from pipelab.engine.hosts.pool import worker_source
     from pipelab.engine.record.board import create_file
+    from pipelab.engine.workers.pool import worker_source
 
     board = create_file(1)
     crew = worker_source().launch(board, ranks)

@@ -31,7 +31,7 @@ import torch
 
 import pipelab
 from pipelab.engine import shutdown
-from pipelab.engine.hosts.pool import worker_source
+from pipelab.engine.workers.pool import worker_source
 from pipelab.model import split, workload
 
 ROUNDS, STEPS, WARM_UP = 5, 12, 2

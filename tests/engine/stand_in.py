@@ -9,16 +9,16 @@ import torch
 import torch.fx.experimental.symbolic_shapes  # by the first backward, else by two threads at once
 from torch.nn import functional
 
-from pipelab.engine.hosts.seat import run_rank
-from pipelab.engine.job.rank_job import board_sizes, part_of_worker, rank_job
 from pipelab.engine.job.recipe import Recipe
-from pipelab.engine.job.setup import set_up
 from pipelab.engine.job.where import Where
 from pipelab.engine.record.board import Board
+from pipelab.engine.setup.rank_jobs import board_sizes, part_of_worker, rank_job
+from pipelab.engine.setup.setup import set_up
 from pipelab.engine.transport import gpu, ipc
 from pipelab.engine.transport.shared_memory import SharedMemoryTransport
 from pipelab.engine.transport.threads import Hub, ThreadTransport
 from pipelab.engine.travel.ship import copied, unpack
+from pipelab.engine.workers.seat import run_rank
 
 from .fake_cuda import Cuda
 

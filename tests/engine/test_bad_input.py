@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import pipelab
-from pipelab.engine.hosts import pool
+from pipelab.engine.workers import pool
 from pipelab.errors import UsageError
 
 from .conftest import batch, mlp

@@ -15,7 +15,7 @@ from torch.nn import functional
 import pipelab
 from pipelab import errors
 from pipelab.catalogue import entry, names
-from pipelab.engine.hosts.pool import worker_source
+from pipelab.engine.workers.pool import worker_source
 
 from .conftest import batch, mlp
 from .test_faults import assert_nothing_left

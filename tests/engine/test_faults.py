@@ -16,7 +16,7 @@ from torch.nn import functional
 
 import pipelab
 from pipelab import engine, errors
-from pipelab.engine.hosts.pool import worker_source
+from pipelab.engine.workers.pool import worker_source
 
 from .conftest import batch, mlp
 

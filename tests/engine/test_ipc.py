@@ -12,10 +12,11 @@ import torch
 from torch.nn import functional
 
 import pipelab
-from pipelab.engine.hosts import driver, seat, worker
+from pipelab.engine.hosts import driver
 from pipelab.engine.record.board import Board
 from pipelab.engine.transport import ipc
 from pipelab.engine.transport.shared_memory import SharedMemoryTransport
+from pipelab.engine.workers import seat, worker
 
 from .fake_cuda import Cuda, Event
 from .stand_in import AllRanks, gradients_of, run_on_stand_in

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 import pipelab
-from pipelab.engine.rank.loss_kind import not_a_mean
+from pipelab.engine.reference.loss_kind import not_a_mean
 
 
 class Tempered(nn.Module):

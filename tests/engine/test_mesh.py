@@ -10,9 +10,9 @@ from torch import nn
 
 import pipelab
 from pipelab.catalogue import names
-from pipelab.engine.job.meshes import require_mesh
-from pipelab.engine.job.rank_job import board_sizes
 from pipelab.engine.job.where import Where
+from pipelab.engine.setup.meshes import require_mesh
+from pipelab.engine.setup.rank_jobs import board_sizes
 from pipelab.errors import UsageError
 from pipelab.model.gpt import gpt, next_character_loss
 from pipelab.model.mlp import mlp

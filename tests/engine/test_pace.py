@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import pipelab
-from pipelab.engine.job import pacing
 from pipelab.engine.job.recipe import Recipe
-from pipelab.engine.job.setup import set_up
 from pipelab.engine.job.where import Where
 from pipelab.engine.rank.pace import Pace
+from pipelab.engine.setup import pacing
+from pipelab.engine.setup.setup import set_up
 from pipelab.schedule import Kind
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import pipelab
-from pipelab.engine.hosts import parcel
+from pipelab.engine.workers import parcel
 
 
 def sent_and_received(value):

@@ -13,7 +13,7 @@ from torch.nn import functional
 import pipelab
 from pipelab import errors
 from pipelab.catalogue import names
-from pipelab.engine.hosts.pool import worker_source
+from pipelab.engine.workers.pool import worker_source
 
 from .conftest import mlp
 from .test_faults import assert_nothing_left, fail, train

@@ -9,7 +9,7 @@ import pytest
 from playwright._impl._driver import compute_driver_executable
 
 import pipelab
-from pipelab.engine.job import pacing
+from pipelab.engine.setup import pacing
 from pipelab.errors import UnknownName, UsageError
 from pipelab.layout import LayerProfile, Profile
 from pipelab.model import workload

@@ -1,4 +1,4 @@
-"""Where ranks live: workers of a pool, or processes of torchrun, and the driver that watches them.
+"""Who runs a setup: the driver of the pool's workers, or processes of torchrun, and their watch.
 
 In: a Setup. Out: the results of all ranks and their traces.
 """

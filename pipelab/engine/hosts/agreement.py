@@ -11,8 +11,8 @@ import torch.distributed as dist
 
 from ...errors import UsageError
 from ..job.batches import Batch
-from ..job.setup import Setup
 from ..job.values import Value
+from ..setup.setup import Setup
 from ..transport.network import wait
 from ..travel.fingerprint import SIZE, fingerprint
 from .group import gather

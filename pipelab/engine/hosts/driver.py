@@ -11,20 +11,21 @@ from typing import Any
 
 from ...errors import RunError, UsageError, WorkerDied, WorkerError
 from ..job import torch_handover
-from ..job.pacing import require_keepable_pace
-from ..job.rank_job import RankResult, rank_job
-from ..job.setup import Setup
+from ..job.rank_job import RankResult
 from ..job.torch_handover import TorchJob
 from ..record.board import TOGETHER, WAITING
+from ..setup.pacing import require_keepable_pace
+from ..setup.rank_jobs import rank_job
+from ..setup.setup import Setup
 from ..transport.choose import class_for
 from ..transport.ipc import IpcTransport
 from ..travel.ship import dumps
-from . import parcel
+from ..workers import parcel
+from ..workers.pool import MAX_RANKS, Crew, worker_source
+from ..workers.process import describe_exit
+from ..workers.seat import run_rank
+from ..workers.server import OPTIMIZER
 from .hints import hint
-from .pool import MAX_RANKS, Crew, worker_source
-from .process import describe_exit
-from .seat import run_rank
-from .server import OPTIMIZER
 from .watch import DataEnded, Progress, Watch
 
 POLL = 1 / 30

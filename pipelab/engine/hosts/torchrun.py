@@ -19,24 +19,25 @@ import torch
 import torch.distributed as dist
 
 from ...errors import RunCancelled, UsageError, WorkerError, WorkerStalled
-from ..job.pacing import require_keepable_pace
 from ..job.program import program
-from ..job.rank_job import RankJob, RankResult, part_of_worker, rank_job
-from ..job.setup import Setup
+from ..job.rank_job import RankJob, RankResult
 from ..job.torch_handover import with_senders
 from ..record.board import DATA, TRACE, Board
 from ..record.clock import HostClock
+from ..setup.pacing import require_keepable_pace
+from ..setup.rank_jobs import part_of_worker, rank_job
+from ..setup.setup import Setup
 from ..transport import gpu
 from ..transport.group import Group
 from ..transport.network import DistributedTransport, Lanes
 from ..transport.network_group import NetworkGroup, make_groups
 from ..transport.protocol import Transport
 from ..travel.ship import copied
+from ..workers.seat import run_rank
 from .agreement import agreed_batch, require_same_run
 from .group import WAYS, gather, join, lanes_of, leave, offset_to_rank_0, release_lanes, way_of
 from .hints import hint
 from .lookout import lookout
-from .seat import run_rank
 from .watch import DataEnded, Progress, Watch
 
 

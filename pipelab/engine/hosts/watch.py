@@ -14,9 +14,9 @@ from ...errors import RunCancelled, RunError, WorkerStalled
 from ...schedule import Kind
 from ...schedule.kinds import COLLECTIVES
 from ..job.batches import Batch
-from ..job.rank_job import board_sizes, part_of_worker
-from ..job.setup import Setup
 from ..record.board import BETWEEN, COMPUTING, TOGETHER, TRACE, WAITING, Board
+from ..setup.rank_jobs import board_sizes, part_of_worker
+from ..setup.setup import Setup
 
 PREFETCH = 2
 """How many steps ranks can be apart, with one step of data made ahead."""

@@ -1,4 +1,4 @@
-"""What a run is: from the arguments of ``run`` to a checked setup, and from that to a job per rank.
+"""What a rank is given: its program, what it exchanges, its part of the batch, how to train.
 
-In: a model, data, a Schedule, a recipe. Out: a Setup, and for each rank a RankJob with its program.
+In: a Schedule, a Recipe, layers that share parameters. Out: the parts of a RankJob.
 """

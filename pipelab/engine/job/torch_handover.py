@@ -15,7 +15,7 @@ from ...schedule.kinds import KINDS, OF_MICROBATCH
 from ..record.board import TRACE
 from .values import Value
 
-MODULE = "pipelab.engine.rank.torch_rank"
+MODULE = "pipelab.engine.reference.torch_rank"
 """Imported by the worker server on request only: it takes a second and some 70 MiB."""
 _CAN = OF_MICROBATCH & {row.kind for row in KINDS if row.torch}
 

@@ -28,7 +28,7 @@ class Evaluator(Interpreter):
         output, last = stage.infer(instruction.microbatch, value, self._task(instruction, stage))
         if stage.loss is None:
             return output, 0, 0
-        self._note_loss(instruction, output[0], value)
+        self._losses.note(instruction, output[0], value)
         if self.outputs is not None:
             self.outputs[instruction.microbatch] = last
         return None, 0, 0

@@ -4,7 +4,6 @@
 ▸ [4] hand on the results ▸ [5] write the trace
 """
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,10 +20,9 @@ from ..record.board import BETWEEN, COMPUTING, WAITING, Board
 from ..record.clock import HostClock
 from ..stage.gradients import can_have_gradient
 from ..stage.kept import Task
-from ..stage.layers import not_finite
-from ..stage.loss_checks import all_ignored
 from ..stage.randomness import Seeds
 from ..stage.stage import Stage
+from .losses import Losses
 from .mail import Mail
 from .pace import Pace
 from .weights import Weights
@@ -61,9 +59,8 @@ class Interpreter:
         peers: Peers | None = None,
         first_loss: int = 0,
     ):
-        self.stages, self._mail, self._board, self._clock = stages, mail, board, clock
-        self._peers, self._first_loss = peers or Peers(), first_loss
-        self._weights = weights
+        self.stages, self._mail, self._clock = stages, mail, clock
+        self._peers, self._weights = peers or Peers(), weights
         do: dict[int, Callable[[Instruction, Stage, Value | None], Done]] = {
             Kind.F: self._forward,
             Kind.B: self._backward,
@@ -85,9 +82,8 @@ class Interpreter:
         self._borrowed: dict[tuple[int, int], tuple[int, int]] = {}
         """Message and tensors of an input in use, by (stage, micro-batch)."""
         self._held = 0
-        self._unread: dict[int, tuple[Instruction, torch.Tensor]] = {}
-        """Losses on their way from a GPU, by atom."""
-        clock.has_passed = self._read_loss
+        self._losses = Losses(board, first_loss, stages, behind=clock.behind)
+        clock.has_passed = self._losses.read
 
     def run(
         self,
@@ -107,7 +103,7 @@ class Interpreter:
             work_clock: measures what an action computes.
         """
         self._batch, self._seeds = batch, seeds
-        self._losses = self._board.losses[step, self._first_loss :]
+        self._losses.begin(step, batch)
         self._pace, self._work_clock = pace, work_clock
         self._mail.begin_step(step)
         pace.begin_step()
@@ -119,7 +115,7 @@ class Interpreter:
             ended = self._execute(cell, ended)
         self._clock.finish()
         pace.end_step()
-        del self._batch  # or its memory would be held until the next has come
+        del self._batch, self._losses.batch  # or its memory would be held until the next has come
         self._mail.stand(-1, BETWEEN)
 
     def _execute(self, cell: Cell, asked: Any) -> Any:
@@ -211,7 +207,7 @@ class Interpreter:
         )
         if stage.loss is None:
             return output, kept, 0
-        self._note_loss(instruction, output[0], value)
+        self._losses.note(instruction, output[0], value)
         return None, kept, 0
 
     def _backward(self, instruction: Instruction, stage: Stage, gradient: Value | None) -> Done:
@@ -268,24 +264,3 @@ class Interpreter:
         borrowed = self._borrowed.pop((instruction.stage, instruction.microbatch), None)
         if borrowed is not None:
             self._mail.release(*borrowed)
-
-    def _note_loss(self, instruction: Instruction, loss: torch.Tensor, value: Value) -> None:
-        if self._clock.behind:  # to read it now would make the host wait
-            self._unread[instruction.atom] = instruction, loss.to("cpu", non_blocking=True)
-        else:
-            self._set_loss(instruction, loss.item(), value)
-
-    def _read_loss(self, atom: int) -> None:
-        """Of an action that a GPU has done, if it has one. Whoever sees its row sees its loss."""
-        if atom in self._unread:
-            instruction, loss = self._unread.pop(atom)
-            self._set_loss(instruction, loss.item(), None)
-
-    def _set_loss(self, instruction: Instruction, loss: float, value: Value | None) -> None:
-        self._losses[instruction.microbatch] = loss
-        if not math.isfinite(loss):
-            microbatch, stage = instruction.microbatch, instruction.stage
-            target = self._batch.targets_of(microbatch)
-            loss_fn = self.stages[instruction.replica, stage].loss
-            ignored = all_ignored(loss_fn, target)
-            raise not_finite(loss, microbatch, stage, value, ignored)

@@ -24,6 +24,7 @@ from ..stage.saved_bytes import nbytes
 from ..transport.protocol import Arrival
 from .mail import Mail
 from .optimizer import load_state, make_optimizer, make_scheduler, state_of
+from .reduced import reduced_by
 from .shared_gradients import Name, SharedGradients
 
 Key = tuple[int, int] | None
@@ -49,13 +50,17 @@ class Update:
         by_stage: dict[Part, list[nn.Parameter]],
         peers: Peers,
     ):
-        recipe, self._exchange, self._reductions = job.recipe, job.exchange, job.reductions
+        recipe, self._exchange = job.recipe, job.exchange
         self._peers, self._latency = peers, recipe.latency
         self._mail, self._parameters, self._clip = mail, parameters, job.recipe.clip
         self._shared = SharedGradients(mail, parameters, job.exchange, job.reductions)
         self.all = list(dict.fromkeys(parameters.values()))
         steps = any(instruction.kind == Kind.STEP for instruction in job.program)
-        self._copies = self._copies_of(job, by_stage, every_time=steps or job.mesh.zero > 1)
+        self._copies = None
+        if peers.data is not None:
+            parts = {part: _trained_of(mine) for part, mine in by_stage.items()}
+            reduced = reduced_by(job, parts, self._shared, every_time=steps or job.mesh.zero > 1)
+            self._copies = Copies(peers.data, job.mesh.zero, parts, reduced)
         self._by_stage = by_stage if steps else None
         whose: dict[Key, list[nn.Parameter]] = {None: self.all}
         if self._by_stage is not None:
@@ -87,32 +92,6 @@ class Update:
         self._rehearsing = False
         self._stepped.clear()
         self.clear()
-
-    def _copies_of(
-        self, job: RankJob, by_stage: dict[Part, list[nn.Parameter]], *, every_time: bool
-    ) -> Copies | None:
-        """What this rank does with other copies of its pipeline, where there are any."""
-        if self._peers.data is None:
-            return None
-        trained = {key: [p for p in mine if p.requires_grad] for key, mine in by_stage.items()}
-        parts = {key: list(dict.fromkeys(mine)) for key, mine in trained.items()}
-        reduced: dict[int, list[nn.Parameter]] = {}
-        shared: set[nn.Parameter] = set()
-        for atom, reduction in self._reductions.items():  # with what the pipeline itself sums first
-            reduced[atom] = []
-            for number in reduction.sums:
-                for mine in self._shared.held(self._exchange.shared[number]).values():
-                    reduced[atom] += mine
-                    shared.update(mine)
-        last: dict[nn.Parameter, int] = {}
-        reduces = [each for each in job.program if each.kind == Kind.REDUCE_GRAD]
-        for each in reduces:
-            last |= dict.fromkeys(parts[each.replica, each.stage], each.atom)
-        for each in reduces:
-            for p in parts[each.replica, each.stage]:
-                if p not in shared and (every_time or last[p] == each.atom):
-                    reduced[each.atom].append(p)
-        return Copies(self._peers.data, job.mesh.zero, parts, reduced)
 
     def _trained(self, parameter: nn.Parameter) -> nn.Parameter | None:
         """What the optimizer of this rank has of a parameter."""
@@ -323,6 +302,10 @@ class Update:
             )
         for scheduler in self.schedulers:
             scheduler.load_state_dict(saved["scheduler"])
+
+
+def _trained_of(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    return list(dict.fromkeys(p for p in parameters if p.requires_grad))
 
 
 def _square(gradient: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from ..job.values import Value
+from .deferred import Deferred
 from .randomness import Seeds
-from .split import Deferred
 
 
 class Task(NamedTuple):

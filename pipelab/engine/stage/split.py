@@ -29,24 +29,10 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
 
+from .deferred import Deferred, Gradients
 from .gradients import add_gradient
-from .saved_bytes import SavedBytes, storages
+from .saved_bytes import SavedBytes
 from .splittable import DifferentiatesInForward, has_hooks, is_splittable, weights_behind
-
-Gradients = Iterable[tuple[torch.Tensor, torch.Tensor]]
-"""(parameter, its gradient)"""
-
-
-@dataclass(slots=True)
-class Deferred:
-    """Weight gradients that W will compute.
-
-    saved: (address, bytes) of the activations it needs; None: not counted.
-    """
-
-    compute: Callable[[], Gradients]
-    gradient: torch.Tensor
-    saved: list[tuple[int, int]] | None
 
 
 class DeferredGradients:
@@ -237,14 +223,3 @@ class SplitLayer(torch.autograd.Function):
 def _is_whole(gradient: torch.Tensor) -> bool:
     """Whether it can be a ``.grad`` as it is."""
     return gradient.is_contiguous() and not gradient._is_view()
-
-
-def kept_bytes(queue: list[Deferred]) -> tuple[int, int]:
-    """Bytes that W still needs: of activations, and of output gradients.
-
-    Each address counts once.
-    """
-    activations = {address: size for deferred in queue for address, size in deferred.saved or ()}
-    gradients = storages(deferred.gradient for deferred in queue)
-    others = [size for address, size in gradients.items() if address not in activations]
-    return sum(activations.values()), sum(others)

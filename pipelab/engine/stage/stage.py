@@ -13,12 +13,13 @@ from torch import nn
 from torch.autograd.graph import get_gradient_edge
 
 from ..job.values import Alone, Value
+from .deferred import Deferred, kept_bytes
 from .gradients import ask_for_gradients, can_have_gradient, input_gradients, run_backward
 from .kept import Kept, Task, WaitingForW, shape_of
 from .layers import run_layers, weighted_loss
 from .loss_checks import LossCheck
 from .saved_bytes import SavedBytes, storages
-from .split import Deferred, DeferredGradients, kept_bytes
+from .split import DeferredGradients
 from .splittable import DifferentiatesInForward
 from .stash import Stash
 

@@ -55,7 +55,7 @@ def trained(job, inputs, targets):
 
 
 def one(what, job, data, truth, options):
-    from pipelab.engine.rank.reference import gradient_error
+    from pipelab.engine.reference.unsplit import gradient_error
 
     options = {"schedule": "1f1b", "ranks": 2, "workers": "auto", "optimizer": sgd} | options
     options |= {"microbatches": MICROBATCHES // options.get("data", 1)}

@@ -226,7 +226,7 @@ def endurance(seconds=15):
     import psutil
     import torch
 
-    from pipelab.engine.hosts.pool import worker_source
+    from pipelab.engine.workers.pool import worker_source
     from pipelab.model import workload
 
     job = workload("mlp", layers=8, width=64, batch=32)

@@ -28,7 +28,7 @@ def check(job, data, expected, **options):
     """(gradient error, gradients equal to the bit, seconds by which times are off)"""
     import torch
 
-    from pipelab.engine.rank.reference import gradient_error
+    from pipelab.engine.reference.unsplit import gradient_error
 
     run, *_ = ours(job, *data, **options)
     t = run.timeline

@@ -18,29 +18,25 @@ from ...errors import UsageError
 from ...model import split
 from ...schedule import Kind, Mesh, Schedule, require_legal, spread
 from ...schedule.forwards import forwards_of
-from ...schedule.versions import require_versions
 from ...simulator import Costs, simulate
 from ...simulator.recompute import with_recompute
 from ...timeline import Timeline
+from ..job.batches import Data, data_of
+from ..job.callables import require_takes
+from ..job.exchange import Exchange, Layer, plan_exchange
+from ..job.losses import check_loss
+from ..job.recipe import Recipe
+from ..job.reductions import check_reductions, with_reductions
+from ..job.where import Where
 from ..mesh.cuts import TensorPlan, plan_of
-from ..record.board import TRACE
 from ..travel import checkpoint
 from ..travel.checkpoint import Resumed
 from ..travel.settings import Settings
 from ..travel.ship import copied
-from .batches import Data, data_of
-from .callables import require_takes
-from .exchange import Exchange, Layer, plan_exchange
-from .losses import check_loss
+from .checks import check_steps, check_torch, check_trace, require_sizes
 from .meshes import require_mesh, require_own_memory, with_collectives
 from .own_parameters import require_own_parameters, require_own_weights
 from .pacing import latency_of, pace_of
-from .recipe import Recipe
-from .reductions import check_reductions, with_reductions
-from .torch_handover import refusal
-from .where import Where
-
-MAX_TRACE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -151,7 +147,7 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
     if mesh.planes > 1 and where.workers == "auto":
         where = replace(where, workers="processes")  # whose groups meet in shared memory
     where = where.settled(order)
-    _check_steps(order, recipe)
+    check_steps(order, recipe)
     own = _layers_of_stages(model, order, partition)
     resumed = None
     if resume is not None:
@@ -171,7 +167,7 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
     data = data_of(inputs, targets, order.microbatches, weight, copies=mesh.data)
     if where.executor == "torch":
         given = {"resume": resume, "weight": weight, "pace": recipe.pace}
-        _check_torch(order, data, recipe, where, given)
+        check_torch(order, data, recipe, where, given)
     recipe = replace(recipe, latency=latency_of(recipe, pace), seed=_seed(recipe, where, resumed))
     own_layers = [layer for stage in own for layer in stage]
     setup = Setup(
@@ -188,7 +184,7 @@ def set_up(  # noqa: PLR0913 - what ``run`` is given
         mesh,
         plan,
     )
-    _check_trace(setup.world, recipe.steps)
+    check_trace(setup.world, recipe.steps)
     check_reductions(order, setup.exchange, once=mesh.data == 1)
     return setup
 
@@ -211,7 +207,7 @@ def schedule_of(
             f"schedule is {schedule!r}; it is a name, such as '1f1b', or a Schedule of "
             "pipelab.build or Schedule.from_csv."
         )
-    _require_sizes(
+    require_sizes(
         schedule,
         {"ranks": ranks, "microbatches": microbatches, "stages_per_rank": stages_per_rank},
     )
@@ -224,46 +220,6 @@ def schedule_of(
             "gradient would count twice: let each micro-batch go through one of them."
         )
     return schedule
-
-
-def _require_sizes(schedule: Schedule, given: dict[str, int | None]) -> None:
-    """Refuse other sizes than those of a Schedule."""
-    for name, wanted in given.items():
-        if wanted is not None and wanted != getattr(schedule, name):
-            raise UsageError(
-                f"The schedule {schedule.name} has {name} = {getattr(schedule, name)}, not "
-                f"{wanted}."
-            )
-
-
-def _check_steps(schedule: Schedule, recipe: Recipe) -> None:
-    """Check what a schedule that steps the optimizer itself needs, and excludes."""
-    if Kind.STEP not in schedule.kinds:
-        return
-    if recipe.optimizer is None:
-        raise UsageError(
-            f"The schedule {schedule.name} steps the optimizer between micro-batches (STEP), so "
-            "it needs one: pass optimizer=…, such as lambda params: torch.optim.SGD(params, "
-            "lr=0.1)."
-        )
-    if recipe.clip is not None:
-        raise UsageError(
-            "clip needs the gradients of all stages at one moment, and the schedule "
-            f"{schedule.name} steps the optimizer of each stage at a time of its own. Use a "
-            "schedule without STEP."
-        )
-    require_versions(schedule)
-
-
-def _check_trace(schedule: Schedule, steps: int) -> None:
-    bytes_of_step = len(schedule.kind) * 8 * len(TRACE)
-    if steps * bytes_of_step > MAX_TRACE_BYTES:
-        raise UsageError(
-            f"The timelines of {steps:,} steps of this schedule would take "
-            f"{steps * bytes_of_step / 2**30:.0f} GiB: use at most "
-            f"{MAX_TRACE_BYTES // bytes_of_step:,} steps in one run, and pass on its state_dict to "
-            "the next."
-        )
 
 
 def _layers_of_stages(
@@ -297,27 +253,6 @@ def _on_processor(stages: list[list[Layer]], loss: Callable) -> tuple[list[list[
     for module in modules(stages, loss):
         module.cpu()
     return stages, loss
-
-
-def _check_torch(
-    schedule: Schedule, data: Data, recipe: Recipe, where: Where, given: dict[str, Any]
-) -> None:
-    """Raise UsageError for what torch's own runtime cannot do."""
-    given = given | {
-        "recompute": recipe.recompute,
-        "clip": recipe.clip,
-        "latency": recipe.latency,
-        "workers": where.workers != "processes",
-        "dtype": recipe.dtype != "float32",
-    }
-    reason = refusal(schedule, data.batch(0).inputs or ())
-    for name, value in given.items():
-        if reason is None and value:
-            reason = f"it knows no {name}=…"
-    if reason is not None:
-        raise UsageError(
-            f"executor='torch' hands the schedule to torch.distributed.pipelining, and {reason}."
-        )
 
 
 def _seed(recipe: Recipe, where: Where, resumed: Resumed | None) -> int:

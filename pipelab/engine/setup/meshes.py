@@ -5,8 +5,8 @@ from torch import nn
 from ...errors import UsageError
 from ...schedule import Kind, Mesh, Schedule
 from ...schedule.kinds import COLLECTIVES
-from .exchange import Layer
-from .where import Where
+from ..job.exchange import Layer
+from ..job.where import Where
 
 MAX_WORKERS = 16
 """Of a mesh on one machine, but for torchrun, which may have many."""

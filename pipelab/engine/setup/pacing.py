@@ -11,7 +11,7 @@ from ...errors import PaceTooFast, UsageError
 from ...schedule import Kind, Schedule
 from ...simulator import Costs
 from ...simulator.recompute import with_recompute
-from .recipe import Recipe
+from ..job.recipe import Recipe
 
 BUSY_SHARE = 0.4
 """How much of the processors' time paced actions may really compute: above it, neighbours delay

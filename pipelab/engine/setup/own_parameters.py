@@ -11,9 +11,9 @@ from torch import nn
 
 from ...errors import UsageError
 from ...schedule import Schedule
+from ..job.exchange import Layer
+from ..job.recipe import Recipe
 from ..travel.ship import reached_parameters
-from .exchange import Layer
-from .recipe import Recipe
 
 
 def require_own_parameters(

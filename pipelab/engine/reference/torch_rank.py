@@ -24,11 +24,11 @@ from ..job.program import Instruction
 from ..job.rank_job import RankJob, RankResult
 from ..job.torch_handover import TorchJob
 from ..job.values import joined
+from ..rank.optimizer import make_optimizer, make_scheduler
 from ..record.board import BETWEEN, COMPUTING, TRACE, WAITING, Board
 from ..stage.saved_bytes import SavedBytes, storages
 from ..transport.network import SLOWEST
 from ..travel.ship import pack
-from .optimizer import make_optimizer, make_scheduler
 
 
 class TorchRank:
