@@ -14,30 +14,25 @@ import traitlets
 from ..catalogue import build, entry, recognise
 from ..errors import Refusal, ScheduleError, UnknownName, UsageError
 from ..plots import svg, view
-from ..plots.bundle import FRONTEND, bundle
+from ..plots.bundle import bundle
 from ..plots.page import write_whole
-from ..plots.view import COLUMNS, live_view
 from ..schedule import Action, Kind, Schedule, check
 from ..simulator import Costs
 from ..timeline import Timeline
 from .construction import Construction
 from .goals import GoalsWidget
 from .panel import with_backward
+from .par import par
 from .real_run import RealRunWidget
 from .requests import listen
 from .settings import Settings
-from .theory import bound
+from .standing import legal_times, memory, partial, standing_atoms, starts, times
+from .styles import styles
 from .training import IDLE, unit_ms
 
 _HERE = Path(__file__).parent
 RECOGNISED = 600
 """Actions of a schedule that is still compared with the catalogue: beyond, it takes seconds."""
-
-
-def styles() -> str:
-    """The style sheets of the lab and the builder, as one."""
-    paths = FRONTEND / "picture.css", _HERE / "lab.css"
-    return "".join(path.read_text(encoding="utf-8") for path in paths)
 
 
 @dataclass(frozen=True)
@@ -145,7 +140,8 @@ class Builder(GoalsWidget, RealRunWidget):
         """Show and return the next action of a good order; None when all is placed."""
         with self._lock:
             limit = self.settings.limit_in_microbatches or math.inf
-            action = self.construction.hint(self._starts(), limit)
+            now, latency = self.construction, self.settings.latency
+            action = now.hint(starts(self._timeline(), now, latency), limit)
             text = f"Try {action}: it can start first." if action else "All is placed."
             self.grid = self.grid | {"message": text, "hint": str(action or ""), "refused": False}
             return action
@@ -213,7 +209,7 @@ class Builder(GoalsWidget, RealRunWidget):
         self._history, self._at = [start], 0
         microbatches = 1 + max(action.microbatch for action in start.universe)
         self.settings = self.settings.with_changes(ranks=len(start.rows), microbatches=microbatches)
-        self._par = _par(start, self.settings)
+        self._par = par(start, self.settings)
         if self.goals:  # what a lesson lets one find is not named before
             self._par["par_name"] = ""
         self._show()
@@ -245,13 +241,13 @@ class Builder(GoalsWidget, RealRunWidget):
             if training:
                 training.stop()
         timeline = self._timeline()
-        standing = _standing(self.construction, timeline.schedule)
+        standing = standing_atoms(self.construction, timeline.schedule)
         with self.hold_sync():
             self.grid = self._grid(timeline, standing, refusal)
             if refusal is None:
                 whole = self.construction.complete
                 unit = timeline.memory_unit
-                self.predicted = view(timeline) if whole else _partial(timeline, standing, unit)
+                self.predicted = view(timeline) if whole else partial(timeline, standing, unit)
                 self.run_picture, self.progress = {}, IDLE
                 self._tick()
 
@@ -265,9 +261,9 @@ class Builder(GoalsWidget, RealRunWidget):
         return {
             "rows": [list(map(str, row)) for row in now.rows],
             "legal": [list(map(str, actions)) for actions in legal],
-            "times": _times(timeline, standing),
-            "legal_times": self._legal_times(timeline, legal),
-            "memory": _memory(timeline, standing),
+            "times": times(timeline, standing),
+            "legal_times": legal_times(timeline, now, self.settings.latency),
+            "memory": memory(timeline, standing),
             "memory_unit": timeline.memory_unit,
             "limit": max(limits) if limits else None,
             "time_name": "time per batch" if self.settings.one_batch else "makespan",
@@ -316,36 +312,10 @@ class Builder(GoalsWidget, RealRunWidget):
         reached = not left and not over and score["makespan"] <= self.task.target * (1 + 1e-9)
         return {"text": text, "over": over, "reached": reached}
 
-    def _legal_times(
-        self, timeline: Timeline, legal: list[list[Action]]
-    ) -> list[list[tuple[float, float]]]:
-        """(start, end) of each action that may come next, if it came next."""
-        atoms = range(len(timeline.kind))
-        lasts = {timeline.schedule.atom(i): float(timeline.compute[i]) for i in atoms}
-        starts = self._starts()
-        return [[(starts[a], starts[a] + lasts[a]) for a in actions] for actions in legal]
-
     def _name(self, now: Construction, schedule: Schedule) -> str:
         if not now.complete or len(now.universe) > RECOGNISED:
             return ""
         return recognise(schedule, costs=self.settings.costs(schedule.stages)).text
-
-    def _starts(self) -> dict[Action, float]:
-        """When each legal action could start, at the earliest."""
-        now = self.construction
-        timeline = self._timeline()
-        schedule = timeline.schedule
-        ends = {schedule.atom(i): float(timeline.ended[i]) for i in range(len(schedule.kind))}
-        starts = {}
-        for rank, row in enumerate(now.rows):
-            free = ends[row[-1]] if row else 0.0
-            for action in now.legal(rank):
-                arrivals = [free]
-                for need in now.needs(action):
-                    elsewhere = now.homes[need.stage] != rank
-                    arrivals.append(ends[need] + (self.settings.latency if elsewhere else 0.0))
-                starts[action] = max(arrivals)
-        return starts
 
     def _show_run(
         self,
@@ -389,81 +359,6 @@ def _file_of(exercise: str) -> Path:
     raise UsageError(
         f"There is no file of exercise {exercise} here or above: give its path, hand_in(path)."
     )
-
-
-def _times(timeline: Timeline, standing: np.ndarray) -> list[list[tuple[float, float]]]:
-    """(start, end) of what stands, rank by rank."""
-    return [
-        [
-            (float(timeline.started[i]), float(timeline.ended[i]))
-            for i in range(low, high)
-            if standing[i]
-        ]
-        for low, high in timeline.schedule.slices
-    ]
-
-
-def _memory(timeline: Timeline, standing: np.ndarray) -> list[list[tuple[float, float]]]:
-    """(time, what the rank holds from then on) of what stands, rank by rank."""
-    return [
-        [
-            step
-            for i in range(low, high)
-            if standing[i]
-            for step in (
-                (float(timeline.started[i]), float(timeline.bytes_held[i])),
-                (float(timeline.ended[i]), float(timeline.bytes_after[i])),
-            )
-        ]
-        for low, high in timeline.schedule.slices
-    ]
-
-
-def _partial(timeline: Timeline, standing: np.ndarray, memory_unit: str) -> dict[str, Any]:
-    """The picture of what stands, of a timeline in units of cost."""
-    columns = {name: getattr(timeline, name)[standing] for name in COLUMNS}
-    # A live view takes seconds and draws milliseconds; units are drawn as they are.
-    in_seconds = {name: columns[name] / 1000 for name in ("started", "ended")}
-    unscaled = live_view(columns | in_seconds, timeline.schedule)
-    picture = live_view(columns, timeline.schedule)
-    picture |= {name: unscaled[name] for name in ("bars", "end", "step")}
-    return picture | {"source": "predicted", "unit": "", "memory_unit": memory_unit}
-
-
-def _standing(now: Construction, schedule: Schedule) -> np.ndarray:
-    """Whether each atom of the completed schedule stands already.
-
-    What stands comes first on each rank.
-    """
-    return schedule.cell < np.repeat([len(row) for row in now.rows], np.diff(schedule.offsets))
-
-
-def _par(start: Construction, settings: Settings) -> dict[str, Any]:
-    """What there is to beat: a known schedule on the same ranks, and a bound for all orders."""
-    schedule = start.completed()
-    ranks, microbatches = schedule.ranks, schedule.microbatches
-    per_rank = schedule.stages_per_rank or 1
-    found = entry(_like(start, ranks, per_rank))
-    if found.problem(ranks, microbatches, None if found.fixed else per_rank):
-        found = entry("gpipe")
-    known = found.build(ranks, microbatches, None if found.fixed else per_rank)
-    par = settings.simulate(known)
-    costs = settings.costs(schedule.stages)
-    least, _ = bound(settings.simulate(schedule), costs, settings.limit_in_microbatches)
-    return {
-        "par_name": found.title,
-        "par": par.makespan,
-        "par_peak": float(par.bytes_held.max()),
-        "bound": least,
-    }
-
-
-def _like(start: Construction, ranks: int, per_rank: int) -> str:
-    """The name of the usual schedule for stages that lie so."""
-    if per_rank == 1:
-        return "1f1b"
-    looped = all(home == stage % ranks for stage, home in enumerate(start.homes))
-    return "interleaved-1f1b" if looped else "zb-v"
 
 
 def builder(  # noqa: PLR0913 - the whole of what a grid can start with

@@ -25,12 +25,12 @@ from ..plots.bundle import bundle
 from ..schedule import Schedule
 from ..simulator import Costs, Link
 from ..timeline import Timeline
-from .builder import styles
 from .cut_picture import cuts_svg
 from .cut_run import CutRun, Trained, slowdown, slowed
 from .goals import GoalsWidget
 from .real_run import RealRunWidget
 from .requests import listen
+from .styles import styles
 from .training import IDLE
 
 _HERE = Path(__file__).parent

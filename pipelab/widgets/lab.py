@@ -17,7 +17,7 @@ from ..plots.view import caption
 from ..simulator import Costs
 from ..timeline import Timeline
 from . import causes, output, theory
-from .builder import Builder, styles
+from .builder import Builder
 from .causes import words as words_of_causes
 from .construction import Construction
 from .goals import GoalsWidget
@@ -28,6 +28,7 @@ from .profiled import Profiled
 from .real_run import RealRunWidget
 from .requests import listen
 from .settings import WHOLE, Settings
+from .styles import styles
 from .sweep import sweep
 from .training import IDLE, measured_settings, unit_ms
 

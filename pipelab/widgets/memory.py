@@ -16,9 +16,9 @@ from ..errors import UnknownName, UsageError
 from ..layout import Profile
 from ..layout.planner import DEVICES
 from ..plots.bundle import bundle
-from .builder import styles
 from .memory_picture import memory_svg
 from .rank_memory import GB, Choice, amount, sentence
+from .styles import styles
 from .switches import SwitchesWidget
 
 _HERE = Path(__file__).parent

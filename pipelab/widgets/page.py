@@ -8,9 +8,9 @@ from typing import Any
 from ..errors import UnknownName, UsageError
 from ..plots.bundle import bundle
 from ..plots.page import as_text, assemble
-from .builder import styles
 from .message import order
 from .settings import Settings
+from .styles import styles
 
 _HERE = Path(__file__).parent
 COUNTS = ("schedule", "ranks", "microbatches", "stages_per_rank")

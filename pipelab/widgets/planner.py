@@ -18,11 +18,11 @@ from ..layout.planner import DEVICES, MODELS, Machine, Plan, plan
 from ..layout.planner.candidates import SCHEDULES, divisors
 from ..layout.planner.layout import CHOICES
 from ..plots.bundle import bundle
-from .builder import styles
 from .memory import WORDS as MORE_WORDS
 from .planner_picture import crossings, row_svg, timeline_svg, timeline_words
 from .planner_table import table_svg
 from .planner_words import big_numbers, needed, reasons, rejected
+from .styles import styles
 from .switches import SwitchesWidget
 
 _HERE = Path(__file__).parent

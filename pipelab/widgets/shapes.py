@@ -14,12 +14,12 @@ import traitlets
 from ..errors import UnknownName, UsageError
 from ..layout.planner import DEVICES, MODELS
 from ..plots.bundle import bundle
-from .builder import styles
 from .memory import WORDS as MORE_WORDS
 from .rank_memory import GB
 from .shape import MOST, Shape, factorizations
 from .shape_picture import shape_svg
 from .shape_words import held_alike, numbers, sentence
+from .styles import styles
 from .switches import SwitchesWidget
 
 _HERE = Path(__file__).parent
