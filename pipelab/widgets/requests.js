@@ -2,7 +2,7 @@
 
 const given = new WeakMap(); // of each model: the values that this page gave since its last request
 const PAINTED = 40; // milliseconds: two frames and a little
-const due = new WeakSet(); // models whose new values Python will hear of
+const due = new WeakMap(); // of each model: new values that Python will hear of
 
 function give(model, traits) {
   for (const [name, value] of Object.entries(traits)) model.set(name, value);
@@ -20,10 +20,19 @@ export function setTraits(model, traits) {
  * machine with few processors the kernel, woken at once, would take half of the frame's time.
  */
 export function setDrawn(model, traits) {
+  const waiting = due.get(model);
+  if (waiting) Object.assign(waiting, traits);
+  else wait(model, { ...traits });
   give(model, traits);
-  if (due.has(model)) return;
-  due.add(model);
+}
+
+/** Tell Python soon. Its answer to the value before must not take a slider back meanwhile. */
+function wait(model, waiting) {
+  const stay = () => model.set(waiting);
+  due.set(model, waiting);
+  model.on("change", stay);
   setTimeout(() => {
+    model.off("change", stay);
     due.delete(model);
     model.save_changes();
   }, PAINTED);

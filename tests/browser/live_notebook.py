@@ -193,9 +193,9 @@ def python(page, expression: str) -> str:
 def wait_for_python(page, expression: str, value: str, seconds: float = 20) -> None:
     """Waits until the kernel's own view of an expression is this: the page moves ahead of it."""
     deadline = time.monotonic() + seconds
-    while python(page, expression) != value and time.monotonic() < deadline:
+    while (found := python(page, expression)) != value and time.monotonic() < deadline:
         page.wait_for_timeout(50)
-    assert python(page, expression) == value
+    assert found == value, f"{expression} is {found}, not {value}"
 
 
 def wait_for_text(page, selector: str, text: str, seconds: float = 60) -> None:
