@@ -178,9 +178,14 @@ def pinned_configurations(page):
     wait_for_python(page, "['microbatches=22' in pin['text'] for pin in lab.pins]", "[True]")
     key(page, "[aria-label='unpin A']", "Enter")
     press_and_see(page, "input[aria-label='micro-batches']", "Home")
-    for _ in range(15):
-        key(page, "input[aria-label='micro-batches']", "ArrowRight")
-    wait_for_python(page, "lab.microbatches, len(lab.pins)", "(16, 0)")
+    # at any moment: an answer to the value before took the slider back, and keys were lost
+    for wait in (5, 20, 35, 60) * 7:
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(wait)
+    wait_for_python(page, "lab.microbatches, len(lab.pins)", "(29, 0)")
+    for _ in range(13):
+        page.keyboard.press("ArrowLeft")
+    wait_for_python(page, "lab.microbatches", "16")
 
 
 def files_and_table(page):
