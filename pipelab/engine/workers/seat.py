@@ -76,9 +76,8 @@ def run_rank(seat: Seat, job: RankJob) -> RankResult:
     job.settings.apply()
     board = seat.open_board(job.sizes)
     if job.torch is not None:
-        from ..reference.torch_rank import (
-            TorchRank,  # a second of imports, only where it is asked for
-        )
+        # A second of imports, only where it is asked for.
+        from ..reference.torch_rank import TorchRank
 
         return _train(seat, job, TorchRank(job, job.torch, board))
     if job.where.device == "cpu":
