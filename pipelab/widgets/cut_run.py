@@ -17,7 +17,7 @@ RAW_STEPS, PACED_STEPS = 10, 3
 """Steps of a run; of a paced one at least."""
 STEP_S = 0.8
 BUSY_SHARE = 0.4
-"""Of the processors' time, what paced actions may really compute: that of ``engine.job.pacing``,
+"""Of the processors' time, what paced actions may really compute: that of ``engine.setup.pacing``,
 which would import torch."""
 
 

@@ -12,7 +12,7 @@ import time
 _BOOT = """\
 import sys, json
 sys.path += [p for p in json.loads(sys.argv[1]) if p not in sys.path]
-from pipelab.engine.hosts.{module} import {function}
+from pipelab.engine.workers.{module} import {function}
 {function}(*json.loads(sys.argv[2]))
 """
 
@@ -22,7 +22,7 @@ def spawn_process(
 ) -> subprocess.Popen:
     """Run a function of this folder in a new interpreter with one thread.
 
-    It is ``pipelab.engine.hosts.<module>.<function>(*arguments)``, and keeps ``descriptors``. It
+    It is ``pipelab.engine.workers.<module>.<function>(*arguments)``, and keeps ``descriptors``. It
     runs without the caller's ``__main__``, and in its own session: Ctrl-C in a terminal reaches
     only the driver.
     """
