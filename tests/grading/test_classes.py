@@ -210,8 +210,8 @@ def test_it_can_be_stopped_and_goes_on(room, tmp_path, number):
     while not done.exists() and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(number)
-    process.communicate(timeout=30)
-    assert process.returncode == 130
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said.decode()
     assert not (tmp_path / "out" / "bob" / "grade.json").exists()
     left = [p.pid for p in psutil.process_iter() if mark in environment_of(p)]
     assert left == []
