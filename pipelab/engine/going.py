@@ -89,7 +89,10 @@ class Going:
 
     @property
     def transport(self) -> str:
-        """How tensors get from rank to rank."""
+        """How tensors get from rank to rank.
+
+        Processes on GPUs know it when they have met: until then it is what they will try.
+        """
         return self._driver.carrier
 
     @property

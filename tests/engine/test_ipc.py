@@ -44,7 +44,7 @@ class Driver:
 def cuda(monkeypatch):
     """The stand-in for torch.cuda; a list of the streams for which memory was kept."""
     Cuda.install(monkeypatch)
-    monkeypatch.setattr(ipc, "Driver", Driver)
+    monkeypatch.setattr(ipc, "CudaDriver", Driver)
     kept = []
     monkeypatch.setattr(
         torch.Tensor, "record_stream", lambda self, stream: kept.append(stream), raising=False
@@ -322,7 +322,7 @@ class Library:
 def test_the_calls_of_the_driver(monkeypatch):
     library = Library(0)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
-    calls = ipc.Driver()
+    calls = ipc.CudaDriver()
     assert calls.handle_of(1 << 40) == (bytes(range(64)), 512)
     assert calls.open(bytes(range(64))) == 1 << 47
     calls.copy(1, 2, 3, 4)

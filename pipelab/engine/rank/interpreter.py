@@ -115,7 +115,8 @@ class Interpreter:
             ended = self._execute(cell, ended)
         self._clock.finish()
         pace.end_step()
-        del self._batch, self._losses.batch  # or its memory would be held until the next has come
+        del self._batch  # or its memory would be held until the next has come
+        self._losses.end()
         self._mail.stand(-1, BETWEEN)
 
     def _execute(self, cell: Cell, asked: Any) -> Any:

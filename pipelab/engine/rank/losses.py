@@ -17,10 +17,8 @@ class Losses:
     """Where the losses of a rank go.
 
     board, first: where they stand. stages: of the rank, by (replica, stage). behind: they are
-    computed by a GPU behind the host, and read when it has come to them. batch: of the step.
+    computed by a GPU behind the host, and read when it has come to them.
     """
-
-    batch: Batch
 
     def __init__(
         self, board: Board, first: int, stages: dict[tuple[int, int], Stage], *, behind: bool
@@ -30,7 +28,11 @@ class Losses:
 
     def begin(self, step: int, batch: Batch) -> None:
         """A training step begins."""
-        self.batch, self._of_step = batch, self._board.losses[step, self._first :]
+        self._batch, self._of_step = batch, self._board.losses[step, self._first :]
+
+    def end(self) -> None:
+        """The step is over: its batch is let go."""
+        del self._batch
 
     def note(self, instruction: Instruction, loss: torch.Tensor, value: Value) -> None:
         """A forward of the last stage has its loss. value: its input.
@@ -55,7 +57,7 @@ class Losses:
         self._of_step[instruction.microbatch] = loss
         if not math.isfinite(loss):
             microbatch, stage = instruction.microbatch, instruction.stage
-            target = self.batch.targets_of(microbatch)
+            target = self._batch.targets_of(microbatch)
             loss_fn = self._stages[instruction.replica, stage].loss
             ignored = all_ignored(loss_fn, target)
             raise not_finite(loss, microbatch, stage, value, ignored)

@@ -33,7 +33,7 @@ GREETING = 16
 """Numbers by which a rank sees that it reads what another wrote."""
 
 
-class Driver:
+class CudaDriver:
     """The calls of CUDA's driver by which processes share memory: torch has no public ones.
 
     They are about the GPU that is the thread's current one. All raise RuntimeError where CUDA
@@ -100,7 +100,7 @@ class IpcTransport(StagedTransport):
         over: SharedMemoryTransport,
         rank: int,
         device: torch.device,
-        driver: Driver,
+        driver: CudaDriver,
         cuda: Any = torch.cuda,
     ):
         super().__init__(over, device, cuda)
@@ -231,7 +231,7 @@ def between_processes(
     """
     ipc, greeting, why = None, None, ""
     try:
-        ipc = IpcTransport(over, rank, device, Driver())
+        ipc = IpcTransport(over, rank, device, CudaDriver())
         greeting = ipc.greeting()
     except (OSError, RuntimeError) as error:
         why = f"rank {rank} cannot share its GPU's memory: {_first_line(error)}"
